@@ -1,0 +1,1 @@
+"""Dynamical systems based neural networks: fields, integrators, operators, models."""

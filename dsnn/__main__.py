@@ -1,0 +1,3 @@
+from dsnn.cli import main
+
+main()

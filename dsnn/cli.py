@@ -1,0 +1,82 @@
+"""The command `dsnn`: finds its subcommands, and turns their outcome into an exit code.
+
+Every floor above registers its subcommands in the entry-point group `dsnn.commands`, so this
+module imports none of them. A command is a function with typer annotations (or a `typer.Typer`
+for a group) that returns its exit code: 0 all holds, 1 something is refuted or failed,
+3 undecided. Wrong usage and bad input are 2, always as one line on stderr.
+"""
+
+import os
+import sys
+from importlib.metadata import EntryPoint, entry_points
+from typing import cast
+
+import typer
+
+from dsnn.errors import UserError
+
+BAD_INPUT = 2
+
+# typer vendors click since 0.26; its base exception has no public name that holds for both.
+_ClickError = cast(type[Exception], typer.BadParameter.__mro__[2])
+
+
+def _commands() -> dict[str, EntryPoint]:
+    return {entry.name: entry for entry in sorted(entry_points(group="dsnn.commands"))}
+
+
+def _register(app: typer.Typer, entry: EntryPoint) -> None:
+    command = entry.load()
+    if isinstance(command, typer.Typer):
+        app.add_typer(command, name=entry.name)
+    else:
+        app.command(entry.name)(command)
+
+
+def build_app(arguments: list[str]) -> typer.Typer:
+    """The application with the one command that `arguments` name, or with all of them for help."""
+    app = typer.Typer(
+        name="dsnn",
+        help="Networks whose promises are theorems, checked on the trained model.",
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+    )
+    app.callback()(lambda: None)  # keeps `dsnn NAME` a subcommand when only one is loaded
+    commands = _commands()
+    wanted = arguments[0] if arguments else ""
+    for name in [wanted] if wanted in commands else commands:
+        try:
+            _register(app, commands[name])
+        except ImportError as error:
+            if name == wanted:
+                raise UserError(
+                    f"dsnn {name} needs a package that is missing ({error.name or error}): "
+                    "install it, for instance with pip install 'dsnn[all]'"
+                ) from error
+            print(f"dsnn: command {name} left out: {error}", file=sys.stderr)
+    return app
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command line and return its exit code."""
+    try:
+        outcome = build_app(arguments)(args=arguments, prog_name="dsnn", standalone_mode=False)
+    except (UserError, _ClickError) as error:
+        message = error.format_message() if hasattr(error, "format_message") else str(error)
+        line = " ".join(str(message).split()) or "no command given: see dsnn --help"
+        print(f"dsnn: {line}", file=sys.stderr)
+        return BAD_INPUT
+    except typer.Exit as stop:
+        return stop.exit_code
+    except typer.Abort:
+        print("dsnn: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader of our output went away, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    return outcome if isinstance(outcome, int) else 0
+
+
+def main() -> None:
+    sys.exit(run(sys.argv[1:]))

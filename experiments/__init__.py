@@ -1,0 +1,1 @@
+"""Train, evaluate, attack, certify: configurations and their commands."""

@@ -1,0 +1,1 @@
+"""The mathematics: theorems, step-size laws, proofs. Imports no torch."""

@@ -1,0 +1,1 @@
+"""Verdicts: sound bounds, witnesses, audits, suites. Importing this package loads nothing heavy."""

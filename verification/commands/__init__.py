@@ -1,0 +1,1 @@
+"""The commands of this floor; heavy imports wait until one is called."""

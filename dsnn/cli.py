@@ -63,8 +63,8 @@ def run(arguments: list[str]) -> int:
     try:
         outcome = build_app(arguments)(args=arguments, prog_name="dsnn", standalone_mode=False)
     except (UserError, _ClickError) as error:
-        message = error.format_message() if hasattr(error, "format_message") else str(error)
-        line = " ".join(str(message).split()) or "no command given: see dsnn --help"
+        text = getattr(error, "format_message", error.__str__)()
+        line = " ".join(text.split()) or "no command given: see dsnn --help"
         print(f"dsnn: {line}", file=sys.stderr)
         return BAD_INPUT
     except typer.Exit as stop:

@@ -1,0 +1,12 @@
+"""What every vector field is: x -> dx/dt, built from linear operators and an activation."""
+
+from abc import ABC, abstractmethod
+
+from torch import Tensor, nn
+
+
+class VectorField(nn.Module, ABC):
+    """dx/dt = f(x); `forward` maps a batch of states to a batch of velocities of that shape."""
+
+    @abstractmethod
+    def forward(self, x: Tensor) -> Tensor: ...

@@ -1,0 +1,31 @@
+"""Gradient fields: the negative gradient of a convex potential contracts [D7, T7, T8]."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dsnn.fields.base import VectorField
+from dsnn.operators import LinearOperator
+
+
+def convex_gradient(
+    x: Tensor, operator: LinearOperator, bias: Tensor | None, slope: float
+) -> Tensor:
+    """Aᵀσ(Ax + b), the gradient of 1ᵀΓ(Ax + b) with Γ' = σ = max(x, slope x)."""
+    z = operator(x, bias)
+    return operator.adjoint(F.relu(z) if slope == 0 else F.leaky_relu(z, slope))
+
+
+class GradientField(VectorField):
+    """f(x) = -Aᵀσ(Ax + b): slopes of σ in [slope, 1], so slope = 0 is ReLU.
+
+    `channels` is the number of rows of b, one per output channel or feature.
+    """
+
+    def __init__(self, operator: LinearOperator, channels: int, slope: float = 0.0):
+        super().__init__()
+        self.operator, self.slope = operator, slope
+        self.bias = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return -convex_gradient(x, self.operator, self.bias, self.slope)

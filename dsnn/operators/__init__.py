@@ -1,0 +1,3 @@
+from dsnn.operators.linear import Convolution, Dense, LinearOperator
+
+__all__ = ["Convolution", "Dense", "LinearOperator"]

@@ -1,0 +1,213 @@
+"""Weights files: our safetensors, whose metadata say what they are, and the published `.pt`."""
+
+import hashlib
+import json
+import math
+import re
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from dsnn import published
+from dsnn.data.statistics import training
+from dsnn.errors import UserError
+from dsnn.files import atomic
+from dsnn.models import ARCHITECTURES, CifarNet, build
+
+Channels = tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Card:
+    """What a weights file says of itself: regime, data set, loss margin (None when unknown), the
+    mean and standard deviation of its input normalisation, and whether steps keep their sign."""
+
+    arch: str
+    dataset: str
+    margin: float | None
+    mean: Channels
+    std: Channels
+    signed_steps: bool = True
+
+    def metadata(self) -> dict[str, str]:
+        """As safetensors metadata: names as they are, everything else as JSON."""
+        values = dict(self.__dict__)
+        return {k: v if isinstance(v, str) else json.dumps(v) for k, v in values.items()}
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A network read from `path`, in eval mode. `sha256` is that of its canonical bytes."""
+
+    net: CifarNet
+    card: Card
+    path: Path
+    file_sha256: str
+    sha256: str
+
+
+def canonical_sha256(state: Mapping[str, Tensor]) -> str:
+    """SHA-256 over, by sorted name: name, dtype, shape and little-endian data, 0-separated."""
+    digest = hashlib.sha256()
+    for name in sorted(state):
+        array = state[name].detach().cpu().contiguous().numpy()
+        array = array.astype(array.dtype.newbyteorder("<"), copy=False)
+        shape = ",".join(str(extent) for extent in array.shape)
+        digest.update(f"{name}\0{array.dtype.name}\0{shape}\0".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()
+
+
+def load(path: str | Path, arch: str | None = None) -> Loaded:
+    """Read a network from `.safetensors` (`arch`, when given, must agree) or published `.pt`.
+
+    Raises UserError on a file that is missing, damaged, unsafe, of another architecture, or that
+    holds anything but finite float32 parameters of the expected shapes.
+    """
+    path = Path(path)
+    if arch is not None and arch not in ARCHITECTURES:
+        raise UserError(f"unknown architecture {arch!r}: one of {', '.join(ARCHITECTURES)}")
+    if path.suffix not in (".safetensors", ".pt"):
+        raise UserError(f"{path}: weights are .safetensors, or published .pt")
+    try:
+        file_sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise UserError(f"cannot read weights {path}: {error.strerror or error}") from error
+    state, card = (_read_pt if path.suffix == ".pt" else _read_safetensors)(path, arch)
+    net = _fill(path, card, state)
+    return Loaded(net, card, path, file_sha256, canonical_sha256(net.state_dict()))
+
+
+def save(path: str | Path, net: CifarNet, card: Card) -> None:
+    """Write `net` with `card` as metadata, whole or not at all. Raises UserError as `atomic`."""
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in net.state_dict().items()}
+    with atomic(Path(path)) as temporary:
+        save_file(state, temporary, card.metadata())
+
+
+def _read_pt(path: Path, arch: str | None) -> tuple[dict[str, Tensor], Card]:
+    if arch is None:
+        raise UserError(f"{path} does not say what it is: name its regime with --arch")
+    published.key_map(arch)  # an architecture without published weights ends here
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # the unpickler raises whatever the bytes make it raise
+        reason = "it would run code" if "Unsupported" in str(error) else "damaged or not weights"
+        raise UserError(
+            f"cannot load {path} safely ({reason}): fetch it again, or use .safetensors"
+        ) from error
+    if not isinstance(state, Mapping) or not all(
+        isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items()
+    ):
+        raise UserError(f"{path} is not a state dict of tensors")
+    _check_values(path, state)
+    head, lifts = state.get("FC.1.weight"), [state.get(f"seq.{k}.conv1.0.weight") for k in range(3)]
+    if head is None or head.ndim != 2 or any(lift is None or lift.ndim != 4 for lift in lifts):
+        raise UserError(f"{path}: not published {arch} weights, the lifts or the head are missing")
+    classes = head.shape[0]
+    if classes not in published.DATASETS:
+        raise UserError(f"{path}: the head has {classes} rows; published heads have 10 or 100")
+    dataset = published.DATASETS[classes]
+    mean, std = training(dataset)
+    margin = re.search(r"(?<![\d.])(\d+\.\d+)$", path.stem)
+    card = Card(arch, dataset, float(margin[1]) if margin else None, mean, std, signed_steps=False)
+    skeleton = _skeleton(card, classes, [lift.shape[0] for lift in lifts if lift is not None])
+    try:
+        return published.translate(arch, state, skeleton), card
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+
+
+def _read_safetensors(path: Path, arch: str | None) -> tuple[dict[str, Tensor], Card]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError) as error:
+        raise UserError(f"cannot load {path}: damaged or not safetensors ({error})") from error
+    card = _card(path, metadata)
+    if arch is not None and arch != card.arch:
+        raise UserError(f"{path} holds {card.arch} weights, --arch says {arch}")
+    _check_values(path, state)
+    return state, card
+
+
+def _card(path: Path, metadata: Mapping[str, str]) -> Card:
+    """The metadata as a Card; UserError names the first entry that is missing or malformed."""
+    remedy = "write it with `dsnn convert` or dsnn.weights.save"
+
+    def entry(name: str) -> Any:
+        if name not in metadata:
+            raise UserError(f"{path} has no metadata {name!r}: {remedy}")
+        try:
+            return json.loads(metadata[name])
+        except ValueError:
+            return metadata[name]
+
+    def statistics(name: str, lowest: float) -> Channels:
+        value = entry(name)
+        if (
+            not isinstance(value, list)
+            or len(value) != 3
+            or not all(type(v) in (int, float) and math.isfinite(v) for v in value)
+            or min(value) < lowest
+        ):
+            raise UserError(f"{path}: metadata {name!r} is {value!r}, expected three numbers")
+        return (float(value[0]), float(value[1]), float(value[2]))
+
+    arch, dataset, margin, signed = map(entry, ("arch", "dataset", "margin", "signed_steps"))
+    if arch not in ARCHITECTURES:
+        known = ", ".join(ARCHITECTURES)
+        raise UserError(f"{path}: unknown architecture {arch!r}: one of {known}")
+    if type(signed) is not bool:
+        raise UserError(f"{path}: metadata 'signed_steps' is {signed!r}, expected true or false")
+    if margin is not None and (type(margin) not in (int, float) or not math.isfinite(margin)):
+        raise UserError(f"{path}: metadata 'margin' is {margin!r}, expected a number or null")
+    smallest = torch.finfo(torch.float32).tiny
+    mean, std = statistics("mean", -math.inf), statistics("std", smallest)
+    return Card(arch, str(dataset), margin, mean, std, signed)
+
+
+def _check_values(path: Path, state: Mapping[str, Tensor]) -> None:
+    for name, tensor in state.items():
+        if tensor.dtype != torch.float32 or tensor.layout != torch.strided:
+            raise UserError(f"{path}: {name!r} is {tensor.dtype}, expected dense float32")
+        if not torch.isfinite(tensor).all():
+            raise UserError(f"{path}: {name!r} holds NaN or infinite values")
+
+
+def _skeleton(card: Card, classes: int, channels: list[int]) -> CifarNet:
+    """The network without storage: shapes to compare with, whatever a file claims."""
+    with torch.device("meta"):
+        c0, c1, c2 = channels
+        return build(card.arch, classes, channels=(c0, c1, c2), signed_steps=card.signed_steps)
+
+
+def _fill(path: Path, card: Card, state: Mapping[str, Tensor]) -> CifarNet:
+    lifts = [state.get(f"stages.{k}.lift.operator.weight") for k in range(3)]
+    head = state.get("head.weight")
+    if head is None or head.ndim != 2 or any(lift is None or lift.ndim != 4 for lift in lifts):
+        raise UserError(f"{path}: not {card.arch} weights, the lifts or the head are missing")
+    net = _skeleton(card, head.shape[0], [lift.shape[0] for lift in lifts if lift is not None])
+    expected = {name: tuple(tensor.shape) for name, tensor in net.state_dict().items()}
+    found = {name: tuple(tensor.shape) for name, tensor in state.items()}
+    for name in sorted(expected.keys() | found.keys()):
+        if expected.get(name) != found.get(name):
+            raise UserError(
+                f"{path}: not {card.arch} weights, {name!r} has shape {found.get(name, 'none')}, "
+                f"expected {expected.get(name, 'none')}"
+            )
+    wanted = {name: rows for rows, name in published.DATASETS.items()}.get(card.dataset)
+    if wanted not in (None, net.classes):
+        raise UserError(f"{path}: {net.classes} classes, but {card.dataset} has {wanted}")
+    net.load_state_dict(dict(state), assign=True)
+    return net.eval()

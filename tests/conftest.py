@@ -1,0 +1,53 @@
+"""What every test may ask for: the command line in this process, and the real data."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from dsnn.cli import run
+
+REGIMES = {
+    "non_expansive": "non-expansive",
+    "switch_flexible": "switch-flexible",
+    "switch_prescribed": "switch-prescribed",
+}
+
+
+@pytest.fixture(scope="session")
+def data_folder() -> Path:
+    """The folder of real CIFAR data and published weights; skips where there is none."""
+    folder = os.environ.get("DSNN_DATA")
+    if not folder or not (Path(folder) / "published").is_dir():
+        pytest.skip("DSNN_DATA is not set to a folder with CIFAR-10 and published weights")
+    return Path(folder)
+
+
+@pytest.fixture
+def dsnn(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """`dsnn("audit", path, ...)` -> (exit code, stdout, stderr), run in this process."""
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        capsys.readouterr()
+        code = run([str(a) for a in arguments])
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return call
+
+
+@pytest.fixture
+def refused(dsnn: Callable[..., tuple[int, str, str]]) -> Callable[..., str]:
+    """`refused("audit", ...)` asserts exit 2 with one line on stderr and returns that line."""
+
+    def call(*arguments: object) -> str:
+        code, out, error = dsnn(*arguments)
+        assert code == 2, (code, out, error)
+        assert out == ""
+        lines = error.strip().splitlines()
+        assert len(lines) == 1, error
+        assert "Traceback" not in error
+        return lines[0]
+
+    return call

@@ -1,0 +1,55 @@
+"""The published robust accuracies and the areas under their curves, as the paper prints them."""
+
+import csv
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+DATA = Path(__file__).parent / "data"
+ROBUSTNESS = DATA / "published_robustness.csv"
+AUC = DATA / "published_auc.csv"
+
+DATASETS = ("cifar10", "cifar100")
+MARGINS = ("0.07", "0.15", "0.3")
+IMAGES = 1024
+AUC_TOLERANCE = 5e-5
+"""Half a unit of the last printed digit."""
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Robust accuracy (a fraction) of one network against the l2 perturbation of its pixels."""
+
+    dataset: str
+    regime: str
+    margin: str
+    epsilons: tuple[float, ...]
+    accuracies: tuple[float, ...]
+
+    @property
+    def auc(self) -> float:
+        """Area under the curve by the trapezoid rule, not divided by the range of epsilon."""
+        points = list(zip(self.epsilons, self.accuracies, strict=True))
+        pairs = zip(points, points[1:], strict=False)
+        return sum((b - a) * (p + q) / 2 for (a, p), (b, q) in pairs)
+
+
+def curves(dataset: str, path: Path = ROBUSTNESS) -> dict[tuple[str, str], Curve]:
+    """Curves of `dataset` by (regime, margin), regimes in the order of the file."""
+    points: dict[tuple[str, str], list[tuple[float, float]]] = {}
+    with path.open(newline="") as lines:
+        for row in csv.DictReader(lines):
+            if row["dataset"] == dataset:
+                point = float(Fraction(row["epsilon"])), int(row["correct_of_1024"]) / IMAGES
+                points.setdefault((row["regime"], row["margin"]), []).append(point)
+    return {
+        key: Curve(dataset, *key, *map(tuple, zip(*sorted(values), strict=True)))
+        for key, values in points.items()
+    }
+
+
+def printed_auc(dataset: str, path: Path = AUC) -> dict[tuple[str, str], float]:
+    """The published areas of `dataset` by (regime, margin)."""
+    with path.open(newline="") as lines:
+        rows = [row for row in csv.DictReader(lines) if row["dataset"] == dataset]
+    return {(row["regime"], row["margin"]): float(row["auc"]) for row in rows}

@@ -1,0 +1,64 @@
+"""Projections onto admissible steps, applied after every optimiser step.
+
+The limits are the authors'. For matrices with |A|, |W| <= 1 every projected step satisfies its
+law; the closed form for prescribed switching keeps a factor 1 - 1e-6 of the boundary, so that it
+still does once the steps are rounded to float32.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from sympy import Expr, Max, Min, Rational, Symbol, sqrt, symbols
+
+from theory.compile import Backend, compiled
+from theory.facts import h, h_1, h_2
+
+KEEP = 1 - Rational(1, 10**6)
+
+h_C, h_E = symbols("h_C h_E", real=True)
+
+
+@dataclass(frozen=True)
+class Projection:
+    """Steps of a law as functions of raw parameters: `steps[i]` is a step of theorem `theorem`."""
+
+    theorem: str
+    raw: tuple[Symbol, ...]
+    steps: tuple[Expr, ...]
+
+    def numeric(self, backend: Backend = "numpy") -> Callable[..., tuple[Any, ...]]:
+        """A function of the raw parameters, by keyword, that returns the steps in their order."""
+
+        def project(**raw: Any) -> tuple[Any, ...]:
+            return tuple(
+                compiled(step, backend)(**{str(s): raw[str(s)] for s in step.free_symbols})
+                for step in self.steps
+            )
+
+        return project
+
+
+def clamp(value: Expr, low: Rational, high: Rational) -> Expr:
+    """The nearest number in [low, high]."""
+    return Min(Max(value, low), high)
+
+
+# T9 with a = 1/2, S = 2, orthogonal matrices: the expansive step that makes the block's law 1.
+prescribed_expansive_step = 4 / sqrt(h_C**2 - 2 * h_C + 4) - 2
+CONTRACTIVE = clamp(h_C, Rational(3, 10), Rational(1))
+
+nonexpansive = Projection("T8-nonexpansive-euler", (h,), (clamp(h, Rational(0), Rational(19, 10)),))
+prescribed = Projection(
+    "T9-switching",
+    (h_C,),
+    (CONTRACTIVE, KEEP * prescribed_expansive_step.subs(h_C, CONTRACTIVE)),
+)
+flexible = Projection(
+    "T10-flexible-switching",
+    (h_1, h_2),
+    (
+        clamp(h_1, Rational(11, 100), Rational(189, 100)),
+        clamp(h_2, Rational(-19, 10), Rational(5, 100)),
+    ),
+)

@@ -1,0 +1,47 @@
+"""Every theorem by its id: those of this package, and those of installed packages."""
+
+from importlib.metadata import entry_points
+
+from theory.margin import margin_certificate
+from theory.network import network
+from theory.nonexpansive import (
+    contractive_euler,
+    expansive_euler,
+    expansive_gradient_euler,
+    nonexpansive_euler,
+)
+from theory.switching import flexible_switching, switching, tied_switching
+from theory.theorem import Theorem
+
+OURS = (
+    margin_certificate,
+    contractive_euler,
+    nonexpansive_euler,
+    expansive_euler,
+    expansive_gradient_euler,
+    switching,
+    flexible_switching,
+    tied_switching,
+    network,
+)
+
+
+def theorems() -> dict[str, Theorem]:
+    """All registered theorems by id, ours first.
+
+    A package adds its own through the entry-point group `dsnn.theorems`; an entry is a Theorem
+    or a tuple of them. Raises ValueError where an entry is something else or an id is taken.
+    """
+    registered = {theorem.id: theorem for theorem in OURS}
+    for entry in sorted(entry_points(group="dsnn.theorems")):
+        loaded = entry.load()
+        for theorem in loaded if isinstance(loaded, tuple) else (loaded,):
+            if not isinstance(theorem, Theorem):
+                raise ValueError(
+                    f"the entry point {entry.name} = {entry.value} of group dsnn.theorems is a "
+                    f"{type(theorem).__name__}: register a theory.Theorem or a tuple of them"
+                )
+            if theorem.id in registered:
+                raise ValueError(f"two theorems are called {theorem.id}: rename {entry.value}")
+            registered[theorem.id] = theorem
+    return registered

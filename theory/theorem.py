@@ -1,0 +1,95 @@
+"""What a theorem is: a law with its hypotheses and its proof, as data.
+
+The law is a SymPy expression, every hypothesis a SymPy relation, and every proof step a function
+that computes. A proof step is handed the theorem it belongs to, so it speaks about the law as it
+stands there: change the law and its proof stops holding.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from sympy import Basic, Expr
+from sympy.logic.boolalg import Boolean
+
+from theory.compile import Backend, compiled
+
+Status = Literal["published", "recalled", "derived"]
+
+
+@dataclass(frozen=True)
+class Hypothesis:
+    """A named condition, as words and as a relation.
+
+    `relation` connects the symbols of the law (what is claimed, as s_max) with those of
+    `theory.facts` (what is true of a field, as sigma_max).
+    """
+
+    name: str
+    words: str
+    relation: Boolean
+
+    def holds(self, **values: float) -> bool:
+        """Whether the relation is true of `values`, given by the names of its symbols."""
+        names = [str(symbol) for symbol in self.relation.free_symbols]
+        return bool(compiled(self.relation, "math")(**{name: values[name] for name in names}))
+
+
+@dataclass(frozen=True)
+class ProofStep:
+    """One step of a proof: what it says, and the computation that decides it."""
+
+    claim: str
+    check: Callable[["Theorem"], bool]
+    method: Literal["symbolic", "interval"] = "symbolic"
+
+    def holds(self, theorem: "Theorem") -> bool:
+        """Whether the computation, done now, confirms the claim for the law of `theorem`."""
+        return bool(self.check(theorem))
+
+
+@dataclass(frozen=True, eq=False)
+class Theorem:
+    """A law of the paper or of ours.
+
+    `constant` bounds a measured quantity, from above (`bound="upper"`: a Lipschitz constant) or
+    from below (`bound="lower"`: a distance). `admissible` is the set of steps for which a
+    Lipschitz constant is at most 1. `forms` holds the other closed forms that belong to it.
+    `sharp` says for which instances the bound is attained, and is empty where it is not.
+    """
+
+    id: str
+    statement: str
+    words: str
+    source: str
+    status: Status
+    hypotheses: tuple[Hypothesis, ...]
+    constant: Expr | None
+    proof: tuple[ProofStep, ...]
+    admissible: Boolean | None = None
+    forms: Mapping[str, Basic] = field(default_factory=dict)
+    bound: Literal["upper", "lower"] = "upper"
+    sharp: str = ""
+    warning: str = ""
+
+    def numeric(self, backend: Backend = "numpy") -> Callable[..., Any]:
+        """The constant as a compiled function of keyword arguments named like its symbols.
+
+        Raises ValueError where the theorem has no constant.
+        """
+        if self.constant is None:
+            raise ValueError(f"{self.id} has no constant")
+        return compiled(self.constant, backend)
+
+    def admits(self, **values: float) -> bool:
+        """Whether the steps and spectra in `values` lie in the admissible set.
+
+        Raises ValueError where the theorem restricts no steps.
+        """
+        if self.admissible is None:
+            raise ValueError(f"{self.id} has no admissible set of steps")
+        return bool(compiled(self.admissible, "math")(**values))
+
+    def proved(self) -> bool:
+        """Whether there is a proof and each of its steps holds when computed now."""
+        return bool(self.proof) and all(step.holds(self) for step in self.proof)

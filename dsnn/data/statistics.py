@@ -12,6 +12,7 @@ Channels = tuple[float, float, float]
 TRAINING: dict[str, tuple[Channels, Channels]] = {
     "cifar10": ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)),
     "cifar100": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "generated": ((0.5, 0.5, 0.5), (0.25, 0.25, 0.25)),
 }
 
 _PRESCRIBED_CIFAR10_STD: Channels = (0.247, 0.243, 0.261)
@@ -21,7 +22,9 @@ def training(dataset: str) -> tuple[Channels, Channels]:
     """Mean and standard deviation used in training on `dataset`; UserError on another name."""
     if dataset not in TRAINING:
         known = ", ".join(sorted(TRAINING))
-        raise UserError(f"no normalisation statistics for data set {dataset!r}: choose from {known}")
+        raise UserError(
+            f"no normalisation statistics for data set {dataset!r}: choose from {known}"
+        )
     return TRAINING[dataset]
 
 

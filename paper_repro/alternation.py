@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from dsnn.models import CifarNet
+from dsnn.models.cifar import CifarNet, Flow
 from paper_repro import published, style
 from paper_repro.artefact import Artefact, Comparison
 from paper_repro.output import beside, write_csv, write_figure
@@ -56,9 +56,16 @@ class Layer:
     executed_span: tuple[float, float]
 
 
+_HEADER = (
+    *("layer", "stage", "kind"),
+    *("u_signed", "signed_start", "signed_end"),
+    *("u_executed", "executed_start", "executed_end"),
+)
+
+
 def layers(net: CifarNet) -> list[Layer]:
     """The learned steps of `net` in the order in which an input meets them."""
-    flows = [stage.flow.signed_times() for stage in net.stages]
+    flows = [flow.signed_times() for flow in net.modules() if isinstance(flow, Flow)]
     stages = [number for number, flow in enumerate(flows) for _ in flow]
     kinds = [
         kind for flow in flows for kind, _ in zip(KINDS[net.arch] * len(flow), flow, strict=False)
@@ -147,24 +154,11 @@ def draw(net: CifarNet, title: str, stem: Path) -> list[Layer]:
             )
         figure.legend(handles=handles, loc="outside lower center", ncols=5 if signs_matter else 2)
         write_figure(figure, stem)
-    write_csv(
-        beside(stem, "csv"),
-        (
-            "layer",
-            "stage",
-            "kind",
-            "u_signed",
-            "signed_start",
-            "signed_end",
-            "u_executed",
-            "executed_start",
-            "executed_end",
-        ),  # fmt: skip
-        (
-            (r.layer, r.stage, r.kind, r.signed, *r.signed_span, r.executed, *r.executed_span)
-            for r in rows
-        ),
-    )
+    table = [
+        (r.layer, r.stage, r.kind, r.signed, *r.signed_span, r.executed, *r.executed_span)
+        for r in rows
+    ]
+    write_csv(beside(stem, "csv"), _HEADER, table)
     return rows
 
 

@@ -26,7 +26,7 @@ def content_hash(path: Path) -> str:
 
 
 def sources(module: str) -> Mapping[str, Path]:
-    """The source files of `module` and of all of this project's modules that it imports, by name."""
+    """The sources of `module` and of all of this project's modules that it imports, by name."""
     found: dict[str, Path] = {}
     waiting = [module]
     while waiting:

@@ -24,7 +24,7 @@ def write_figure(figure: Figure, stem: Path) -> None:
 
 
 def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """A table with one header line; floats are written so that they read back to the same double."""
+    """A table with one header line; floats are written so that they read back unchanged."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(header)

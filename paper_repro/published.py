@@ -3,6 +3,7 @@
 import csv
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 
 DATA = Path(__file__).parent / "data"
@@ -30,8 +31,7 @@ class Curve:
     def auc(self) -> float:
         """Area under the curve by the trapezoid rule, not divided by the range of epsilon."""
         points = list(zip(self.epsilons, self.accuracies, strict=True))
-        pairs = zip(points, points[1:], strict=False)
-        return sum((b - a) * (p + q) / 2 for (a, p), (b, q) in pairs)
+        return sum((b - a) * (p + q) / 2 for (a, p), (b, q) in pairwise(points))
 
 
 def curves(dataset: str, path: Path = ROBUSTNESS) -> dict[tuple[str, str], Curve]:

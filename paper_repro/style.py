@@ -7,6 +7,7 @@ markers and dashes say the same again for print in grey.
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import matplotlib
 from matplotlib import rc_context, rcParams, ticker
@@ -41,7 +42,7 @@ REGIMES = {
     "switch-flexible": Look("flexible switching", "#D55E00", "v", "-"),
 }
 
-_PARAMETERS = {
+_PARAMETERS: dict[Any, Any] = {
     "font.family": "STIXGeneral",
     "mathtext.fontset": "stix",
     "font.size": 9,

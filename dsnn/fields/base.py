@@ -10,3 +10,7 @@ class VectorField(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, x: Tensor) -> Tensor: ...
+
+    def euler(self, x: Tensor, time: Tensor) -> Tensor:
+        """The explicit Euler step x + time f(x); a field may compute the same map faster."""
+        return x + time * self(x)

@@ -9,11 +9,15 @@ from dsnn.operators import LinearOperator
 
 
 def convex_gradient(
-    x: Tensor, operator: LinearOperator, bias: Tensor | None, slope: float
+    x: Tensor,
+    operator: LinearOperator,
+    bias: Tensor | None,
+    slope: float,
+    scale: Tensor | None = None,
 ) -> Tensor:
-    """Aᵀσ(Ax + b), the gradient of 1ᵀΓ(Ax + b) with Γ' = σ = max(x, slope x)."""
+    """scale Aᵀσ(Ax + b): the gradient of 1ᵀΓ(Ax + b), Γ' = σ = max(x, slope x), times `scale`."""
     z = operator(x, bias)
-    return operator.adjoint(F.relu(z) if slope == 0 else F.leaky_relu(z, slope))
+    return operator.adjoint(F.relu(z) if slope == 0 else F.leaky_relu(z, slope), scale)
 
 
 class GradientField(VectorField):
@@ -29,3 +33,7 @@ class GradientField(VectorField):
 
     def forward(self, x: Tensor) -> Tensor:
         return -convex_gradient(x, self.operator, self.bias, self.slope)
+
+    def euler(self, x: Tensor, time: Tensor) -> Tensor:
+        """x + time f(x), with the time in the kernel: no pass over the batch to scale it."""
+        return x + convex_gradient(x, self.operator, self.bias, self.slope, -time)

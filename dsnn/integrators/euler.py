@@ -31,7 +31,7 @@ class Euler(Step):
 
     def forward(self, x: Tensor) -> Tensor:
         (h,) = self.times()
-        return x + h * self.field(x)
+        return self.field.euler(x, h)
 
 
 class FixedEuler(nn.Module):
@@ -68,8 +68,8 @@ class Alternation(Step):
     def forward(self, x: Tensor) -> Tensor:
         h_e, h_c = self.times() / self.substeps
         for _ in range(self.substeps):
-            x = x + h_e * self.rescaling * self.expansive(x)
-            x = x + h_c * self.contractive(x)
+            x = self.expansive.euler(x, h_e * self.rescaling)
+            x = self.contractive.euler(x, h_c)
         return x
 
 
@@ -100,6 +100,6 @@ class FlexiblePair(Step):
     def forward(self, x: Tensor) -> Tensor:
         h_1, h_2 = self.times()
         for _ in range(self.substeps):
-            x = x + h_1 / self.substeps * self.contractive(x)
+            x = self.contractive.euler(x, h_1 / self.substeps)
         field = self.second()
-        return x + h_2 * convex_gradient(x, field.operator, field.bias, self.expansive.slope)
+        return x + convex_gradient(x, field.operator, field.bias, self.expansive.slope, h_2)

@@ -33,9 +33,7 @@ class Lift(nn.Module):
         self.relu = relu
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.operator(x, self.bias)
-        if self.scale is not None:
-            x = self.scale * x
+        x = self.operator(x, self.bias, self.scale)
         return F.relu(x) if self.relu else x
 
 

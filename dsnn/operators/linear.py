@@ -10,16 +10,22 @@ from torch import Tensor, nn
 class LinearOperator(nn.Module, ABC):
     """A linear map x -> Ax on single examples or batches; `adjoint` is y -> Aᵀy.
 
-    A bias handed to the call is added to Ax: fused where the kernel allows it.
+    A bias handed to the call is added to Ax: fused where the kernel allows it. A `scale` c gives
+    cAx or cAᵀy and is multiplied into the weight, which is far smaller than a batch of states.
     """
 
     weight: nn.Parameter
 
     @abstractmethod
-    def forward(self, x: Tensor, bias: Tensor | None = None) -> Tensor: ...
+    def forward(
+        self, x: Tensor, bias: Tensor | None = None, scale: Tensor | None = None
+    ) -> Tensor: ...
 
     @abstractmethod
-    def adjoint(self, y: Tensor) -> Tensor: ...
+    def adjoint(self, y: Tensor, scale: Tensor | None = None) -> Tensor: ...
+
+    def scaled_weight(self, scale: Tensor | None) -> Tensor:
+        return self.weight if scale is None else scale * self.weight
 
 
 class Dense(LinearOperator):
@@ -30,11 +36,11 @@ class Dense(LinearOperator):
         self.weight = nn.Parameter(torch.empty(outputs, inputs))
         nn.init.orthogonal_(self.weight)
 
-    def forward(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
-        return F.linear(x, self.weight, bias)
+    def forward(self, x: Tensor, bias: Tensor | None = None, scale: Tensor | None = None) -> Tensor:
+        return F.linear(x, self.scaled_weight(scale), bias)
 
-    def adjoint(self, y: Tensor) -> Tensor:
-        return F.linear(y, self.weight.T)
+    def adjoint(self, y: Tensor, scale: Tensor | None = None) -> Tensor:
+        return F.linear(y, self.scaled_weight(scale).T)
 
 
 class Convolution(LinearOperator):
@@ -65,13 +71,14 @@ class Convolution(LinearOperator):
             for block in self.weight.chunk(groups):
                 nn.init.orthogonal_(block[:, :, size // 2, size // 2])
 
-    def forward(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
-        padding = self.padding
+    def forward(self, x: Tensor, bias: Tensor | None = None, scale: Tensor | None = None) -> Tensor:
+        weight, padding = self.scaled_weight(scale), self.padding
         if self.circular:
             x, padding = F.pad(x, (padding,) * 4, mode="circular"), 0
-        return F.conv2d(x, self.weight, bias, self.stride, padding, 1, self.groups)
+        return F.conv2d(x, weight, bias, self.stride, padding, 1, self.groups)
 
-    def adjoint(self, y: Tensor) -> Tensor:
+    def adjoint(self, y: Tensor, scale: Tensor | None = None) -> Tensor:
+        weight = self.scaled_weight(scale)
         height, width = (self.stride * extent for extent in y.shape[-2:])
         p, size = self.padding, self.weight.shape[-1]
         outer = (2 * p if self.circular else 0) + height, (2 * p if self.circular else 0) + width
@@ -80,7 +87,7 @@ class Convolution(LinearOperator):
             n - ((m - 1) * self.stride - 2 * inner + size)
             for n, m in zip(outer, y.shape[-2:], strict=True)
         ]
-        x = F.conv_transpose2d(y, self.weight, None, self.stride, inner, missing, self.groups)
+        x = F.conv_transpose2d(y, weight, None, self.stride, inner, missing, self.groups)
         return _fold(x, p, height, width) if self.circular else x
 
 

@@ -1,20 +1,23 @@
 """The few symbolic decisions that proofs are made of. Each returns what SymPy computed."""
 
-from sympy import Expr, Matrix, Poly, Symbol, expand, simplify, symbols, together
+from typing import Any, cast
+
+from sympy import Eq, Expr, Matrix, Poly, Rational, Symbol, expand, simplify, symbols, together
+from sympy.logic.boolalg import Boolean
 
 
-def identical(left: Expr, right: Expr) -> bool:
+def identical(left: Any, right: Any) -> bool:
     """left = right as functions, decided by reducing the difference to 0."""
     difference = left - right
     return difference == 0 or expand(difference) == 0 or simplify(difference) == 0
 
 
-def positive_terms(expression: Expr, *variables: Symbol) -> bool:
+def positive_terms(expression: Any, *variables: Symbol) -> bool:
     """expression >= 0 for all variables >= 0, seen from its coefficients: none is negative.
 
     `expression` is a rational function without minus signs below the line, for instance.
     """
-    numerator, denominator = together(expression).as_numer_denom()
+    numerator, denominator = cast(Expr, together(expression)).as_numer_denom()
     return all(
         coefficient >= 0
         for part in (numerator, denominator)
@@ -22,11 +25,21 @@ def positive_terms(expression: Expr, *variables: Symbol) -> bool:
     )
 
 
-def matrix(name: str, rows: int, columns: int) -> Matrix:
+def ratio(numerator: int, denominator: int) -> Rational:
+    """The exact fraction (SymPy's own type says that it may be infinite)."""
+    return cast(Rational, Rational(numerator, denominator))
+
+
+def equal(left: Any, right: Any) -> Boolean:
+    """The equation left = right as a condition (SymPy's own type says that it may be a number)."""
+    return cast(Boolean, Eq(left, right))
+
+
+def matrix(name: str, rows: int, columns: int) -> Any:
     """A matrix of independent real symbols."""
     return Matrix(rows, columns, lambda i, j: symbols(f"{name}_{i}{j}", real=True))
 
 
-def diagonal(name: str, size: int) -> Matrix:
+def diagonal(name: str, size: int) -> Any:
     """A diagonal matrix of independent real symbols."""
     return Matrix.diag([symbols(f"{name}_{i}", real=True) for i in range(size)])

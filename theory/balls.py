@@ -8,7 +8,7 @@ Abs, exp, log, and exact numbers.
 import math
 from collections.abc import Mapping
 from functools import reduce
-from typing import Any
+from typing import Any, cast
 
 from sympy import Abs, Add, Expr, Float, Max, Min, Mul, Pow, Rational, Symbol, exp, log
 
@@ -49,14 +49,14 @@ def _power(base: Any, exponent: Any) -> Any:
     return None
 
 
-def _evaluate(expression: Expr, balls: Mapping[str, Any]) -> Any:
+def _evaluate(expression: Any, balls: Mapping[str, Any]) -> Any:
     arb = _flint().arb
     if isinstance(expression, Symbol):
         if expression.name not in balls:
             raise ValueError(f"no value for {expression.name}")
         return balls[expression.name]
     if isinstance(expression, Float):
-        return _exact(Rational(expression))
+        return _exact(cast(Rational, Rational(expression)))
     if isinstance(expression, Rational):
         return _exact(expression)
     if not expression.args:
@@ -128,7 +128,9 @@ def prove_at_most(
     Raises as `enclose`.
     """
     bound = _exact(limit)
-    pending = [{name: (Rational(lo), Rational(hi)) for name, (lo, hi) in box.items()}]
+    pending: list[dict[str, tuple[Any, Any]]] = [
+        {name: (Rational(lo), Rational(hi)) for name, (lo, hi) in box.items()}
+    ]
     done = 0
     for _ in range(boxes):
         if not pending:
@@ -142,8 +144,6 @@ def prove_at_most(
             return 0
         widest = max(part, key=lambda name: part[name][1] - part[name][0])
         low, high = part[widest]
-        pending += [
-            {**part, widest: (low, middle[widest])},
-            {**part, widest: (middle[widest], high)},
-        ]
+        pending.append({**part, widest: (low, middle[widest])})
+        pending.append({**part, widest: (middle[widest], high)})
     return 0

@@ -33,9 +33,7 @@ def _torch() -> dict[str, Any]:
         on_tensor, on_number = getattr(torch, name), getattr(math, name)
         return lambda x: on_tensor(x) if isinstance(x, torch.Tensor) else on_number(x)
 
-    def extreme(
-        on_tensors: Callable, on_numbers: Callable, clamp: str
-    ) -> Callable[[Any, Any], Any]:
+    def extreme(on_tensors: Any, on_numbers: Any, clamp: str) -> Callable[[Any, Any], Any]:
         def pairwise(x: Any, y: Any) -> Any:
             if not isinstance(x, torch.Tensor):
                 x, y = y, x

@@ -5,9 +5,10 @@ with the facts of a concrete field. s_min is always inf |Ax| / |x| over the inpu
 for a matrix with fewer rows than columns.
 """
 
-from sympy import Eq, Ge, Le, symbols
+from sympy import Ge, Le, symbols
 from sympy.logic.boolalg import And
 
+from theory.algebra import equal
 from theory.theorem import Hypothesis
 
 # claims
@@ -24,7 +25,7 @@ adjoint_defect = symbols("adjoint_defect", nonnegative=True)
 gradient = Hypothesis(
     "gradient",
     "the outer matrix is the transpose of the inner one: the field is a gradient",
-    Eq(adjoint_defect, 0),
+    equal(adjoint_defect, 0),
 )
 slopes = Hypothesis(
     "slopes",

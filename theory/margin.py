@@ -22,11 +22,10 @@ def _largest_on_the_circle(theorem: Theorem) -> bool:
     angle = symbols("angle", real=True)
     fall = cos(angle) + sin(angle)
     peak = fall.subs(angle, pi / 4)
-    assert theorem.constant is not None
     return (
         fall.diff(angle).subs(angle, pi / 4) == 0
         and peak == sqrt(2)
-        and identical(theorem.constant * peak * lipschitz, margin)
+        and identical(theorem.law * peak * lipschitz, margin)
     )
 
 

@@ -46,8 +46,7 @@ def _product(theorem: Theorem) -> bool:
     for stage in range(STAGES):
         scale, lift, flow = stage_symbols(stage)
         value = flow * (Abs(scale) * lift * value)
-    assert theorem.constant is not None
-    return identical(theorem.constant, head_max * value)
+    return identical(theorem.law, head_max * value)
 
 
 def _telescope(_: Theorem) -> bool:

@@ -5,12 +5,15 @@ outputs of x - h A'Sigma(Ax+b) is (I - h A'DA)(x - y) with D diagonal, a <= D <=
 matrix with spectrum in 1 - h [a s_min^2, s_max^2], whose norm is found at the two ends.
 """
 
-from sympy import Abs, Expr, Ge, Interval, Le, Matrix, Max, Rational, eye, sqrt, symbols
+from collections.abc import Callable
+from typing import Any
+
+from sympy import Abs, Expr, Ge, Interval, Le, Matrix, Max, eye, sqrt, symbols
 from sympy import zeros as zero_matrix
 from sympy.logic.boolalg import And
 from sympy.solvers.inequalities import solve_univariate_inequality
 
-from theory.algebra import diagonal, identical, matrix, positive_terms
+from theory.algebra import diagonal, identical, matrix, positive_terms, ratio
 from theory.facts import (
     a,
     gradient,
@@ -28,7 +31,7 @@ from theory.theorem import Hypothesis, ProofStep, Theorem
 p, q, t, theta = symbols("p q t theta", nonnegative=True)
 
 
-def largest_over_spectrum(step: Expr, low: Expr, high: Expr) -> Expr:
+def largest_over_spectrum(step: Expr, low: Any, high: Any) -> Expr:
     """max |1 - step t| over low <= t <= high, which is found at an end: |1 - step t| is convex."""
     return Max(Abs(1 - step * low), Abs(1 - step * high))
 
@@ -76,9 +79,9 @@ def _convex(_: Theorem) -> bool:
     return identical(between, (1 - theta) * (1 - h * p) + theta * (1 - h * q))
 
 
-def _at_the_ends_of(low: Expr, high: Expr):
+def _at_the_ends_of(low: Any, high: Any) -> Callable[[Theorem], bool]:
     def check(theorem: Theorem) -> bool:
-        return theorem.constant == largest_over_spectrum(h, low, high)
+        return theorem.law == largest_over_spectrum(h, low, high)
 
     return check
 
@@ -91,20 +94,19 @@ def _attained_by_constant_slopes(theorem: Theorem) -> bool:
     ]  # the extreme ones of the two patterns
     patterns = [eye(2) - h * slope * A.T * A for slope in (a, 1)]
     found = eigenvalues[0] in patterns[0].eigenvals() and eigenvalues[1] in patterns[1].eigenvals()
-    return found and theorem.constant == Max(*(Abs(value) for value in eigenvalues))
+    return found and theorem.law == Max(*(Abs(value) for value in eigenvalues))
 
 
 def _tall_matrices_too(theorem: Theorem) -> bool:
     """A = [1; -1], a = 1/2, h = 3/10: the offset 0 gives 0.55 only, both inputs negative 0.70."""
-    values = {a: Rational(1, 2), h: Rational(3, 10), s_min: sqrt(2), s_max: sqrt(2)}
+    values = {a: ratio(1, 2), h: ratio(3, 10), s_min: sqrt(2), s_max: sqrt(2)}
     A = Matrix([1, -1])
     factor = {
         pattern: 1 - values[h] * (A.T * Matrix.diag(*pattern) * A)[0]
         for pattern in ((1, values[a]), (values[a], values[a]))
     }
-    assert theorem.constant is not None
     attained, missed = factor[values[a], values[a]], factor[1, values[a]]
-    return theorem.constant.subs(values) == attained == Rational(7, 10) > missed
+    return theorem.law.subs(values) == attained == ratio(7, 10) > missed
 
 
 def _zero_on_wide_matrices(theorem: Theorem) -> bool:
@@ -112,10 +114,9 @@ def _zero_on_wide_matrices(theorem: Theorem) -> bool:
     A = eye(3).row_join(zero_matrix(3, 3))
     kernel = A.nullspace()[0]
     moved = kernel - h * A.T * (A * kernel)
-    assert theorem.constant is not None
-    claimed = theorem.constant.subs({a: Rational(1, 2), h: 1, s_min: 1, s_max: 1})
-    true = theorem.constant.subs({a: Rational(1, 2), h: 1, s_min: 0, s_max: 1})
-    return moved == kernel and true == 1 and claimed == Rational(1, 2)
+    claimed = theorem.law.subs({a: ratio(1, 2), h: 1, s_min: 1, s_max: 1})
+    true = theorem.law.subs({a: ratio(1, 2), h: 1, s_min: 0, s_max: 1})
+    return moved == kernel and true == 1 and claimed == ratio(1, 2)
 
 
 def _below_the_square_root(theorem: Theorem) -> bool:
@@ -166,8 +167,7 @@ def _triangle(theorem: Theorem) -> bool:
     W = s_max * eye(2)
     step = symbols("step", nonnegative=True)
     eigenvalue = max((eye(2) + step * W).eigenvals(), key=str)
-    assert theorem.constant is not None
-    return identical(theorem.constant.subs(h, step), eigenvalue)
+    return identical(theorem.law.subs(h, step), eigenvalue)
 
 
 def _slopes_bound_the_push(_: Theorem) -> bool:
@@ -180,9 +180,7 @@ def _slopes_bound_the_push(_: Theorem) -> bool:
 def _is_t8_backwards(theorem: Theorem) -> bool:
     """For h >= 0, T8's constant at -h."""
     step = symbols("step", nonnegative=True)
-    assert theorem.constant is not None
-    assert nonexpansive_euler.constant is not None
-    return theorem.constant.subs(h, step) == nonexpansive_euler.constant.subs(h, -step)
+    return theorem.law.subs(h, step) == nonexpansive_euler.law.subs(h, -step)
 
 
 _linear = ProofStep(

@@ -1,8 +1,9 @@
 """Projections onto admissible steps, applied after every optimiser step.
 
-The limits are the authors'. For matrices with |A|, |W| <= 1 every projected step satisfies its
-law; the closed form for prescribed switching keeps a factor 1 - 1e-6 of the boundary, so that it
-still does once the steps are rounded to float32.
+The limits are the authors'. With orthogonal matrices every projected step satisfies its law (the
+non-expansive one needs only |A| <= 1); a matrix with other singular values is judged by the law
+itself. The closed form of prescribed switching keeps a factor 1 - 1e-6 of the boundary, so that
+the paper's law still holds once the steps are rounded to float32.
 """
 
 from collections.abc import Callable
@@ -11,10 +12,11 @@ from typing import Any
 
 from sympy import Expr, Max, Min, Rational, Symbol, sqrt, symbols
 
+from theory.algebra import ratio
 from theory.compile import Backend, compiled
 from theory.facts import h, h_1, h_2
 
-KEEP = 1 - Rational(1, 10**6)
+KEEP = 1 - ratio(1, 10**6)
 
 h_C, h_E = symbols("h_C h_E", real=True)
 
@@ -46,9 +48,9 @@ def clamp(value: Expr, low: Rational, high: Rational) -> Expr:
 
 # T9 with a = 1/2, S = 2, orthogonal matrices: the expansive step that makes the block's law 1.
 prescribed_expansive_step = 4 / sqrt(h_C**2 - 2 * h_C + 4) - 2
-CONTRACTIVE = clamp(h_C, Rational(3, 10), Rational(1))
+CONTRACTIVE = clamp(h_C, ratio(3, 10), ratio(1, 1))
 
-nonexpansive = Projection("T8-nonexpansive-euler", (h,), (clamp(h, Rational(0), Rational(19, 10)),))
+nonexpansive = Projection("T8-nonexpansive-euler", (h,), (clamp(h, ratio(0, 1), ratio(19, 10)),))
 prescribed = Projection(
     "T9-switching",
     (h_C,),
@@ -58,7 +60,7 @@ flexible = Projection(
     "T10-flexible-switching",
     (h_1, h_2),
     (
-        clamp(h_1, Rational(11, 100), Rational(189, 100)),
-        clamp(h_2, Rational(-19, 10), Rational(5, 100)),
+        clamp(h_1, ratio(11, 100), ratio(189, 100)),
+        clamp(h_2, ratio(-19, 10), ratio(5, 100)),
     ),
 )

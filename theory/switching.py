@@ -1,31 +1,25 @@
-"""Alternating contractive and expansive steps: prescribed [T9] and flexible [T10] switching."""
+"""Prescribed switching [T9]: S times an expansive step h_2/S, then a contractive step h_1/S."""
+
+from typing import Any
 
 from sympy import (
     Abs,
-    Eq,
     Expr,
     Integer,
-    Le,
-    Matrix,
     Max,
-    Rational,
     asinh,
     diff,
     discriminant,
     expand,
-    eye,
     factor,
     limit,
     log,
     simplify,
-    solveset,
     sqrt,
     symbols,
 )
-from sympy.logic.boolalg import And
 
-from theory import balls
-from theory.algebra import diagonal, identical, matrix, positive_terms
+from theory.algebra import identical, ratio
 from theory.facts import (
     S,
     a,
@@ -35,7 +29,6 @@ from theory.facts import (
     h_2,
     largest,
     push_lipschitz,
-    push_monotone,
     push_norm,
     s_max,
     s_min,
@@ -43,14 +36,12 @@ from theory.facts import (
     smallest,
     w_max,
 )
-from theory.nonexpansive import contractive_euler, expansive_euler, nonexpansive_euler
+from theory.nonexpansive import contractive_euler, expansive_euler
 from theory.projections import h_C, prescribed_expansive_step
-from theory.theorem import Hypothesis, ProofStep, Theorem
+from theory.theorem import ProofStep, Theorem
 
-HALF = Rational(1, 2)
+HALF = ratio(1, 2)
 x, c, w = symbols("x c w", nonnegative=True)
-
-# T9: S times [expansive step h_2/S, then contractive step h_1/S]. ---------------------------
 
 paper_switching = (sqrt(1 - 2 * a * h_1 / S + (h_1 / S) ** 2) * (1 + h_2 / S)) ** S
 boundary = S * ((1 - 2 * a * h_1 / S + (h_1 / S) ** 2) ** -HALF - 1)
@@ -60,11 +51,9 @@ sharp_boundary = S * (1 / (1 - a * h_1 / S) - 1)
 
 def _product_of_steps(theorem: Theorem) -> bool:
     """The law is [T7 at h_1/S times T8' at h_2/S] to the power S."""
-    assert contractive_euler.constant is not None
-    assert expansive_euler.constant is not None
-    contractive = contractive_euler.constant.subs(h, h_1 / S)
-    expansive = expansive_euler.constant.subs({h: h_2 / S, s_max: w_max})
-    return theorem.constant == (contractive * expansive) ** S
+    contractive = contractive_euler.law.subs(h, h_1 / S)
+    expansive = expansive_euler.law.subs({h: h_2 / S, s_max: w_max})
+    return theorem.law == (contractive * expansive) ** S
 
 
 def _boundary_is_equality(_: Theorem) -> bool:
@@ -76,9 +65,8 @@ def _sharp_boundary_is_equality(theorem: Theorem) -> bool:
     [(1 - a h_1/S)(1 + h_2/S)]^S, which is 1 on the sharp boundary."""
     dominated = identical((1 - a * x) ** 2 - (1 - x) ** 2, x * (1 - a) * (2 - (1 + a) * x))
     equality = identical(((1 - a * h_1 / S) * (1 + sharp_boundary / S)) ** S, Integer(1))
-    assert theorem.constant is not None
     values = {a: HALF, s_min: 1, s_max: 1, w_max: 1, S: 2, h_1: 1}
-    value = theorem.constant.subs(h_2, sharp_boundary).subs(values)
+    value = theorem.law.subs(h_2, sharp_boundary).subs(values)
     return dominated and equality and value == 1
 
 
@@ -117,11 +105,11 @@ def _nested_up_to_1_over_sqrt3(_: Theorem) -> bool:
     phi = q**-HALF - 1
     right = q - t * (a - t)
     derivative = t * diff(phi, t) - phi  # t^2 (phi/t)'
-    monotone = identical(derivative * q ** Rational(3, 2), q ** Rational(3, 2) - right * q / q)
+    monotone = identical(derivative * q ** ratio(3, 2), q ** ratio(3, 2) - right * q / q)
     difference = expand((right**2 - q**3) / t**2)
     terms = (1 - 3 * c) + 4 * c * w**2 + 16 * c**2 * w * (1 - w) ** 3
     in_c = expand(difference.subs(t, 2 * a * w)).subs(a, sqrt(c))
-    negative = discriminant(right, t).subs(a, sqrt(c)).subs(c, Rational(1, 3)) < 0
+    negative = discriminant(right, t).subs(a, sqrt(c)).subs(c, ratio(1, 3)).is_negative
     return (
         monotone
         and identical(in_c, terms)
@@ -132,9 +120,9 @@ def _nested_up_to_1_over_sqrt3(_: Theorem) -> bool:
 
 def _not_nested_at_09(_: Theorem) -> bool:
     """a = 0.9, h_1 = 1/2: the boundary falls from S = 1 to 2 to the limit a h_1."""
-    at = {a: Rational(9, 10), h_1: HALF}
+    at = {a: ratio(9, 10), h_1: HALF}
     values = [boundary.subs({**at, S: count}) for count in (1, 2, 4)]
-    return bool(values[0] > values[1] > values[2] > Rational(9, 20))
+    return bool(values[0] > values[1] > values[2] > ratio(9, 20))
 
 
 def _sharp_order_reversed(_: Theorem) -> bool:
@@ -148,16 +136,15 @@ def area(substeps: int) -> Expr:
     """Share of the square [0,1]^2 below the boundary for a = 1/2, for 1 or 2 substeps (there the
     boundary is positive up to h_1 = substeps >= 1): by the antiderivative asinh."""
     t = symbols("t", real=True)
-    primitive = asinh((2 * t - 1) / sqrt(3))
-    up_to = Rational(1, substeps)
-    mean = substeps * (primitive.subs(t, up_to) - primitive.subs(t, 0))
+    primitive: Any = asinh((2 * t - 1) / sqrt(3))
+    mean = substeps * (primitive.subs(t, ratio(1, substeps)) - primitive.subs(t, 0))
     return substeps * (mean - 1)
 
 
 def _closed_form_for_training(_: Theorem) -> bool:
     """4 / sqrt(h^2 - 2h + 4) - 2 is the boundary for a = 1/2, S = 2; it grows on [0.3, 1]."""
     step = prescribed_expansive_step.subs(h_C, h_1)
-    derivative = diff(step, h_1) * (h_1**2 - 2 * h_1 + 4) ** Rational(3, 2)
+    derivative = diff(step, h_1) * (h_1**2 - 2 * h_1 + 4) ** ratio(3, 2)
     return identical(step, boundary.subs({a: HALF, S: 2})) and identical(derivative, 4 - 4 * h_1)
 
 
@@ -166,7 +153,7 @@ def _areas(_: Theorem) -> bool:
     t = symbols("t", real=True)
     derivative = diff(asinh((2 * t - 1) / sqrt(3)), t)
     integrand = (1 - t + t**2) ** -HALF
-    right = simplify(derivative**2 - integrand**2) == 0 and derivative.subs(t, 1) > 0
+    right = simplify(derivative**2 - integrand**2) == 0 and derivative.subs(t, 1).is_positive
     one = simplify((area(1) - (log(3) - 1)).rewrite(log)) == 0
     two = simplify((area(2) - (2 * log(3) - 2)).rewrite(log)) == 0
     return bool(right) and one and two
@@ -220,215 +207,4 @@ switching = Theorem(
         ProofStep("areas in the unit square for a = 1/2: ln 3 - 1 and 2 ln 3 - 2", _areas),
     ),
     sharp="over the class: W = w_max I and every contractive step aligned with one singular vector",
-)
-
-# T10: two contractive substeps h_1/2, then x + h_2 W'ReLU(Wx + v). ---------------------------
-
-paper_flexible = (1 - h_1 / 2 + h_1**2 / 4) * (1 + h_2)
-flexible_boundary = 1 / (1 - h_1 / 2 + h_1**2 / 4) - 1
-BOX = {h_1: (Rational(11, 100), Rational(189, 100)), h_2: (Rational(-19, 10), Rational(5, 100))}
-ORTHOGONAL = {a: HALF, s_min: Integer(1), s_max: Integer(1), w_max: Integer(1)}
-
-
-def _two_halves_and_a_gradient_step(theorem: Theorem) -> bool:
-    """The law is (T7 at h_1/2)^2 times T8 at -h_2."""
-    assert contractive_euler.constant is not None
-    assert nonexpansive_euler.constant is not None
-    contractive = contractive_euler.constant.subs(h, h_1 / 2)
-    second = nonexpansive_euler.constant.subs({h: -h_2, s_max: w_max})
-    return theorem.constant == contractive**2 * second
-
-
-def _paper_flexible_form(_: Theorem) -> bool:
-    """a = 1/2, orthogonal: sqrt(1 - h_1/2 + h_1^2/4)^2 (1 + h_2), and its boundary."""
-    root = contractive_euler.forms["paper"].subs(ORTHOGONAL).subs(h, h_1 / 2)
-    return identical(root**2 * (1 + h_2), paper_flexible) and identical(
-        paper_flexible.subs(h_2, flexible_boundary), Integer(1)
-    )
-
-
-def _flexible_maximum(_: Theorem) -> bool:
-    """1 - h_1/2 + h_1^2/4 = (h_1 - 1)^2/4 + 3/4: symmetric about 1, where the boundary is 1/3."""
-    square = identical(1 - h_1 / 2 + h_1**2 / 4, (h_1 - 1) ** 2 / 4 + Rational(3, 4))
-    return square and flexible_boundary.subs(h_1, 1) == Rational(1, 3)
-
-
-def _exact_interval(_: Theorem) -> bool:
-    """h_2 = 1/20 is admissible exactly between 1 - sqrt(357)/21 and 1 + sqrt(357)/21, and the
-    training interval [0.11, 1.89] lies inside."""
-    equation = Eq(paper_flexible.subs(h_2, Rational(1, 20)), 1)
-    roots = {1 - sqrt(357) / 21, 1 + sqrt(357) / 21}
-    low, high = BOX[h_1]
-    return set(solveset(equation, h_1)) == roots and bool(
-        1 - sqrt(357) / 21 < low < high < 1 + sqrt(357) / 21
-    )
-
-
-def _edge_value(_: Theorem) -> bool:
-    """At both ends of the box the boundary is 2079/37921, between 0.05482 and 0.05483."""
-    low, high = BOX[h_1]
-    value = flexible_boundary.subs(h_1, low)
-    return value == flexible_boundary.subs(h_1, high) == Rational(2079, 37921) and bool(
-        Rational(5482, 10**5) < value < Rational(5483, 10**5)
-    )
-
-
-def _one_point_nine_fails(_: Theorem) -> bool:
-    """h_1 = 1.9 with h_2 = 0.05: the paper's law is 1.000125 exactly."""
-    value = paper_flexible.subs({h_1: Rational(19, 10), h_2: Rational(5, 100)})
-    return value == Rational(1000125, 10**6)
-
-
-def _box_by_balls(theorem: Theorem) -> bool:
-    """The law is at most 1 at every point of the box, by interval subdivision."""
-    assert theorem.constant is not None
-    law = theorem.constant.subs(ORTHOGONAL)
-    box = {str(symbol): ends for symbol, ends in BOX.items()}
-    return balls.prove_at_most(law, box, Integer(1)) > 0
-
-
-flexible_switching = Theorem(
-    id="T10-flexible-switching",
-    statement=r"\Psi^{h_2}_{W^\top \mathrm{ReLU}(W\cdot+v)} \circ "
-    r"\Big(\Psi^{h_1/2}_{-\nabla V}\Big)^2:\quad \mathrm{Lip} \le "
-    r"\max(|1-\tfrac{h_1}{2} a s_{\min}^2|, |1-\tfrac{h_1}{2} s_{\max}^2|)^2\, "
-    r"\max(1, |1+h_2 w_{\max}^2|)",
-    words="Two contractive half steps, then a gradient step of either sign: expansive for "
-    "h_2 > 0, non-expansive for -2 / w_max^2 <= h_2 <= 0.",
-    source="the authors' code and plotContractivityArea.ipynb (orthogonal, a = 1/2, "
-    "h_2 >= 0); signs and measured spectra are derived here",
-    status="derived",
-    hypotheses=(gradient, slopes, smallest, largest, push_monotone, push_norm),
-    constant=Max(Abs(1 - h_1 / 2 * a * s_min**2), Abs(1 - h_1 / 2 * s_max**2)) ** 2
-    * Max(1, Abs(1 + h_2 * w_max**2)),
-    forms={"paper": paper_flexible, "boundary": flexible_boundary},
-    proof=(
-        ProofStep("the law is (T7 at h_1/2)^2 times T8 at -h_2", _two_halves_and_a_gradient_step),
-        ProofStep(
-            "for a = 1/2 and orthogonal A, W the paper's form follows, with its boundary",
-            _paper_flexible_form,
-        ),
-        ProofStep("the boundary is largest at h_1 = 1: h_2 <= 1/3", _flexible_maximum),
-        ProofStep(
-            "h_2 = 0.05 is admissible exactly for |h_1 - 1| <= sqrt(357)/21, "
-            "which holds [0.11, 1.89]",
-            _exact_interval,
-        ),
-        ProofStep("the boundary at 0.11 and at 1.89 is 2079/37921 = 0.05482...", _edge_value),
-        ProofStep(
-            "[0.11, 1.9] with 0.05 fails: the paper's law is 1.000125 at 1.9", _one_point_nine_fails
-        ),
-        ProofStep(
-            "the law is at most 1 on the training box [0.11, 1.89] x [-1.9, 0.05]",
-            _box_by_balls,
-            method="interval",
-        ),
-    ),
-    sharp="over the class: W = w_max I and both half steps aligned with one singular vector",
-)
-
-# T10 for tied weights: A = W square and exactly orthogonal, b = v, Sigma = max(u, au). -------
-
-slope_negative, slope_positive = symbols("slope_negative slope_positive", real=True)
-orthogonality_defect, tie_defect = symbols("orthogonality_defect tie_defect", nonnegative=True)
-tied_boundary = (1 - h_1 / 2) ** -2 - 1
-
-
-def _conjugate_to_scalars(_: Theorem) -> bool:
-    """With AA' = I the step in u = Ax + b is u - h D u for D the slopes at u: entry by entry."""
-    A, D, u = matrix("A", 2, 2), diagonal("D", 2), matrix("u", 2, 1)
-    moved = A * (A.T * (D * u)) - D * u  # (AA' - I) D u
-    return (moved - (A * A.T - eye(2)) * D * u).expand() == Matrix([0, 0])
-
-
-def _signs_stay(_: Theorem) -> bool:
-    """For h_1 < 2 and a <= 1 the factors 1 - h_1/2 and 1 - a h_1/2 are positive: with
-    h_1 = 2 - p and a = 1/(1+q) they have no negative term."""
-    p, q = symbols("p q", nonnegative=True)
-    values = {h_1: 2 - p, a: 1 / (1 + q)}
-    return positive_terms((1 - h_1 / 2).subs(values), p, q) and positive_terms(
-        (1 - a * h_1 / 2).subs(values).simplify(), p, q
-    )
-
-
-def _two_scalar_slopes(theorem: Theorem) -> bool:
-    """u > 0: (1 - h_1/2)^2 (1 + h_2); u < 0: (1 - a h_1/2)^2. The law is the larger modulus."""
-    u = symbols("u", positive=True)
-    positive = u
-    for _ in range(2):
-        positive = positive - h_1 / 2 * positive
-    positive = positive + h_2 * positive
-    negative = -u
-    for _ in range(2):
-        negative = negative - h_1 / 2 * a * negative
-    slopes_found = [simplify(positive / u), simplify(negative / -u)]
-    law = Max((1 - h_1 / 2) ** 2 * Abs(1 + h_2), (1 - a * h_1 / 2) ** 2)
-    branches = [(1 - h_1 / 2) ** 2 * (1 + h_2), (1 - a * h_1 / 2) ** 2]
-    return theorem.constant == law and all(
-        identical(found, branch) for found, branch in zip(slopes_found, branches, strict=True)
-    )
-
-
-def _tied_boundary(_: Theorem) -> bool:
-    return identical((1 - h_1 / 2) ** 2 * (1 + tied_boundary), Integer(1)) and (
-        tied_boundary.subs(h_1, Rational(11, 100)) == Rational(4279, 35721)
-    )
-
-
-def _mixed_branch_exceeds(theorem: Theorem) -> bool:
-    """A sign change between the substeps would give (1 - a h_1/2)^2 (1 + h_2): on the tied
-    boundary at h_1 = 0.11, a = 1/2 that is above 1.058 where the law says 1."""
-    values = {h_1: Rational(11, 100), a: HALF}
-    step = tied_boundary.subs(values)
-    assert theorem.constant is not None
-    mixed = ((1 - a * h_1 / 2) ** 2 * (1 + h_2)).subs(values).subs(h_2, step)
-    return theorem.constant.subs(values).subs(h_2, step) == 1 and bool(mixed > Rational(1058, 1000))
-
-
-tied_switching = Theorem(
-    id="T10-tied",
-    statement=r"W = A,\ AA^\top = I,\ v = b,\ \Sigma(u) = \max(u, au),\ h_1 \le 2:\quad "
-    r"\mathrm{Lip} = \max\big((1-\tfrac{h_1}{2})^2\,|1+h_2|,\ (1-\tfrac{a h_1}{2})^2\big)",
-    words="With one exactly orthogonal matrix and one offset in all three substeps the block "
-    "falls apart into scalar maps whose sign does not change, which contract before they expand.",
-    source="derived here; the authors' code ties these weights",
-    status="derived",
-    hypotheses=(
-        Hypothesis(
-            "activation",
-            "the contractive activation is exactly max(u, au), 0 <= a <= 1",
-            And(Eq(slope_negative, a), Eq(slope_positive, 1), Le(a, 1)),
-        ),
-        Hypothesis(
-            "orthogonal",
-            "A is square and exactly orthogonal as stored",
-            Eq(orthogonality_defect, 0),
-        ),
-        Hypothesis("tied", "all substeps use the same A and b", Eq(tie_defect, 0)),
-        Hypothesis("step", "h_1 is at most 2", Le(h_1, 2)),
-    ),
-    constant=Max((1 - h_1 / 2) ** 2 * Abs(1 + h_2), (1 - a * h_1 / 2) ** 2),
-    forms={"boundary": tied_boundary},
-    proof=(
-        ProofStep(
-            "in u = Ax + b a substep is u - (h_1/2) Sigma(u) up to (AA' - I): scalar maps",
-            _conjugate_to_scalars,
-        ),
-        ProofStep("for h_1 <= 2 no scalar changes its sign", _signs_stay),
-        ProofStep("the two branches have the two slopes of the law", _two_scalar_slopes),
-        ProofStep(
-            "the first branch is 1 on h_2 = (1 - h_1/2)^(-2) - 1, which is 4279/35721 at 0.11",
-            _tied_boundary,
-        ),
-        ProofStep(
-            "without exact orthogonality the mixed branch (1 - a h_1/2)^2 (1 + h_2) appears: "
-            "above 1.058 where the law says 1",
-            _mixed_branch_exceeds,
-        ),
-    ),
-    sharp="for every signed permutation A: both branches occur",
-    warning="Never a certificate for floating-point weights: an orthogonality defect of any size "
-    "lets an entry near 0 change its sign between substeps, and the constant jumps. It holds for "
-    "structurally exact A only (signed permutations, delta kernels); elsewhere use "
-    "T10-flexible-switching.",
 )

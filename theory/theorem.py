@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from sympy import Basic, Expr
+from sympy import Expr
 from sympy.logic.boolalg import Boolean
 
 from theory.compile import Backend, compiled
@@ -67,19 +67,24 @@ class Theorem:
     constant: Expr | None
     proof: tuple[ProofStep, ...]
     admissible: Boolean | None = None
-    forms: Mapping[str, Basic] = field(default_factory=dict)
+    forms: Mapping[str, Any] = field(default_factory=dict)
     bound: Literal["upper", "lower"] = "upper"
     sharp: str = ""
     warning: str = ""
+
+    @property
+    def law(self) -> Any:
+        """The constant. Raises ValueError where the theorem has none."""
+        if self.constant is None:
+            raise ValueError(f"{self.id} has no constant")
+        return self.constant
 
     def numeric(self, backend: Backend = "numpy") -> Callable[..., Any]:
         """The constant as a compiled function of keyword arguments named like its symbols.
 
         Raises ValueError where the theorem has no constant.
         """
-        if self.constant is None:
-            raise ValueError(f"{self.id} has no constant")
-        return compiled(self.constant, backend)
+        return compiled(self.law, backend)
 
     def admits(self, **values: float) -> bool:
         """Whether the steps and spectra in `values` lie in the admissible set.

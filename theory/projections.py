@@ -50,6 +50,9 @@ def clamp(value: Expr, low: Rational, high: Rational) -> Expr:
 prescribed_expansive_step = 4 / sqrt(h_C**2 - 2 * h_C + 4) - 2
 CONTRACTIVE = clamp(h_C, ratio(3, 10), ratio(1, 1))
 
+# T10 with a = 1/2, orthogonal matrices: a box of admissible steps.
+BOX = {h_1: (ratio(11, 100), ratio(189, 100)), h_2: (ratio(-19, 10), ratio(5, 100))}
+
 nonexpansive = Projection("T8-nonexpansive-euler", (h,), (clamp(h, ratio(0, 1), ratio(19, 10)),))
 prescribed = Projection(
     "T9-switching",
@@ -59,8 +62,5 @@ prescribed = Projection(
 flexible = Projection(
     "T10-flexible-switching",
     (h_1, h_2),
-    (
-        clamp(h_1, ratio(11, 100), ratio(189, 100)),
-        clamp(h_2, ratio(-19, 10), ratio(5, 100)),
-    ),
+    tuple(clamp(step, *BOX[step]) for step in (h_1, h_2)),
 )

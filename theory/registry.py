@@ -2,7 +2,6 @@
 
 from importlib.metadata import entry_points
 
-from theory.flexible import flexible_switching
 from theory.margin import margin_certificate
 from theory.network import network
 from theory.nonexpansive import (
@@ -11,7 +10,7 @@ from theory.nonexpansive import (
     expansive_gradient_euler,
     nonexpansive_euler,
 )
-from theory.switching import switching
+from theory.switching import flexible_switching, switching
 from theory.theorem import Theorem
 from theory.tied import tied_switching
 

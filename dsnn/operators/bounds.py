@@ -78,7 +78,7 @@ def geometry_of(module: nn.Module, extent: tuple[int, int]) -> Geometry:
 
 
 def of_convolution(weight: Tensor, geometry: Geometry, *, tight: bool = False) -> SingularValues:
-    """Bounds for the convolution of kernel `weight` (m, n / groups, k, l) executed as `geometry`."""
+    """Bounds for the convolution of `weight` (m, n / groups, k, l) executed as `geometry`."""
     if min(geometry.outputs(dim, weight.shape[2 + dim]) for dim in (0, 1)) < 1:
         raise UserError(f"a {tuple(weight.shape[2:])} kernel does not fit {geometry.extent}")
     large = max(geometry.torus(dim, weight.shape[2 + dim]) for dim in (0, 1)) > LARGEST_TORUS

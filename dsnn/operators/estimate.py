@@ -30,9 +30,15 @@ def lanczos(
 
     start = np.random.default_rng(0).standard_normal(size)
     operator = LinearOperator((size, size), matvec=gram, dtype=np.float64)  # pyright: ignore[reportCallIssue]
+    which = "LA" if largest else "SA"
     try:
         values, vectors = eigsh(
-            operator, k=1, which="LA" if largest else "SA", v0=start, tol=tolerance, maxiter=400
+            operator,
+            k=1,
+            which=which,
+            v0=start,
+            tol=tolerance,  # pyright: ignore[reportArgumentType]
+            maxiter=400,
         )
     except ArpackNoConvergence as error:
         values, vectors = error.eigenvalues, error.eigenvectors
@@ -45,7 +51,7 @@ def lanczos(
 def _maps(kernel: Tensor, geometry: Geometry, shape: tuple[int, ...]):
     """x -> Ax and y -> Aᵀy in float64; the adjoint is the derivative of x -> <y, Ax>."""
     origin = torch.zeros(shape, dtype=torch.float64)
-    _, pullback = torch.func.vjp(lambda x: geometry.apply(kernel, x), origin)
+    pullback = torch.func.vjp(lambda x: geometry.apply(kernel, x), origin)[1]
     return lambda x: geometry.apply(kernel, x), lambda y: pullback(y)[0]
 
 

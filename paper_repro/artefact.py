@@ -8,12 +8,15 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Comparison:
-    """One number of ours beside the published one; `reason` says why they differ, if they do."""
+    """One number of ours beside the published one; `reason` says why they differ, if they do.
+
+    `tolerance` None marks a one-sided comparison, whose sense `what` states.
+    """
 
     what: str
     published: float
     ours: float
-    tolerance: float
+    tolerance: float | None
     verdict: str
     reason: str = ""
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from sympy import Expr, Rational, integrate, simplify
+from sympy import Basic, Rational, integrate
 
 from paper_repro import style
 from paper_repro.artefact import Artefact, Comparison
@@ -34,9 +34,9 @@ class Region:
     id: str
     caption: str
     law: str
-    boundary: Expr
+    boundary: Basic
     width: int
-    peak: Rational
+    peak: float
     height: float = 1.0
     box: bool = False
 
@@ -45,9 +45,13 @@ class Region:
         steps = np.linspace(0, self.width, _POINTS)
         return steps, np.maximum(compiled(self.boundary)(h_1=steps), 0.0)
 
-    def area(self) -> Expr:
-        """The region's share of [0, width] x [0, 1], exactly; the boundary stays within it."""
-        return simplify(integrate(self.boundary, (h_1, 0, self.width)) / self.width)
+    def area(self) -> float:
+        """The region's share of [0, width] x [0, 1], by the antiderivative of the boundary."""
+        return float(integrate(self.boundary, (h_1, 0, self.width)) / self.width)
+
+    def summit(self) -> float:
+        """The largest h_2, at h_1 = peak."""
+        return float(compiled(self.boundary, "math")(h_1=self.peak))
 
 
 def _prescribed(substeps: int) -> Region:
@@ -63,7 +67,7 @@ def _prescribed(substeps: int) -> Region:
         laws[substeps],
         boundary,
         1,
-        Rational(substeps, 2),
+        substeps / 2,
     )
 
 
@@ -76,14 +80,14 @@ def regions() -> list[Region]:
         r"$\left(1-\frac{h_1}{2}+\frac{h_1^2}{4}\right)(1+h_2)\leq 1$",
         flexible_boundary,
         2,
-        Rational(1),
+        1.0,
     )
     boxed = replace(
         half_step,
         id="contractivity-rectangle",
         caption="The region of T10 with the inscribed rectangle [0.11, 1.89] x [0, 0.05] that "
         "training projects the steps onto.",
-        height=0.4,
+        height=0.42,
         box=True,
     )
     return [_prescribed(1), _prescribed(2), half_step, boxed]
@@ -92,8 +96,7 @@ def regions() -> list[Region]:
 def draw(region: Region, stem: Path) -> None:
     """Write the figure of `region` and the table of its boundary."""
     steps, boundary = region.curve()
-    peak = float(region.peak)
-    summit = float(region.boundary.subs(h_1, region.peak))
+    peak, summit = region.peak, region.summit()
     with style.house():
         figure = Figure(figsize=(style.COLUMN, 2.75))
         axes = figure.subplots()
@@ -102,7 +105,7 @@ def draw(region: Region, stem: Path) -> None:
         axes.plot(peak, summit, "o", color=style.CONTRACTIVE, zorder=4, clip_on=False)
         right_edge = peak == region.width
         axes.annotate(
-            rf"$h_2={summit:.4f}$",
+            rf"$\max\,h_2={summit:.4f}$",
             (peak, summit),
             textcoords="offset points",
             xytext=(-4, 7) if right_edge else (0, 7),
@@ -124,22 +127,20 @@ def draw(region: Region, stem: Path) -> None:
                 ha="center",
                 color=style.EXPANSIVE,
             )
-        share = float(region.area())
         axes.set(
             xlim=(0, region.width),
             ylim=(0, region.height),
+            xticks=np.linspace(0, region.width, 5 if region.width > 1 else 6),
             xlabel=r"contractive step $h_1$",
             ylabel=r"expansive step $h_2$",
             title=region.law,
         )
-        axes.text(
-            0.97,
-            0.95,
-            rf"{100 * share:.2f} % of $[0,{region.width}]\times[0,1]$",
-            transform=axes.transAxes,
-            ha="right",
-            va="top",
-        )
+        axes.text(peak / 2 if right_edge else peak, 0.35 * summit, "1-Lipschitz", ha="center")
+        if not region.box:
+            axes.text(
+                0.97, 0.95, rf"{100 * region.area():.2f} % of $[0,{region.width}]\times[0,1]$",
+                transform=axes.transAxes, ha="right", va="top",
+            )  # fmt: skip
         write_figure(figure, stem)
     write_csv(
         beside(stem, "csv"),
@@ -159,10 +160,10 @@ def _box_inside() -> Comparison:
     edge = min(flexible_boundary.subs(h_1, left), flexible_boundary.subs(h_1, right))
     inside = bool(top <= edge)
     return Comparison(
-        "upper limit on h_2 over [0.11, 1.89], against the boundary at its ends",
+        "expansive limit of the box, at most the boundary at h_1 = 0.11 and 1.89",
         float(top),
         float(edge),
-        0.0,
+        None,
         "agrees" if inside else "differs",
         "" if inside else "the rectangle reaches beyond the region",
     )

@@ -15,7 +15,7 @@ from dsnn.data.generated import generated
 from dsnn.data.statistics import training
 from dsnn.integrators import Step
 from dsnn.models import CifarNet, build
-from dsnn.models.cifar import SIDE
+from dsnn.models.cifar import SIDE, Lift
 from dsnn.operators import Convolution
 from dsnn.operators.geometry import Geometry
 from dsnn.operators.symbol import norm_upper
@@ -25,6 +25,7 @@ CHANNELS = (8, 12, 16)
 MARGIN = 0.15
 _BATCH = 64
 _RATE = 0.02
+_LIFT_SCALE = 3.0
 _NORM_EVERY = 10
 """Optimiser steps between two projections of the kernels, which drift slowly."""
 _BELOW = 1 - 1e-6
@@ -39,8 +40,9 @@ def train(arch: str, *, steps: int, signed_steps: bool = True, seed: int = 0) ->
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         net = build(arch, channels=CHANNELS, signed_steps=signed_steps)
-        for lift in (stage.lift for stage in net.stages):
-            nn.init.constant_(lift.scale, 3.0)
+        for lift in (module for module in net.modules() if isinstance(module, Lift)):
+            if lift.scale is not None:
+                nn.init.constant_(lift.scale, _LIFT_SCALE)
         images, labels = generated("train", max(_BATCH, min(2048, steps * _BATCH)))
         images = normalised(images)
         optimiser = torch.optim.SGD(net.parameters(), lr=_RATE, momentum=0.9)

@@ -1,0 +1,136 @@
+"""`dsnn evaluate`: accuracies, attacked and certified, with a table of every image beside them."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from dsnn.errors import UserError
+from dsnn.files import check_writable, write_json, write_text
+
+
+class Attack(StrEnum):
+    clean = "clean"
+    pgd_paper = "pgd-paper"
+
+
+class Protocol(StrEnum):
+    consistent = "consistent"
+    published = "published"
+
+
+class Device(StrEnum):
+    cpu = "cpu"
+    cuda = "cuda"
+
+
+def evaluate(
+    target: Annotated[str, typer.Argument(help="Weights: .safetensors, or published .pt.")],
+    arch: Annotated[str | None, typer.Option(help="The regime; a .pt needs it.")] = None,
+    dataset: Annotated[
+        str | None, typer.Option(help="cifar10, cifar100 or generated; else the weights' own.")
+    ] = None,
+    attack: Annotated[list[Attack] | None, typer.Option(help="Repeat it; clean.")] = None,
+    eps: Annotated[
+        list[str] | None, typer.Option(help="l2 epsilon, 0.3 or 36/255; repeat it; the paper's.")
+    ] = None,
+    protocol: Annotated[Protocol, typer.Option(help="Statistics: training's, or the authors'.")] = (
+        Protocol.consistent
+    ),
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="First N images; 1024 if attacked, else all.")
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="The data folder; else DSNN_DATA, else your cache.")
+    ] = None,
+    device: Annotated[Device, typer.Option(help="Where to compute.")] = Device.cpu,
+    seed: Annotated[int, typer.Option(min=0, help="Of random starts and samples.")] = 0,
+    json: Annotated[str | None, typer.Option(metavar="FILE", help="Result; - is stdout.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder of shards and tables.")] = Path("out/evaluate"),
+) -> int:
+    """Accuracy of a network: clean, attacked and certified, per image, resumable."""
+    from experiments.epsilons import parse_all
+
+    epsilons = None if eps is None else parse_all(eps)
+    if json is not None and json.endswith(".csv"):
+        raise UserError(f"--json {json}: .csv is the table's name beside it; end it in .json")
+    check_writable(out / "shards" / "file")
+    if json not in (None, "-"):
+        check_writable(Path(json))
+
+    from dsnn.data.folder import data_folder
+    from dsnn.weights import load
+    from experiments import evaluate as evaluation
+    from experiments.executed import device_named
+
+    device_named(device.value)
+    loaded = load(target, arch)
+    request = evaluation.Request(
+        loaded=loaded,
+        dataset=dataset or loaded.card.dataset,
+        folder=data_folder(data),
+        attacks=tuple(a.value for a in attack or [Attack.clean]),
+        epsilons=epsilons,
+        protocol=protocol.value,
+        limit=limit,
+        device=device.value,
+        seed=seed,
+        out=out,
+    )
+    with _progress() as report:
+        done = evaluation.evaluate(request, report)
+    beside = out / f"{loaded.path.stem}-{request.dataset}-{protocol.value}.json"
+    table = (beside if json in (None, "-") else Path(json)).with_suffix(".csv")
+    write_text(table, done.table.to_csv())
+    result = {**done.result, "table": str(table)}
+    if json is not None:
+        write_json(json, result)
+    if json != "-":
+        _print(result)
+    for line in done.violations:
+        print(f"dsnn: {line}", file=sys.stderr)
+    return 1 if done.violations else 0
+
+
+@contextmanager
+def _progress() -> Iterator[Any]:
+    """Yield a report that draws a bar on stderr, or does nothing where that is no terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+    from rich.progress import TimeRemainingColumn as Remaining
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Remaining())
+    visible = sys.stderr.isatty()
+    with Progress(*columns, console=Console(stderr=True), disable=not visible) as progress:
+        task = progress.add_task("evaluate", total=None)
+
+        def report(done: int, total: int, what: str) -> None:
+            progress.update(task, completed=done, total=total, description=what)
+
+        yield report
+
+
+def _print(result: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    images = result["images"]
+    table = Table("attack", "epsilon", "correct", "accuracy", "certified", box=None)
+    for row in result["results"]:
+        correct, certified = f"{row['correct']}/{images}", f"{row['certified']}/{images}"
+        table.add_row(
+            row["attack"], f"{row['epsilon']:.4g}", correct, f"{row['accuracy']:.4f}", certified
+        )
+    console = Console(highlight=False)
+    console.print(f"{result['target']}: {result['dataset']}, {result['protocol']} statistics")
+    console.print(table)
+    sample = result["certified_sample"]
+    print(
+        f"Lipschitz constant in pixels at most {result['lipschitz_pixel']:.6g}; "
+        f"{sample['broken']} of {sample['attacked']} certified images broken at their radius; "
+        f"every image in {result['table']}"
+    )

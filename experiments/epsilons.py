@@ -1,0 +1,28 @@
+"""Perturbation sizes: l2, for pixels in [0, 1], written as a number or a fraction."""
+
+import math
+from fractions import Fraction
+
+from dsnn.errors import UserError
+
+PAPER = tuple(
+    float(Fraction(text))
+    for text in ("0", "8/255", "16/255", "36/255", "0.3", "0.5", "0.6", "0.8", "1")
+)
+"""The nine epsilons of the paper's robustness curves."""
+
+
+def parse(text: str) -> float:
+    """`36/255` or `0.3` as the nearest double. Raises UserError unless finite and >= 0."""
+    try:
+        value = float(Fraction(text.strip()))
+    except (ValueError, ZeroDivisionError, OverflowError):
+        value = math.nan
+    if not value >= 0:
+        raise UserError(f"--eps {text}: expected a number or fraction >= 0, such as 36/255")
+    return value
+
+
+def parse_all(texts: list[str]) -> tuple[float, ...]:
+    """Distinct epsilons in increasing order. Raises UserError as `parse`."""
+    return tuple(sorted({parse(text) for text in texts}))

@@ -5,7 +5,7 @@ outputs of x - h A'Sigma(Ax+b) is (I - h A'DA)(x - y) with D diagonal, a <= D <=
 matrix with spectrum in 1 - h [a s_min^2, s_max^2], whose norm is found at the two ends.
 """
 
-from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from sympy import Abs, Expr, Ge, Interval, Le, Matrix, Max, eye, sqrt, symbols
@@ -79,11 +79,8 @@ def _convex(_: Theorem) -> bool:
     return identical(between, (1 - theta) * (1 - h * p) + theta * (1 - h * q))
 
 
-def _at_the_ends_of(low: Any, high: Any) -> Callable[[Theorem], bool]:
-    def check(theorem: Theorem) -> bool:
-        return theorem.law == largest_over_spectrum(h, low, high)
-
-    return check
+def _at_the_ends(low: Any, high: Any, theorem: Theorem) -> bool:
+    return theorem.law == largest_over_spectrum(h, low, high)
 
 
 def _attained_by_constant_slopes(theorem: Theorem) -> bool:
@@ -215,7 +212,7 @@ contractive_euler = Theorem(
         _affine,
         ProofStep(
             "the law is max |1 - h t| over the ends of [a s_min^2, s_max^2]",
-            _at_the_ends_of(a * s_min**2, s_max**2),
+            partial(_at_the_ends, a * s_min**2, s_max**2),
         ),
         ProofStep(
             "slopes all a, or all 1, attain it on singular vectors", _attained_by_constant_slopes
@@ -269,7 +266,8 @@ nonexpansive_euler = Theorem(
         _squeezed,
         _affine,
         ProofStep(
-            "the law is max |1 - h t| over the ends of [0, s_max^2]", _at_the_ends_of(0, s_max**2)
+            "the law is max |1 - h t| over the ends of [0, s_max^2]",
+            partial(_at_the_ends, 0, s_max**2),
         ),
         ProofStep(
             "it is 1 exactly for 0 <= h <= 2 / s_max^2: (1 - t)^2 <= 1 on [0, 2]",

@@ -84,21 +84,18 @@ def of_convolution(weight: Tensor, geometry: Geometry, *, tight: bool = False) -
     large = max(geometry.torus(dim, weight.shape[2 + dim]) for dim in (0, 1)) > LARGEST_TORUS
     method = "coarse grid, Gram iteration" if large else "torus symbol, Cholesky"
     upper = (grid if large else symbol).norm_upper(weight, geometry)
-    found, vector = estimate.lanczos(
-        weight, geometry, largest=True, tolerance=1e-4 if tight else 1e-2
-    )
-    lower, small_upper = estimate.ratio(weight, geometry, vector)
+    found = estimate.lanczos(weight, geometry, 60 if tight else 12)
+    lower, _ = estimate.ratio(weight, geometry, found.largest_vector)
+    _, small_upper = estimate.ratio(weight, geometry, found.smallest_vector)
     small_lower = 0.0 if large else symbol.smallest_lower(weight, geometry)
     inputs = weight.shape[1] * geometry.extent[0] * geometry.extent[1]
     outputs = geometry.outputs(0, weight.shape[2]) * geometry.outputs(1, weight.shape[3])
     wide = weight.shape[0] // geometry.groups * outputs < inputs
     if tight and banded.feasible(weight, geometry):
         if upper > lower * (1 + CLOSE):
-            upper = banded.norm_upper(weight, geometry, found, upper)
+            upper = banded.norm_upper(weight, geometry, found.largest, upper)
         if not wide:
-            least, vector = estimate.lanczos(weight, geometry, largest=False, tolerance=1e-3)
-            small_upper = min(small_upper, estimate.ratio(weight, geometry, vector)[1])
-            small_lower = banded.smallest_lower(weight, geometry, least)
+            small_lower = banded.smallest_lower(weight, geometry, found.smallest)
         method += ", banded Cholesky"
     return SingularValues((lower, upper), (small_lower, 0.0 if wide else small_upper), method)
 

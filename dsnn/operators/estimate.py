@@ -5,54 +5,55 @@ value from below and the smallest from above, whatever vector it is.
 """
 
 import math
+from dataclasses import dataclass
 
-import numpy as np
 import torch
-from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
+from scipy.linalg import eigh_tridiagonal
 from torch import Tensor
 
 from dsnn.operators.geometry import Geometry
 from dsnn.operators.rounding import down, gamma, up
 
 
-def lanczos(
-    weight: Tensor, geometry: Geometry, *, largest: bool, tolerance: float
-) -> tuple[float, Tensor]:
-    """Estimate of the largest or smallest singular value of a convolution over its inputs, and the
-    unit vector (1, n, H, W) in float64 that attains it approximately. Deterministic."""
+@dataclass(frozen=True)
+class Extremes:
+    """Ritz values of an operator as singular values, and the float64 vectors (1, n, H, W) they
+    belong to."""
+
+    largest: float
+    smallest: float
+    largest_vector: Tensor
+    smallest_vector: Tensor
+
+
+def lanczos(weight: Tensor, geometry: Geometry, steps: int) -> Extremes:
+    """Both ends of the spectrum of a convolution from `steps` Lanczos steps on AᵀA, orthogonalised
+    twice against all earlier vectors, from a fixed start."""
     kernel = weight.detach().to("cpu", torch.float64)
     shape = (1, kernel.shape[1] * geometry.groups, *geometry.extent)
     size = math.prod(shape)
-    apply, adjoint = _maps(kernel, geometry, shape)
-
-    def gram(v: np.ndarray) -> np.ndarray:
-        return adjoint(apply(torch.from_numpy(v).reshape(shape))).reshape(-1).numpy()
-
-    start = np.random.default_rng(0).standard_normal(size)
-    operator = LinearOperator((size, size), matvec=gram, dtype=np.float64)  # pyright: ignore[reportCallIssue]
-    which = "LA" if largest else "SA"
-    try:
-        values, vectors = eigsh(
-            operator,
-            k=1,
-            which=which,
-            v0=start,
-            tol=tolerance,  # pyright: ignore[reportArgumentType]
-            maxiter=400,
-        )
-    except ArpackNoConvergence as error:
-        values, vectors = error.eigenvalues, error.eigenvectors
-    if len(values) == 0:
-        values, vectors = np.zeros(1), start[:, None] / np.linalg.norm(start)
-    vector = torch.from_numpy(np.ascontiguousarray(vectors[:, 0])).reshape(shape)
-    return math.sqrt(max(0.0, float(values[0]))), vector
-
-
-def _maps(kernel: Tensor, geometry: Geometry, shape: tuple[int, ...]):
-    """x -> Ax and y -> Aᵀy in float64; the adjoint is the derivative of x -> <y, Ax>."""
-    origin = torch.zeros(shape, dtype=torch.float64)
-    pullback = torch.func.vjp(lambda x: geometry.apply(kernel, x), origin)[1]
-    return lambda x: geometry.apply(kernel, x), lambda y: pullback(y)[0]
+    start = torch.randn(size, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    pullback = torch.func.vjp(lambda x: geometry.apply(kernel, x), torch.zeros(shape).double())[1]
+    basis, diagonal, beside = [start / start.norm()], [], []
+    for _ in range(min(steps, size)):
+        image = pullback(geometry.apply(kernel, basis[-1].reshape(shape)))[0].reshape(-1)
+        diagonal.append(float(image @ basis[-1]))
+        known = torch.stack(basis)
+        for _ in range(2):
+            image = image - known.T @ (known @ image)
+        beside.append(float(image.norm()))
+        if beside[-1] <= 1e-12 * max(map(abs, diagonal)):
+            break
+        basis.append(image / beside[-1])
+    values, vectors = eigh_tridiagonal(diagonal, beside[: len(diagonal) - 1])
+    known = torch.stack(basis[: len(diagonal)])
+    low, high = (known.T @ torch.from_numpy(vectors[:, k].copy()) for k in (0, -1))
+    return Extremes(
+        math.sqrt(max(0.0, values[-1])),
+        math.sqrt(max(0.0, values[0])),
+        high.reshape(shape),
+        low.reshape(shape),
+    )
 
 
 def ratio(weight: Tensor, geometry: Geometry, vector: Tensor) -> tuple[float, float]:

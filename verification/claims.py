@@ -1,0 +1,121 @@
+"""Claims: `[MODULE-GLOB:]PROPERTY` as text, and the modules of a network a claim is about."""
+
+import math
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from fractions import Fraction
+
+from dsnn.errors import UserError
+
+NAMES = (
+    "contractive",
+    "orthogonal",
+    "gradient-field",
+    "norm-preserving",
+    "mass-preserving",
+    "volume-preserving",
+    "symplectic",
+    "equivariant:shift",
+)
+"""Properties without a bound; `lipschitz<=L` and `lipschitz[pixel]<=L` are the others."""
+
+_LIPSCHITZ = re.compile(r"lipschitz(?P<pixel>\[pixel\])?<=(?P<limit>.*)")
+_NAMED = re.compile(
+    rf"(?P<name>{'|'.join(map(re.escape, NAMES))})(\[dim=(?P<dim>-?\d+)\])?(~(?P<tolerance>.*))?"
+)
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A parsed claim. `limit` is the exact number of `lipschitz<=L`; for `contractive`, 1, not
+    reached. `text` is the claim as it was written."""
+
+    text: str
+    glob: str
+    name: str
+    limit: Fraction | None = None
+    pixel: bool = False
+
+    def allows(self, constant: float) -> bool:
+        """Whether a Lipschitz constant satisfies the claim."""
+        assert self.limit is not None
+        return constant < self.limit if self.name == "contractive" else constant <= self.limit
+
+
+def parse(text: str) -> Claim:
+    """Parse one claim: the property is the longest known one that ends it.
+
+    Raises UserError on an unknown property, an empty glob, or a bound that is not a positive
+    finite number.
+    """
+    starts = [0, *(match.end() for match in re.finditer(":", text))]
+    for start in starts:
+        found = _property(text, text[start:])
+        if found is None:
+            continue
+        if start == 1:
+            raise UserError(f"claim {text!r} has an empty module glob: write GLOB:PROPERTY")
+        name, limit, pixel = found
+        glob = text[: start - 1] if start else ""
+        if pixel and glob:
+            raise UserError(f"claim {text!r}: lipschitz[pixel] is for the whole network only")
+        return Claim(text, glob, name, limit, pixel)
+    known = ", ".join(("lipschitz<=L", "lipschitz[pixel]<=L", *NAMES))
+    raise UserError(f"claim {text!r} ends with no known property: one of {known}")
+
+
+def _property(claim: str, text: str) -> tuple[str, Fraction | None, bool] | None:
+    if match := _LIPSCHITZ.fullmatch(text):
+        return "lipschitz", _positive(claim, match["limit"]), match["pixel"] is not None
+    if match := _NAMED.fullmatch(text):
+        if match["dim"] is not None and match["name"] != "symplectic":
+            return None
+        if match["tolerance"] is not None:
+            if match["name"] == "contractive":
+                return None
+            _positive(claim, match["tolerance"])
+        return match["name"], Fraction(1) if match["name"] == "contractive" else None, False
+    return None
+
+
+def _positive(claim: str, text: str) -> Fraction:
+    try:
+        sizes = [float(part) for part in text.split("/")]  # cheap on 1e999999999, where the exact
+        if len(text) <= 60 and all(0 < size < math.inf for size in sizes):  # number is not
+            value = Fraction(text)
+            if 0 < float(value) < math.inf:
+                return value
+    except (ValueError, OverflowError):
+        pass
+    raise UserError(f"claim {claim!r}: {text!r} is not a positive finite number")
+
+
+def matches(glob: str, name: str) -> bool:
+    """Whether a dotted module name matches: `*` is one component, `**` any number of them."""
+    return _match(glob.split("."), name.split(".") if name else [])
+
+
+def _match(pattern: list[str], parts: list[str]) -> bool:
+    if not pattern:
+        return not parts
+    if pattern[0] == "**":
+        return any(_match(pattern[1:], parts[i:]) for i in range(len(parts) + 1))
+    if not parts:
+        return False
+    piece = ".*".join(map(re.escape, pattern[0].split("*")))
+    return re.fullmatch(piece, parts[0]) is not None and _match(pattern[1:], parts[1:])
+
+
+def select(claim: Claim, names: Iterable[str]) -> list[str]:
+    """The module names the claim is about; "" is the whole network. UserError when none match."""
+    if not claim.glob:
+        return [""]
+    names = list(names)
+    found = [name for name in names if matches(claim.glob, name)]
+    if not found:
+        some = ", ".join(name for name in names if name)[:120]
+        raise UserError(
+            f"claim {claim.text!r}: no module matches {claim.glob!r}; there are {some}..."
+        )
+    return found

@@ -1,0 +1,174 @@
+"""`dsnn theory list | show ID`: the registry as a mathematician reads it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from theory import Theorem
+
+app = typer.Typer(
+    help="The registered theorems: statement, hypotheses, source, proof.",
+    rich_markup_mode=None,
+    no_args_is_help=True,
+)
+
+JsonOption = Annotated[
+    str | None, typer.Option("--json", metavar="FILE", help="machine-readable result, - for stdout")
+]
+
+
+def _expression(expression: Any) -> str | None:
+    return None if expression is None else str(expression)
+
+
+def _summary(theorem: Theorem) -> dict[str, Any]:
+    return {
+        "constant": _expression(theorem.constant),
+        "id": theorem.id,
+        "source": theorem.source,
+        "statement": theorem.statement,
+        "status": theorem.status,
+        "words": theorem.words,
+    }
+
+
+def _in_full(theorem: Theorem, steps: list[bool]) -> dict[str, Any]:
+    from sympy import latex
+
+    return {
+        **_summary(theorem),
+        "admissible": _expression(theorem.admissible),
+        "forms": {name: str(form) for name, form in theorem.forms.items()},
+        "hypotheses": [
+            {"name": h.name, "relation": str(h.relation), "words": h.words}
+            for h in theorem.hypotheses
+        ],
+        "latex": None if theorem.constant is None else latex(theorem.constant),
+        "proof": [
+            {"claim": step.claim, "holds": holds, "method": step.method}
+            for step, holds in zip(theorem.proof, steps, strict=True)
+        ],
+        "sharp": theorem.sharp,
+        "warning": theorem.warning,
+    }
+
+
+def _write(target: str, content: Any) -> bool:
+    """Write the JSON; whether the terminal is still free for reading."""
+    from dsnn.files import write_json
+
+    write_json(target, content)
+    return target != "-"
+
+
+@app.command("list")
+def list_theorems(json: JsonOption = None) -> int:
+    """All theorems, one a line."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from verification.commands.registry import registered
+
+    known = registered().values()
+    if json is not None and not _write(json, {"theorems": [_summary(t) for t in known]}):
+        return 0
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for heading in ("theorem", "status", "in words"):
+        table.add_column(heading, no_wrap=heading != "in words")
+    for theorem in known:
+        table.add_row(Text(theorem.id, style="bold"), theorem.status, Text(theorem.words))
+    Console().print(table)
+    return 0
+
+
+@app.command("show")
+def show_theorem(
+    id: Annotated[str, typer.Argument(metavar="ID", help="as dsnn theory list names it")],
+    json: JsonOption = None,
+) -> int:
+    """One theorem in full; its proof steps are computed as they are printed."""
+    from dsnn.errors import UserError
+    from dsnn.files import check_writable
+    from verification.commands.registry import find
+
+    theorem = find(id)
+    if json not in (None, "-"):
+        check_writable(Path(json))
+    try:
+        steps = [step.holds(theorem) for step in theorem.proof]
+    except ImportError as error:
+        raise UserError(
+            f"the proof of {id} needs {error.name}: pip install 'dsnn[verify]'"
+        ) from error
+    code = 0 if all(steps) else 1
+    if json is not None and not _write(json, _in_full(theorem, steps)):
+        return code
+    _print(theorem, steps)
+    return code
+
+
+def _print(theorem: Theorem, steps: list[bool]) -> None:
+    from rich.console import Console
+    from rich.padding import Padding
+    from rich.table import Table
+    from rich.text import Text
+    from sympy import pretty
+
+    console = Console()
+
+    def heading(title: str) -> None:
+        console.print()
+        console.print(Text(title, style="bold"))
+
+    def indented(content: Any) -> None:
+        console.print(Padding(content, (0, 0, 0, 2)))
+
+    def formula(expression: Any) -> None:
+        indented(Text(pretty(expression, use_unicode=True), no_wrap=True))
+
+    def rows(pairs: list[tuple[str, str]]) -> None:
+        grid = Table.grid(padding=(0, 2))
+        grid.add_column(no_wrap=True)
+        for left, right in pairs:
+            grid.add_row(Text(left, style="cyan"), Text(right))
+        indented(grid)
+
+    console.print(Text(theorem.id, style="bold"), Text(f"({theorem.status})"))
+    indented(Text(theorem.words))
+    heading("Statement")
+    indented(Text(theorem.statement))
+    if theorem.constant is not None:
+        heading("Lipschitz constant at most" if theorem.bound == "upper" else "Distance at least")
+        formula(theorem.constant)
+    if theorem.admissible is not None:
+        heading("At most 1 for")
+        formula(theorem.admissible)
+    heading("Hypotheses")
+    rows([(h.name, f"{h.words}: {h.relation}") for h in theorem.hypotheses])
+    for name, form in theorem.forms.items():
+        heading(f"Form: {name}")
+        formula(form)
+    heading("Proof, computed now")
+    rows(
+        [
+            (
+                "holds" if holds else "FAILS",
+                step.claim + (" (by balls)" * (step.method == "interval")),
+            )
+            for step, holds in zip(theorem.proof, steps, strict=True)
+        ]
+    )
+    if theorem.sharp:
+        heading("Sharp")
+        indented(Text(theorem.sharp))
+    heading("Source")
+    indented(Text(theorem.source))
+    if theorem.warning:
+        heading("Warning")
+        indented(Text(theorem.warning, style="red"))

@@ -1,0 +1,121 @@
+"""`dsnn verify`: proofs, random attacks, sharp instances and needed hypotheses, a row a theorem."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from verification.suite import Verdict
+
+COLOUR = {"holds": "green", "failed": "bold red", "undecided": "yellow"}
+
+
+def verify(
+    ids: Annotated[
+        list[str] | None, typer.Argument(metavar="[ID ...]", help="all theorems when left out")
+    ] = None,
+    profile: Annotated[
+        str, typer.Option(metavar="quick|default|thorough", help="how many fields are drawn")
+    ] = "default",
+    seed: Annotated[int, typer.Option(min=0, help="of all random draws")] = 0,
+    json: Annotated[
+        str | None,
+        typer.Option("--json", metavar="FILE", help="machine-readable result, - for stdout"),
+    ] = None,
+    timings: Annotated[
+        str | None, typer.Option(metavar="FILE", help="seconds per theorem, as JSON")
+    ] = None,
+    jobs: Annotated[
+        int | None, typer.Option(min=1, help="processes; all processors when left out")
+    ] = None,
+) -> int:
+    """Prove every theorem, attack it with random fields, attain it, and drop its hypotheses."""
+    from dsnn.errors import UserError
+    from dsnn.files import check_writable, write_json
+    from verification.commands.registry import find, registered
+
+    chosen = [find(name) for name in dict.fromkeys(ids)] if ids else list(registered().values())
+    for target in (json, timings):
+        if target not in (None, "-"):
+            check_writable(Path(target))
+    if json == "-" and timings == "-":
+        raise UserError("--json - and --timings - cannot share stdout: name a file for one of them")
+    try:
+        from verification import suite
+
+        if profile not in suite.PROFILES:
+            raise UserError(f"profile {profile!r} is not one of {', '.join(suite.PROFILES)}")
+        with _progress() as advance:
+            verdicts = suite.verify(
+                chosen, suite.PROFILES[profile], seed, jobs or os.cpu_count() or 1, advance
+            )
+    except ImportError as error:
+        raise UserError(
+            f"dsnn verify needs {error.name or error}: pip install 'dsnn[verify]'"
+        ) from error
+    if json is not None:
+        write_json(json, suite.report(verdicts, profile, seed))
+    if timings is not None:
+        write_json(timings, {v.theorem.id: round(v.part.seconds, 3) for v in verdicts})
+    if "-" not in (json, timings):
+        _print(verdicts)
+    return suite.exit_code(verdicts)
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[int, int], None]]:
+    """A bar on stderr, only where that is a terminal."""
+    if not sys.stderr.isatty():
+        yield lambda done, total: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        bar = progress.add_task("verify", total=None)
+        yield lambda done, total: progress.update(bar, completed=done, total=total)
+
+
+def _print(verdicts: list[Verdict]) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("theorem", no_wrap=True)
+    table.add_column("proof", no_wrap=True)
+    for heading in ("instances", "violated", "sharp", "needed", "s"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("verdict", no_wrap=True)
+    for verdict in verdicts:
+        part = verdict.part
+        needed = sum(part.counterexamples.get(h.name, False) for h in verdict.theorem.hypotheses)
+        table.add_row(
+            verdict.theorem.id,
+            verdict.proof,
+            f"{part.instances:,}",
+            f"{part.violations:,}",
+            "" if part.sharpness is None else f"{part.sharpness:.4f}",
+            f"{needed}/{len(verdict.theorem.hypotheses)}",
+            f"{part.seconds:.1f}",
+            Text(verdict.outcome, style=COLOUR[verdict.outcome]),
+        )
+    console = Console()
+    if not console.is_terminal:
+        console.width = max(console.width, 100)
+    console.print(table)
+    console.print(
+        "sharp: measured / law where the law is attained; needed: hypotheses that, dropped,"
+    )
+    console.print("let a field break the law; s: seconds over all processes")
+    for verdict in verdicts:
+        for reason in verdict.failures + verdict.gaps:
+            console.print(Text(f"{verdict.theorem.id}: {reason}"))

@@ -45,11 +45,12 @@ def reproduce(
     if not status:
         check_writable(out / "figure")
         wanted = [place for place in places if ids or not place.obstacle()]
+        for place in wanted:
+            place.check()
         for number, place in enumerate(wanted, 1):
             if sys.stderr.isatty():
-                print(
-                    f"\r\033[K{number}/{len(wanted)} {place.artefact.id}", end="", file=sys.stderr
-                )
+                line = f"{number}/{len(wanted)} {place.artefact.id}"
+                print(f"\r\033[K{line}", end="", file=sys.stderr)
             place.make()
         if sys.stderr.isatty():
             print("\r\033[K", end="", file=sys.stderr)

@@ -126,10 +126,10 @@ def published_input(folder: DataFolder) -> Input | None:
 
 def standin_input(folder: DataFolder, out: Path, steps: int = 150) -> Input:
     """Two narrow networks, trained here for `steps` steps on generated images."""
-    from paper_repro.standin import BOXES, save_standin, train
+    from paper_repro.standin import PROJECTIONS, save_standin, train
 
     networks = []
-    for regime in BOXES:
+    for regime in PROJECTIONS:
         print(f"training a narrow {regime} network on generated images", flush=True)
         path = out / f"standin-{regime}.safetensors"
         save_standin(path, train(regime, steps=steps))

@@ -19,7 +19,8 @@ from paper_repro.artefact import Artefact, Comparison
 from paper_repro.output import beside, write_csv, write_figure
 from theory.compile import compiled
 from theory.facts import S, a, h_1, h_2
-from theory.switching import BOX, flexible_boundary, switching
+from theory.projections import BOX
+from theory.switching import flexible_boundary, switching
 
 _POINTS = 401
 

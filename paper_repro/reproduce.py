@@ -43,6 +43,11 @@ class Place:
         absent = [str(path) for path in self.inputs().values() if not path.is_file()]
         return f"the file {absent[0]}" if absent else ""
 
+    def check(self) -> None:
+        """Raise UserError where the artefact cannot be made here and now."""
+        if obstacle := self.obstacle():
+            raise UserError(f"{self.artefact.id} cannot be made: it waits for {obstacle}")
+
     def origin(self) -> dict[str, Any]:
         return freshness.origin(_module(self.artefact), self.inputs())
 
@@ -53,9 +58,8 @@ class Place:
         return freshness.status(self.record, self.origin(), self.files)
 
     def make(self) -> None:
-        """Write the files and their record, unless they are fresh. UserError on an obstacle."""
-        if obstacle := self.obstacle():
-            raise UserError(f"{self.artefact.id} cannot be made: it waits for {obstacle}")
+        """Write the files and their record, unless they are fresh. UserError as `check`."""
+        self.check()
         if self.artefact.make is None or self.status() == "fresh":
             return
         came_from = self.origin()

@@ -20,6 +20,7 @@ from dsnn.operators import Convolution
 from dsnn.operators.geometry import Geometry
 from dsnn.operators.symbol import norm_upper
 from dsnn.weights import Card, save
+from theory.projections import flexible, nonexpansive
 
 CHANNELS = (8, 12, 16)
 MARGIN = 0.15
@@ -31,12 +32,12 @@ _NORM_EVERY = 10
 _BELOW = 1 - 1e-6
 """Distance kept from a limit, so that the rounded weights themselves satisfy the law."""
 
-BOXES = {"non-expansive": ((0.0, 1.9),), "switch-flexible": ((0.11, 1.89), (-1.9, 0.05))}
-"""The admissible steps by regime, in the order in which a flow cycles through them."""
+PROJECTIONS = {"non-expansive": nonexpansive, "switch-flexible": flexible}
+"""The projection onto the admissible steps by regime."""
 
 
 def train(arch: str, *, steps: int, signed_steps: bool = True, seed: int = 0) -> CifarNet:
-    """A narrow network of `arch` (a key of BOXES) after `steps` optimiser steps, in eval mode."""
+    """A narrow network of `arch`, a key of PROJECTIONS, after `steps` optimiser steps."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         net = build(arch, channels=CHANNELS, signed_steps=signed_steps)
@@ -69,9 +70,10 @@ def normalised(images: Tensor) -> Tensor:
 def constrain(net: CifarNet, *, kernels: bool = True) -> None:
     """Project onto the constraints of the regime: steps into their box, the head's Frobenius norm
     to at most 1 and, with `kernels`, the norm of every convolution as executed to at most 1."""
+    projection = PROJECTIONS[net.arch]
+    project, names = projection.numeric("torch"), [symbol.name for symbol in projection.raw]
     for step in (module for module in net.modules() if isinstance(module, Step)):
-        for index, (low, high) in enumerate(BOXES[net.arch]):
-            step.u[index].clamp_(low, high * _BELOW)
+        step.u.copy_(torch.stack(project(**dict(zip(names, step.u, strict=True)))))
     norm = float(net.head.weight.norm())
     net.head.weight.mul_(_BELOW / max(1.0, norm))
     if not kernels:

@@ -233,7 +233,6 @@ class Ledger:
         head = self._largest(net.head)
         values, parts = {"head_max": head}, [self._norm(net.head)]
         for k, stage in enumerate(net.stages):
-            assert isinstance(stage, Stage)
             flow = self._of(stage.flow)
             pool = self._of(stage.pool)
             lift = self._largest(stage.lift.operator)

@@ -4,7 +4,8 @@ A stage lifts 3 -> 32 -> 64 -> 128 channels, runs a flow of explicit Euler steps
 extent, and halves the extent; the head maps the flattened 4 x 4 features to the class scores.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -62,7 +63,7 @@ class CifarNet(nn.Module):
     def __init__(self, arch: str, stages: list[Stage], head: nn.Linear, signed_steps: bool):
         super().__init__()
         self.arch, self.signed_steps = arch, signed_steps
-        self.stages = nn.ModuleList(stages)
+        self.stages = cast(Sequence[Stage], nn.ModuleList(stages))
         self.head = head
 
     def forward(self, x: Tensor) -> Tensor:

@@ -1,0 +1,84 @@
+"""python -m benchmarks [NAME ...]: run benchmarks, print tables, write benchmarks/results/.
+
+A benchmark is a module of this package with `run() -> list of rows`, each a dictionary with the
+same keys; the first line of its docstring is the title of its table. A value that is a dictionary
+with `median`, `low` and `high` is shown as "median (low to high)".
+"""
+
+import importlib
+import platform
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from dsnn.errors import UserError
+from dsnn.files import write_json
+
+BENCHMARKS = ("training_step", "norms")
+RESULTS = Path(__file__).parent / "results"
+
+
+def main(
+    names: Annotated[list[str] | None, typer.Argument(help=f"of {', '.join(BENCHMARKS)}")] = None,
+) -> None:
+    """Run the named benchmarks, or all, and write benchmarks/results/NAME.json."""
+    for name in names or BENCHMARKS:
+        if name not in BENCHMARKS:
+            typer.echo(f"unknown benchmark {name!r}: {', '.join(BENCHMARKS)}", err=True)
+            raise typer.Exit(2)
+    for name in names or BENCHMARKS:
+        try:
+            _run(name)
+        except UserError as error:
+            typer.echo(str(error), err=True)
+            raise typer.Exit(2) from error
+
+
+def _run(name: str) -> None:
+    module = importlib.import_module(f"benchmarks.{name}")
+    title = (module.__doc__ or name).splitlines()[0]
+    rows = module.run()
+    table = Table(title=title)
+    for column in rows[0]:
+        table.add_column(column)
+    for row in rows:
+        table.add_row(*(_cell(value) for value in row.values()))
+    Console().print(table)
+    write_json(
+        RESULTS / f"{name}.json",
+        {"benchmark": name, "title": title, "environment": environment(), "rows": rows},
+    )
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, dict):
+        return f"{value['median']:g} ({value['low']:g} to {value['high']:g})"
+    return ("yes" if value else "no") if isinstance(value, bool) else str(value)
+
+
+def environment() -> dict[str, object]:
+    """What a reader needs to know about the machine and the versions."""
+    return {
+        "processor": _processor(),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "system": platform.system(),
+    }
+
+
+def _processor() -> str:
+    information = Path("/proc/cpuinfo")
+    if information.is_file():
+        for line in information.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
+if __name__ == "__main__":
+    typer.run(main)

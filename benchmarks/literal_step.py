@@ -1,0 +1,155 @@
+"""The training step of the three constrained regimes, written down from the published formulae.
+
+Nothing of `dsnn` computes here: plain tensors in float32 and NCHW, one statement per formula, the
+optimiser and the penalty as the authors call them. It is what the fast step is compared with.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+REGIMES = ("non-expansive", "switch-prescribed", "switch-flexible")
+
+
+@dataclass
+class Block:
+    """One stage: lift kernel and its scale, four kernels with biases, times u, rescalings r."""
+
+    lift: Tensor
+    scale: Tensor
+    kernels: list[Tensor]
+    biases: list[Tensor]
+    u: Tensor
+    r: list[Tensor]
+    vector: Tensor = field(default_factory=lambda: torch.empty(0))
+
+    def parameters(self) -> list[Tensor]:
+        return [self.lift, self.scale, *self.kernels, *self.biases, self.u, *self.r]
+
+
+def gradient_term(x: Tensor, kernel: Tensor, bias: Tensor, slope: float) -> Tensor:
+    """Aᵀσ(Ax + b)."""
+    z = F.leaky_relu(F.conv2d(x, kernel, bias, padding=1), slope)
+    return F.conv_transpose2d(z, kernel, padding=1)
+
+
+def non_expansive(x: Tensor, block: Block, times: Tensor) -> Tensor:
+    for i in range(4):
+        x = x - times[i] * gradient_term(x, block.kernels[i], block.biases[i], 0.0)
+    return x
+
+
+def switch_prescribed(x: Tensor, block: Block, times: Tensor) -> Tensor:
+    for i in range(2):
+        expansive, contractive = 2 * i, 2 * i + 1
+        for _ in range(2):
+            z = F.conv2d(x, block.kernels[expansive], block.biases[expansive], padding=1)
+            x = x + times[expansive] / 2 * block.r[i] * F.leaky_relu(z, 0.5)
+            step = gradient_term(x, block.kernels[contractive], block.biases[contractive], 0.5)
+            x = x - times[contractive] / 2 * step
+    return x
+
+
+def switch_flexible(x: Tensor, block: Block, times: Tensor) -> Tensor:
+    for i in range(2):
+        contractive, expansive = 2 * i, 2 * i + 1
+        for _ in range(2):
+            step = gradient_term(x, block.kernels[contractive], block.biases[contractive], 0.5)
+            x = x - times[contractive] / 2 * step
+        step = gradient_term(x, block.kernels[expansive], block.biases[expansive], 0.0)
+        x = x + times[expansive] * step
+    return x
+
+
+FLOWS: dict[str, Callable[[Tensor, Block, Tensor], Tensor]] = {
+    "non-expansive": non_expansive,
+    "switch-prescribed": switch_prescribed,
+    "switch-flexible": switch_flexible,
+}
+
+
+class LiteralStep:
+    """The published step with signed times: call it with images (B, 3, 32, 32) and labels (B,)."""
+
+    def __init__(
+        self,
+        regime: str,
+        blocks: list[Block],
+        head: tuple[Tensor, Tensor],
+        *,
+        margin: float,
+        gamma: float,
+        rate: float,
+    ):
+        self.flow, self.regime, self.blocks, self.head = FLOWS[regime], regime, blocks, head
+        self.margin, self.gamma = margin, gamma
+        parameters = [p for block in blocks for p in block.parameters()] + list(head)
+        for parameter in parameters:
+            parameter.requires_grad_()
+        self.optimizer = torch.optim.SGD(parameters, lr=rate, momentum=0.9)
+        for k, block in enumerate(blocks):
+            block.vector = torch.randn(1, block.lift.shape[1], 32 >> k, 32 >> k)
+
+    def __call__(self, images: Tensor, labels: Tensor) -> tuple[float, float]:
+        self.optimizer.zero_grad()
+        losses = self.accumulate(images, labels)
+        self.optimizer.step()
+        self.project()
+        return losses
+
+    def accumulate(self, images: Tensor, labels: Tensor) -> tuple[float, float]:
+        """Adds the gradients; returns the hinge loss and the penalty."""
+        x = images
+        for block in self.blocks:
+            x = F.relu(block.scale * F.conv2d(x, block.lift, padding=1))
+            x = self.flow(x, block, block.u)
+            x = F.max_pool2d(x, 2, 2)
+        scores = F.linear(x.flatten(1), *self.head)
+        hinge = self.hinge(scores, labels)
+        penalty = torch.zeros(())
+        for block in self.blocks:
+            for kernel in block.kernels:
+                penalty = penalty + self.defect(kernel)
+        (hinge + self.gamma * penalty).backward()
+        return float(hinge), float(penalty)
+
+    def hinge(self, scores: Tensor, labels: Tensor) -> Tensor:
+        own = scores[torch.arange(len(labels)), labels].unsqueeze(1)
+        others = F.one_hot(labels, scores.shape[1]) == 0
+        return (F.relu(self.margin - (own - scores)) * others).sum() / len(labels)
+
+    @staticmethod
+    def defect(kernel: Tensor) -> Tensor:
+        """|conv2d(K, K, padding=2) - I at the centre|_F."""
+        autocorrelation = F.conv2d(kernel, kernel, padding=2)
+        target = torch.zeros_like(autocorrelation)
+        target[:, :, 2, 2] = torch.eye(len(kernel))
+        return torch.norm(autocorrelation - target)
+
+    @torch.no_grad()
+    def project(self) -> None:
+        for block in self.blocks:
+            if self.regime == "non-expansive":
+                block.u.clamp_(0, 1.9)
+            elif self.regime == "switch-prescribed":
+                h_c = block.u[1::2].clamp(0.3, 1)
+                block.u[1::2] = h_c
+                block.u[::2] = 4 / torch.sqrt(h_c**2 - 2 * h_c + 4) - 2
+                for r in block.r:
+                    r.clamp_(0, 1)
+            else:
+                block.u[::2] = block.u[::2].clamp(0.11, 1.89)
+                block.u[1::2] = block.u[1::2].clamp(-1.9, 0.05)
+            self.one_power_iteration(block)
+        weight = self.head[0]
+        weight /= max(1.0, float(torch.norm(weight)))
+
+    def one_power_iteration(self, block: Block) -> None:
+        """The lift divided by an estimate of its norm where that exceeds 1, as in the authors'
+        loop, but by the norm and not by its square."""
+        image = F.conv2d(block.vector / block.vector.norm(), block.lift, padding=1)
+        block.lift /= max(1.0, float(image.norm()))
+        block.vector = F.conv_transpose2d(image, block.lift, padding=1)

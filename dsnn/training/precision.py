@@ -1,0 +1,45 @@
+"""Where and in which precision a network is trained."""
+
+from pathlib import Path
+
+import torch
+
+from dsnn.errors import UserError
+
+DTYPES = (torch.float32, torch.bfloat16)
+"""Of the forward pass; parameters, losses and bounds are always in float32 or wider."""
+
+
+def training_device(name: str) -> torch.device:
+    """The device called `name` (cpu, cuda, cuda:1). Raises UserError when it is not there."""
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise UserError(f"unknown device {name!r}: cpu, cuda or cuda:N") from error
+    if device.type not in ("cpu", "cuda"):
+        raise UserError(f"device {name!r} is not supported: cpu, cuda or cuda:N")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        found = torch.cuda.device_count()
+        raise UserError(f"device {name!r} asked for, {found} CUDA devices found: use --device cpu")
+    return device
+
+
+def has_bf16_units(device: torch.device) -> bool:
+    """Whether `device` multiplies bfloat16 in hardware: AVX-512 BF16, AMX, Arm BF16, or CUDA."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    information = Path("/proc/cpuinfo")
+    if not information.is_file():
+        return False
+    flags = {
+        word
+        for line in information.read_text().splitlines()
+        if line.lower().startswith(("flags", "features"))
+        for word in line.split(":", 1)[1].split()
+    }
+    return not flags.isdisjoint(("avx512_bf16", "amx_bf16", "bf16"))
+
+
+def fastest_dtype(device: torch.device) -> torch.dtype:
+    """bfloat16 where the hardware has units for it, else float32."""
+    return torch.bfloat16 if has_bf16_units(device) else torch.float32

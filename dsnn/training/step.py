@@ -1,0 +1,109 @@
+"""One training step of a CIFAR network, as fast as the hardware allows."""
+
+import math
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from torch import Tensor
+
+from dsnn.errors import UserError
+from dsnn.models import CifarNet
+from dsnn.models.cifar import SIDE, Stage
+from dsnn.operators import Convolution
+from dsnn.training.loss import multi_class_hinge
+from dsnn.training.orthogonality import orthogonality_penalty
+from dsnn.training.precision import DTYPES, fastest_dtype, training_device
+from dsnn.training.projection import project
+
+
+@dataclass(frozen=True)
+class Losses:
+    """Scalar tensors on the training device, detached; reading them waits for the step.
+
+    `hinge` and `penalty` are those before the update and without the factor gamma; 0 for the
+    penalty when gamma is 0.
+    """
+
+    hinge: Tensor
+    penalty: Tensor
+
+
+class TrainingStep:
+    """step(images, labels) -> Losses: forward, hinge loss + gamma penalty, backward, SGD with
+    momentum, projection.
+
+    `images` (B, 3, 32, 32) are normalised, `labels` (B,) integers; they may be on any device. The
+    network is projected, and moved to `device` in channels-last memory order; its parameters stay
+    float32. The
+    forward pass runs under autocast to `dtype`, by default bfloat16 where the hardware multiplies
+    it; the losses, the penalty and the projection do not. Learning-rate schedules act on
+    `optimizer`. Raises UserError on a margin that is not positive, a negative gamma or rate, a
+    momentum outside [0, 1), an absent device, or inputs that do not fit the network.
+    """
+
+    def __init__(
+        self,
+        net: CifarNet,
+        *,
+        margin: float,
+        gamma: float,
+        rate: float = 1e-2,
+        momentum: float = 0.9,
+        device: str = "cpu",
+        dtype: torch.dtype | None = None,
+    ):
+        for name, value, limit, holds in (
+            ("margin", margin, "a positive number", margin > 0),
+            ("gamma", gamma, "0 or a positive number", gamma >= 0),
+            ("rate", rate, "a positive number", rate > 0),
+            ("momentum", momentum, "at least 0 and below 1", 0 <= momentum < 1),
+        ):
+            if not (holds and math.isfinite(value)):
+                raise UserError(f"{name} {value!r} is not allowed: {limit}")
+        self.device = training_device(device)
+        self.dtype = dtype or fastest_dtype(self.device)
+        if self.dtype not in DTYPES:
+            raise UserError(f"dtype {self.dtype} is not allowed: torch.float32 or torch.bfloat16")
+        self.net = net.to(self.device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+        self.margin, self.gamma = margin, gamma
+        self.optimizer = torch.optim.SGD(
+            self.net.parameters(), lr=rate, momentum=momentum, fused=True
+        )
+        self._operators = flow_operators(self.net)
+        project(self.net)
+
+    def __call__(self, images: Tensor, labels: Tensor) -> Losses:
+        losses = self.accumulate(images, labels)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        project(self.net)
+        return losses
+
+    def accumulate(self, images: Tensor, labels: Tensor) -> Losses:
+        """Forward and backward pass only: gradients of hinge + gamma penalty are added to those
+        that the parameters hold."""
+        self._check(images, labels)
+        images = images.to(self.device, memory_format=torch.channels_last, non_blocking=True)
+        labels = labels.to(self.device, non_blocking=True)
+        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
+            scores = self.net(images)
+        hinge = multi_class_hinge(scores, labels, self.margin)
+        penalty = orthogonality_penalty(self._operators) if self.gamma else hinge.new_zeros(())
+        (hinge + self.gamma * penalty).backward()
+        return Losses(hinge.detach(), penalty.detach())
+
+    def _check(self, images: Tensor, labels: Tensor) -> None:
+        shape = (len(labels), 3, SIDE, SIDE)
+        if tuple(images.shape) != shape or labels.ndim != 1 or len(labels) == 0:
+            raise UserError(
+                f"images {tuple(images.shape)} and labels {tuple(labels.shape)} are not a batch: "
+                f"(B, 3, {SIDE}, {SIDE}) and (B,) with B > 0"
+            )
+
+
+def flow_operators(net: CifarNet) -> list[Convolution]:
+    """The convolutions of the flows, which the orthogonality penalty is for."""
+    stages = [cast(Stage, stage) for stage in net.stages]
+    modules = [module for stage in stages for module in stage.flow.modules()]
+    return [module for module in modules if isinstance(module, Convolution)]

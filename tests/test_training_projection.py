@@ -69,7 +69,7 @@ def test_projected_prescribed_pairs_satisfy_both_forms_of_t9(seed: int):
         assert constant(law, **values) <= 1
         assert balls.upper(law.forms["paper"], values) <= 1
         assert isinstance(step, Alternation)
-        assert 0 <= float(step.rescaling) <= 1
+        assert 0 <= step.rescaling.item() <= 1
 
 
 def test_every_float32_contractive_step_near_the_clamp_is_admissible():

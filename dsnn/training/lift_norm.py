@@ -12,6 +12,7 @@ SQUARINGS = 5
 """Of the Gram matrices; the bound exceeds the torus norm by inputs^(1/128) at most."""
 
 
+@torch.no_grad()
 def lift_norm_bound(operator: Convolution, side: int) -> Tensor:
     """An upper bound, up to rounding, on the norm of a convolution of images (side, side) with
     stride 1 and no groups: a scalar tensor in the weight's dtype and on its device.
@@ -30,15 +31,22 @@ def lift_norm_bound(operator: Convolution, side: int) -> Tensor:
     sides = [geometry.torus(dim, size[dim]) for dim in (0, 1)]
     real, imaginary = _symbol(kernel, sides[0], sides[1])
     stacked = torch.cat([real, imaginary], 1)
-    even, odd = stacked.mT @ stacked, real.mT @ imaginary
-    odd = odd - odd.mT
-    logarithm, power = kernel.new_zeros(()), 1
-    for _ in range(SQUARINGS):
-        norm = _frobenius(even, odd)
-        logarithm = logarithm + norm.log() / power
-        even, odd, power = *_square(even / norm, odd / norm), 2 * power
-    logarithm = logarithm + _frobenius(even, odd).log() / power
+    gram, logarithm = _stack(stacked, real, imaginary), kernel.new_zeros(())
+    for squaring in range(SQUARINGS + 1):
+        norm = torch.linalg.vector_norm(gram, dim=(1, 2), keepdim=True)
+        norm.clamp_(min=torch.finfo(norm.dtype).tiny)
+        logarithm = logarithm + norm.log() / 2**squaring
+        if squaring < SQUARINGS:
+            gram.div_(norm)
+            gram = _stack(gram, *gram.chunk(2, 1))
     return (logarithm.max() / 2).exp()
+
+
+def _stack(stacked: Tensor, real: Tensor, imaginary: Tensor) -> Tensor:
+    """The real part of Z*Z above its imaginary part, for Z = real + i imaginary given stacked; for
+    a Hermitian Z that is its square."""
+    mixed = real.mT @ imaginary
+    return torch.cat([stacked.mT @ stacked, mixed - mixed.mT], 1)
 
 
 def _symbol(kernel: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
@@ -56,16 +64,3 @@ def _symbol(kernel: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
     symbol = waves @ kernel.permute(2, 3, 0, 1).flatten(0, 1).flatten(1)
     real, imaginary = symbol.view(2, -1, outputs, inputs)
     return real, imaginary
-
-
-def _square(even: Tensor, odd: Tensor) -> tuple[Tensor, Tensor]:
-    """Real and imaginary part of (X + iY)² for X symmetric and Y antisymmetric: X² + YᵀY and
-    XY + YX = XY - (XY)ᵀ."""
-    stacked, mixed = torch.cat([even, odd], 1), even @ odd
-    return stacked.mT @ stacked, mixed - mixed.mT
-
-
-def _frobenius(even: Tensor, odd: Tensor) -> Tensor:
-    """|X + iY|_F of each matrix, kept away from 0: (F, 1, 1)."""
-    squares = even.square().sum((1, 2), keepdim=True) + odd.square().sum((1, 2), keepdim=True)
-    return squares.sqrt().clamp(min=torch.finfo(even.dtype).tiny)

@@ -1,24 +1,21 @@
 """Perturbation sizes: l2, for pixels in [0, 1], written as a number or a fraction."""
 
 import math
-from fractions import Fraction
 
 from dsnn.errors import UserError
 
-PAPER = tuple(
-    float(Fraction(text))
-    for text in ("0", "8/255", "16/255", "36/255", "0.3", "0.5", "0.6", "0.8", "1")
-)
+PAPER = (0.0, 8 / 255, 16 / 255, 36 / 255, 0.3, 0.5, 0.6, 0.8, 1.0)
 """The nine epsilons of the paper's robustness curves."""
 
 
 def parse(text: str) -> float:
     """`36/255` or `0.3` as the nearest double. Raises UserError unless finite and >= 0."""
+    numerator, _, denominator = text.partition("/")
     try:
-        value = float(Fraction(text.strip()))
-    except (ValueError, ZeroDivisionError, OverflowError):
+        value = float(numerator) / float(denominator or "1")
+    except (ValueError, ZeroDivisionError):
         value = math.nan
-    if not value >= 0:
+    if not 0 <= value < math.inf:
         raise UserError(f"--eps {text}: expected a number or fraction >= 0, such as 36/255")
     return value
 

@@ -11,35 +11,16 @@ their Winograd and Fourier algorithms, take float32 only.
 """
 
 import copy
-from collections.abc import Callable
 from dataclasses import dataclass
-from inspect import signature
-from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
-from torch.utils.weak import WeakTensorKeyDictionary
 
-from dsnn.operators.rounding import UNIT, gamma
+import verification.running_error_affine
+import verification.running_error_rules  # noqa: F401  (both register their rules)
+from verification.running_error_watch import RunningError, UnboundedOperation, norm
 
-FLOOR = 2.0**-480
-"""Added to every norm and error: covers underflow, whose squares vanish below 2^-537."""
-SLACK = 1 + 2.0**-44
-"""Covers the float64 operations, at most 256 of them, that combine bounds into one."""
-
-
-class UnboundedOperation(Exception):
-    """An operation whose rounding error has no rule here: nothing follows from the evaluation."""
-
-
-@dataclass
-class Error:
-    """An upper bound on the l2 error, (B,) per example when `batched`, else () of the whole
-    tensor. Views share it, so that what is done to one in place is known to all."""
-
-    bound: Tensor
-    batched: bool
+__all__ = ["Evaluation", "UnboundedOperation", "evaluate", "norm"]
 
 
 @dataclass(frozen=True)
@@ -48,95 +29,6 @@ class Evaluation:
 
     value: Tensor
     error: Tensor
-
-
-class RunningError(TorchFunctionMode):
-    """Watches torch operations and keeps the error of every tensor that they produce."""
-
-    def __init__(self):
-        super().__init__()
-        self._errors = WeakTensorKeyDictionary()
-        self._multiples = WeakTensorKeyDictionary()
-
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Any,
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
-        from verification.running_error_rules import METADATA, RULES
-
-        kwargs = kwargs or {}
-        if func in METADATA:
-            return func(*args, **kwargs)
-        name = getattr(func, "__name__", str(func))
-        if name == "__get__":
-            name = getattr(getattr(func, "__self__", func), "__name__", name)
-        if func not in RULES:
-            raise UnboundedOperation(f"no rounding bound for the operation {name!r}")
-        try:
-            bound = signature(RULES[func]).bind(self, *args, **kwargs)
-        except TypeError as error:
-            raise UnboundedOperation(f"no rounding bound for {name!r} with: {error}") from error
-        return RULES[func](*bound.args, **bound.kwargs)
-
-    def exact(self, tensor: Tensor, *, batched: bool = False) -> None:
-        """Declare a tensor free of error: a parameter, a constant or, when `batched`, the input."""
-        shape = tensor.shape[:1] if batched else ()
-        self._errors[tensor] = Error(torch.zeros(shape, dtype=torch.float64), batched)
-
-    def operand(self, value: Any) -> tuple[Tensor, Error]:
-        """An argument as a float64 tensor with its error; a Python number is exact."""
-        if isinstance(value, int | float) and not isinstance(value, bool):
-            number = torch.tensor(float(value), dtype=torch.float64)
-            if number.item() != value:
-                raise UnboundedOperation(f"the number {value} has no exact float64")
-            return number, Error(torch.zeros((), dtype=torch.float64), False)
-        if not isinstance(value, Tensor) or value not in self._errors:
-            raise UnboundedOperation(f"an operand of unknown origin: {type(value).__name__}")
-        if value.dtype != torch.float64:
-            raise UnboundedOperation(f"an operand of type {value.dtype}, expected float64")
-        return value, self._errors[value]
-
-    def result(self, value: Tensor, bound: Tensor, batched: bool) -> Tensor:
-        """Keep `bound`, a float64 combination of upper bounds, as the error of `value`."""
-        bound = torch.nan_to_num(bound * SLACK + FLOOR, nan=torch.inf, posinf=torch.inf)
-        self._errors[value] = Error(bound, batched)
-        return value
-
-    def worsen(self, error: Error, added: Tensor) -> None:
-        """A tensor was changed in place, to the accuracy `added`; its views know at once."""
-        error.bound = torch.nan_to_num((error.bound + added) * SLACK, nan=torch.inf)
-
-    def view(self, value: Tensor, error: Error) -> Tensor:
-        """`value` holds entries of a tensor whose error is `error`, each at most once."""
-        self._errors[value] = error
-        return value
-
-    def is_multiple(self, value: Tensor, factor: Tensor, of: Tensor) -> None:
-        """Remember that exactly `value` = c `of` for a number |c| <= `factor`."""
-        root, known = self.multiple(of)
-        self._multiples[value] = (root, factor * known * SLACK)
-
-    def multiple(self, value: Tensor) -> tuple[Tensor, Tensor]:
-        """A tensor and a factor that bounds the multiple of it which `value` is."""
-        if value in self._multiples:
-            return self._multiples[value]
-        return value, torch.ones((), dtype=torch.float64)
-
-
-def norm(value: Tensor, batched: bool) -> Tensor:
-    """Upper bound on the l2 norm, per example (B,) when `batched`."""
-    flat = value.reshape(value.shape[0] if batched else 1, -1)
-    computed = torch.linalg.vector_norm(flat, dim=1)
-    bound = computed * (1 + gamma(flat.shape[1] + 8)) + FLOOR
-    return bound if batched else bound[0]
-
-
-def rounding(value: Tensor, batched: bool) -> Tensor:
-    """Bound on the error of a computed tensor whose every entry was rounded once."""
-    return UNIT * norm(value, batched)
 
 
 def evaluate(module: nn.Module, x: Tensor) -> Evaluation:

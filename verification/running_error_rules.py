@@ -1,48 +1,40 @@
-"""The rules of `running_error`: for each torch operation, its float64 value and its error.
+"""The rules of `running_error` for sums, products, activations, pooling and padding: for each
+torch operation, its float64 value and its error.
 
 An exact x, computed as x~ with |x~ - x| <= e in l2, becomes Lx~ + rounding with error
 |L| e + |rounding| under a linear map L, and keeps e under a 1-Lipschitz map.
 """
 
-import hashlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dsnn.operators.geometry import Geometry
-from dsnn.operators.rounding import gamma
-from dsnn.operators.symbol import norm_upper
-from verification.running_error import Error, RunningError, UnboundedOperation, norm, rounding
-
-Rule = Callable[..., Any]
+from verification.running_error_watch import (
+    METADATA,
+    Error,
+    RunningError,
+    UnboundedOperation,
+    pair,
+    rounding,
+    rule,
+)
 
 
 def _getter(name: str) -> Any:
     return getattr(torch.Tensor, name).__get__
 
 
-METADATA: set[Any] = {
+METADATA |= {
     torch.Tensor.dim,
     torch.Tensor.numel,
     torch.Tensor.size,
     _getter("shape"),
     _getter("ndim"),
 }
-"""What is read of a tensor without touching its entries."""
-RULES: dict[Any, Rule] = {}
-_NORMS: dict[tuple[bytes, Geometry], float] = {}
-
-
-def _rule(*functions: Any) -> Callable[[Rule], Rule]:
-    def register(rule: Rule) -> Rule:
-        RULES.update(dict.fromkeys(functions, rule))
-        return rule
-
-    return register
 
 
 def _spread(value: Tensor, error: Error, result: Tensor, batched: bool) -> Tensor:
@@ -68,22 +60,22 @@ def _sum(watch: RunningError, x: Any, y: Any, sign: int) -> Tensor:
     return watch.result(value, carried + rounding(value, batched), batched)
 
 
-@_rule(torch.add, torch.Tensor.add, torch.Tensor.__add__, torch.Tensor.__radd__)
+@rule(torch.add, torch.Tensor.add, torch.Tensor.__add__, torch.Tensor.__radd__)
 def _add(watch: RunningError, input: Any, other: Any) -> Tensor:
     return _sum(watch, input, other, 1)
 
 
-@_rule(torch.sub, torch.Tensor.sub, torch.Tensor.__sub__)
+@rule(torch.sub, torch.Tensor.sub, torch.Tensor.__sub__)
 def _sub(watch: RunningError, input: Any, other: Any) -> Tensor:
     return _sum(watch, input, other, -1)
 
 
-@_rule(torch.rsub, torch.Tensor.__rsub__)
+@rule(torch.rsub, torch.Tensor.__rsub__)
 def _rsub(watch: RunningError, input: Any, other: Any) -> Tensor:
     return _sum(watch, other, input, -1)
 
 
-@_rule(torch.mul, torch.Tensor.mul, torch.Tensor.__mul__, torch.Tensor.__rmul__)
+@rule(torch.mul, torch.Tensor.mul, torch.Tensor.__mul__, torch.Tensor.__rmul__)
 def _mul(watch: RunningError, input: Any, other: Any) -> Tensor:
     (x, ex), (y, ey) = watch.operand(input), watch.operand(other)
     value, batched = x * y, ex.batched or ey.batched
@@ -100,7 +92,7 @@ def _mul(watch: RunningError, input: Any, other: Any) -> Tensor:
     return value
 
 
-@_rule(torch.div, torch.Tensor.div, torch.Tensor.__truediv__)
+@rule(torch.div, torch.Tensor.div, torch.Tensor.__truediv__)
 def _div(watch: RunningError, input: Any, other: Any) -> Tensor:
     (x, ex), (y, ey) = watch.operand(input), watch.operand(other)
     if ey.bound.any() or ey.batched:
@@ -110,12 +102,12 @@ def _div(watch: RunningError, input: Any, other: Any) -> Tensor:
     return watch.result(value, carried + rounding(value, ex.batched), ex.batched)
 
 
-@_rule(torch.addcmul, torch.Tensor.addcmul)
+@rule(torch.addcmul, torch.Tensor.addcmul)
 def _addcmul(watch: RunningError, input: Any, tensor1: Any, tensor2: Any) -> Tensor:
     return _add(watch, input, _mul(watch, tensor1, tensor2))
 
 
-@_rule(torch.Tensor.add_)
+@rule(torch.Tensor.add_)
 def _add_in_place(watch: RunningError, input: Any, other: Any) -> Tensor:
     (x, ex), (y, ey) = watch.operand(input), watch.operand(other)
     if not ex.batched or not ey.batched or x.shape != y.shape:
@@ -125,25 +117,25 @@ def _add_in_place(watch: RunningError, input: Any, other: Any) -> Tensor:
     return x
 
 
-@_rule(torch.neg, torch.Tensor.neg, torch.Tensor.__neg__)
+@rule(torch.neg, torch.Tensor.neg, torch.Tensor.__neg__)
 def _neg(watch: RunningError, input: Any) -> Tensor:
     x, error = watch.operand(input)
     return watch.result(-x, error.bound, error.batched)
 
 
-@_rule(torch.abs, torch.Tensor.abs, torch.Tensor.__abs__)
+@rule(torch.abs, torch.Tensor.abs, torch.Tensor.__abs__)
 def _abs(watch: RunningError, input: Any) -> Tensor:
     x, error = watch.operand(input)
     return watch.result(x.abs(), error.bound, error.batched)
 
 
-@_rule(F.relu, torch.relu, torch.Tensor.relu)
+@rule(F.relu, torch.relu, torch.Tensor.relu)
 def _relu(watch: RunningError, input: Any, inplace: bool = False) -> Tensor:
     x, error = _activated(watch, input, inplace)
     return watch.result(x.relu(), error.bound, error.batched)
 
 
-@_rule(F.leaky_relu)
+@rule(F.leaky_relu)
 def _leaky_relu(
     watch: RunningError, input: Any, negative_slope: float = 0.01, inplace: bool = False
 ) -> Tensor:
@@ -159,20 +151,20 @@ def _activated(watch: RunningError, input: Any, inplace: bool) -> tuple[Tensor, 
     return watch.operand(input)
 
 
-@_rule(torch.clone, torch.Tensor.clone)
+@rule(torch.clone, torch.Tensor.clone)
 def _clone(watch: RunningError, input: Any) -> Tensor:
     x, error = watch.operand(input)
     return watch.result(x.clone(), error.bound, error.batched)
 
 
-@_rule(torch.flatten, torch.Tensor.flatten)
+@rule(torch.flatten, torch.Tensor.flatten)
 def _flatten(watch: RunningError, input: Any, start_dim: int = 0, end_dim: int = -1) -> Tensor:
     x, error = watch.operand(input)
     _not_the_batch(x, error, start_dim)
     return watch.view(x.flatten(start_dim, end_dim), error)
 
 
-@_rule(torch.narrow, torch.Tensor.narrow)
+@rule(torch.narrow, torch.Tensor.narrow)
 def _narrow(watch: RunningError, input: Any, dim: int, start: int, length: int) -> Tensor:
     x, error = watch.operand(input)
     _not_the_batch(x, error, dim)
@@ -184,21 +176,21 @@ def _not_the_batch(x: Tensor, error: Error, dim: int) -> None:
         raise UnboundedOperation("no rounding bound for an operation across the batch")
 
 
-@_rule(torch.unbind, torch.Tensor.unbind)
+@rule(torch.unbind, torch.Tensor.unbind)
 def _unbind(watch: RunningError, input: Any, dim: int = 0) -> tuple[Tensor, ...]:
     x, error = watch.operand(input)
     _not_the_batch(x, error, dim)
     return tuple(watch.view(part, error) for part in x.unbind(dim))
 
 
-@_rule(_getter("T"))
+@rule(_getter("T"))
 def _transpose(watch: RunningError, input: Any) -> Tensor:
     x, error = watch.operand(input)
     _not_the_batch(x, error, 0)
     return watch.view(x.T, error)
 
 
-@_rule(F.pad)
+@rule(F.pad)
 def _pad(
     watch: RunningError,
     input: Any,
@@ -217,7 +209,7 @@ def _pad(
     return watch.result(padded, error.bound * math.sqrt(copies), error.batched)
 
 
-@_rule(F.max_pool2d, torch.max_pool2d)
+@rule(F.max_pool2d, torch.max_pool2d)
 def _max_pool2d(
     watch: RunningError,
     input: Any,
@@ -229,131 +221,12 @@ def _max_pool2d(
     return_indices: bool = False,
 ) -> Tensor:
     x, error = watch.operand(input)
-    size = _pair(kernel_size)
-    step = size if stride in (None, []) else _pair(stride)
+    size = pair(kernel_size)
+    step = size if stride in (None, []) else pair(stride)
     if return_indices or not error.batched or x.ndim != 4:
         raise UnboundedOperation("no rounding bound for this form of max pooling")
     shared = 1
-    for k, s, d in zip(size, step, _pair(dilation), strict=True):
+    for k, s, d in zip(size, step, pair(dilation), strict=True):
         shared *= -(-k // s) if d == 1 else k
     value = F.max_pool2d(x, size, step, padding, dilation, ceil_mode)
     return watch.result(value, error.bound * math.sqrt(shared), True)
-
-
-def _pair(value: Any) -> tuple[int, int]:
-    a, b = (value, value) if isinstance(value, int) else value * 2 if len(value) == 1 else value
-    return int(a), int(b)
-
-
-@_rule(F.linear)
-def _linear(watch: RunningError, input: Any, weight: Any, bias: Any = None) -> Tensor:
-    (x, ex), (w, ew) = watch.operand(input), watch.operand(weight)
-    if not ex.batched or x.ndim < 2 or ew.batched or w.ndim != 2:
-        raise UnboundedOperation(f"no rounding bound for this linear map on {tuple(x.shape)}")
-    kernel, geometry = watch.multiple(w), Geometry((1, 1))
-    value = F.linear(x, w, bias)
-    positions = x[0].numel() // x.shape[-1]
-    products = w.shape[1]
-    return _affine(watch, value, (x, ex), (w, ew), kernel, bias, geometry, positions, products)
-
-
-@_rule(torch.conv2d)
-def _conv2d(
-    watch: RunningError,
-    input: Any,
-    weight: Any,
-    bias: Any = None,
-    stride: Any = 1,
-    padding: Any = 0,
-    dilation: Any = 1,
-    groups: int = 1,
-) -> Tensor:
-    (x, ex), (w, ew) = watch.operand(input), watch.operand(weight)
-    if not ex.batched or x.ndim != 4 or ew.batched or isinstance(padding, str):
-        raise UnboundedOperation(f"no rounding bound for this convolution of {tuple(x.shape)}")
-    value = torch.conv2d(x, w, bias, stride, padding, dilation, groups)
-    geometry = _geometry(x, stride, padding, dilation, groups)
-    positions = value[0, 0].numel()
-    products = w[0].numel()
-    return _affine(
-        watch, value, (x, ex), (w, ew), watch.multiple(w), bias, geometry, positions, products
-    )
-
-
-@_rule(torch.conv_transpose2d)
-def _conv_transpose2d(
-    watch: RunningError,
-    input: Any,
-    weight: Any,
-    bias: Any = None,
-    stride: Any = 1,
-    padding: Any = 0,
-    output_padding: Any = 0,
-    groups: int = 1,
-    dilation: Any = 1,
-) -> Tensor:
-    (x, ex), (w, ew) = watch.operand(input), watch.operand(weight)
-    if not ex.batched or x.ndim != 4 or ew.batched:
-        raise UnboundedOperation(f"no rounding bound for this convolution of {tuple(x.shape)}")
-    value = F.conv_transpose2d(x, w, bias, stride, padding, output_padding, groups, dilation)
-    geometry = _geometry(value, stride, padding, dilation, groups)
-    positions = value[0, 0].numel()
-    products = w[:, 0].numel() // groups
-    return _affine(
-        watch, value, (x, ex), (w, ew), watch.multiple(w), bias, geometry, positions, products
-    )
-
-
-def _geometry(image: Tensor, stride: Any, padding: Any, dilation: Any, groups: int) -> Geometry:
-    top, left = _pair(padding)
-    extent = (image.shape[2], image.shape[3])
-    return Geometry(extent, _pair(stride), (top, top, left, left), _pair(dilation), groups)
-
-
-def _affine(
-    watch: RunningError,
-    value: Tensor,
-    argument: tuple[Tensor, Error],
-    kernel: tuple[Tensor, Error],
-    multiple: tuple[Tensor, Tensor],
-    bias: Any,
-    geometry: Geometry,
-    positions: int,
-    products: int,
-) -> Tensor:
-    """The error of a computed Wx + b: |W| e carried over, the error of W itself, and
-    gamma(n) (||W|| |x| + |b|) from rounding, where ||W|| bounds the norm of the map with absolute
-    weights by the geometric mean of its row and column sums."""
-    (x, ex), (w, ew), (root, factor) = argument, kernel, multiple
-    taps = math.sqrt(w[0, 0].numel())
-    carried = factor * (_norm(root, geometry) + taps * watch.operand(root)[1].bound)
-    size = norm(x, True)
-    rounded = _absolute_norm(w, geometry.groups) * size
-    carried = carried * ex.bound + taps * ew.bound * size
-    if bias is not None:
-        b, eb = watch.operand(bias)
-        rounded = rounded + norm(b, False) * math.sqrt(positions)
-        carried = carried + eb.bound * math.sqrt(positions)
-    overflow = 0 * value.flatten(1).sum(1)
-    return watch.result(value, carried + gamma(products + 16) * rounded + overflow, True)
-
-
-def _absolute_norm(w: Tensor, groups: int) -> float:
-    rows = w.abs().flatten(1).sum(1).max()
-    blocks = w.abs().reshape(groups, w.shape[0] // groups, w.shape[1], -1)
-    columns = blocks.sum((1, 3)).max()
-    return math.sqrt(float(rows) * float(columns)) * (1 + gamma(w.numel() + 8))
-
-
-def _norm(w: Tensor, geometry: Geometry) -> float:
-    """Upper bound on the norm of the map, computed once for each kernel; infinity without one."""
-    content = hashlib.sha256(w.detach().numpy().tobytes())
-    content.update(str(tuple(w.shape)).encode())
-    key = (content.digest(), geometry)
-    if key not in _NORMS:
-        kernel = w if w.ndim == 4 else w[:, :, None, None]
-        try:
-            _NORMS[key] = norm_upper(kernel, geometry) if torch.isfinite(w).all() else math.inf
-        except ArithmeticError:
-            _NORMS[key] = math.inf
-    return _NORMS[key]

@@ -1,0 +1,208 @@
+"""Witnesses: two inputs whose images are further apart than a Lipschitz claim allows.
+
+`search` looks for them in float32 by any means; `replay` alone says what a pair proves, in
+float64 with a rigorous error (`verification.running_error`), so a refutation never rests on the
+search.
+"""
+
+import copy
+import itertools
+import math
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from dsnn.errors import UserError
+from dsnn.files import atomic
+from dsnn.operators.rounding import UNIT, down, gamma
+from verification.running_error import evaluate
+from verification.running_error_watch import FLOOR, norm
+
+_PAIRS = 8
+_STEPS = 12
+_ROUNDS = 6
+_DISTANCES = (3e-2, 3e-3, 1e-1, 1e-2)
+"""Distances of the pairs, relative to the norm of their centre."""
+_SCALES = (1.0, 10.0, 0.1)
+
+
+@dataclass(frozen=True)
+class Witness:
+    """Inputs x and y, one example each, and a rigorous lower bound of |f(x) - f(y)| / |x - y|."""
+
+    x: Tensor
+    y: Tensor
+    ratio: float
+
+
+def replay(module: nn.Module, x: Tensor, y: Tensor) -> float:
+    """Lower bound of |f(x) - f(y)| / |x - y| in real arithmetic on the stored numbers, rounded
+    down; 0 where nothing is proved (x = y, overflow). x and y are single examples.
+
+    Raises UnboundedOperation where the module does something without an error bound.
+    """
+    pair = torch.stack([x.detach().to("cpu", torch.float64), y.detach().to("cpu", torch.float64)])
+    image = evaluate(module, pair)
+    moved = (image.value[0] - image.value[1]).flatten()
+    computed = float(torch.linalg.vector_norm(moved))
+    proved = computed * (1 - gamma(moved.numel() + 8)) - FLOOR - float(image.error.sum()) * 1.01
+    distance = float(norm(pair[0] - pair[1], False)) * (1 + 4 * UNIT)
+    ratio = down(proved) / distance
+    return down(ratio) if math.isfinite(ratio) else 0.0
+
+
+def search(
+    module: nn.Module,
+    shape: tuple[int, ...],
+    *,
+    target: float = math.inf,
+    starts: Tensor | None = None,
+    budget_seconds: float = 10.0,
+    seed: int = 0,
+) -> Witness | None:
+    """The best witness found, replayed; None where no pair proves a positive ratio.
+
+    Inputs of the module are batches of examples of `shape`. Centres are drawn from `starts`
+    (N, *shape) when given, else at random, white and smooth, at several scales. The search stops
+    after the round in which a replayed ratio exceeds `target`, after six rounds, or when the
+    budget is spent; unless that cuts it, the result depends on `seed` alone. Raises
+    UnboundedOperation as `replay`.
+    """
+    deadline = time.monotonic() + budget_seconds
+    fast = copy.deepcopy(module).to("cpu", torch.float32).eval().requires_grad_(False)
+    generator = torch.Generator().manual_seed(seed)
+    supply = _supply(shape, starts, generator)
+    best: Witness | None = None
+    kept: tuple[Tensor, Tensor] | None = None
+    for _ in range(_ROUNDS):
+        centre, half = _new_pairs(supply, generator, _PAIRS if kept is None else _PAIRS // 2)
+        if kept is not None:
+            centre, half = torch.cat([kept[0], centre]), torch.cat([kept[1], half])
+        centre, half, ratios = _ascend(fast, centre, half, deadline)
+        order = ratios.argsort(descending=True, stable=True)[: _PAIRS // 2]
+        kept = (centre[order], half[order])
+        x, y = kept[0][0] + kept[1][0], kept[0][0] - kept[1][0]
+        ratio = replay(module, x, y)
+        if ratio > (best.ratio if best else 0.0):
+            best = Witness(x, y, ratio)
+        if (best and best.ratio > target) or time.monotonic() > deadline:
+            break
+    return best
+
+
+def inputs_of(net: nn.Module, name: str, x: Tensor) -> Tensor:
+    """What the submodule `name` of `net` receives when `net` is applied to the batch x: starts
+    that look like data. Of several calls, the first."""
+    seen: list[Tensor] = []
+    hook = net.get_submodule(name).register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+    try:
+        with torch.no_grad():
+            net(x)
+    finally:
+        hook.remove()
+    return seen[0].detach()
+
+
+def save(path: str | Path, witness: Witness, metadata: Mapping[str, str] | None = None) -> None:
+    """Write x, y and the ratio as safetensors, with more metadata (module, claim, hashes)."""
+    tensors = {"x": witness.x.contiguous(), "y": witness.y.contiguous()}
+    with atomic(Path(path)) as temporary:
+        save_file(tensors, temporary, {**(metadata or {}), "ratio": repr(witness.ratio)})
+
+
+def load(path: str | Path) -> Witness:
+    """Read what `save` wrote. Raises UserError on anything else; the ratio is a claim until it is
+    replayed."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            x, y = file.get_tensor("x"), file.get_tensor("y")
+            ratio = float((file.metadata() or {})["ratio"])
+    except (SafetensorError, OSError, KeyError, ValueError) as error:
+        raise UserError(f"cannot load witness {path}: {error}") from error
+    floats = (torch.float32, torch.float64)
+    good = all(t.dtype in floats and bool(t.isfinite().all()) for t in (x, y))
+    if not good or x.shape != y.shape or not math.isfinite(ratio):
+        raise UserError(f"{path}: in a witness x, y and the ratio are finite, of one shape")
+    return Witness(x, y, ratio)
+
+
+def _supply(
+    shape: tuple[int, ...], starts: Tensor | None, generator: torch.Generator
+) -> Iterator[Tensor]:
+    """Centres without end: the given starts round and round, else random ones."""
+    if starts is not None and len(starts):
+        if tuple(starts.shape[1:]) != shape:
+            raise ValueError(f"starts have shape {tuple(starts.shape[1:])}, expected {shape}")
+        yield from itertools.cycle(starts.detach().to("cpu", torch.float32))
+    for count in itertools.count():
+        if len(shape) == 3 and count % 2 == 0:
+            coarse = torch.rand((1, shape[0], 4, 4), generator=generator)
+            yield F.interpolate(coarse, shape[1:], mode="bilinear")[0]
+        else:
+            yield torch.randn(shape, generator=generator) * _SCALES[count // 2 % len(_SCALES)]
+
+
+def _new_pairs(
+    supply: Iterator[Tensor], generator: torch.Generator, count: int
+) -> tuple[Tensor, Tensor]:
+    """Centres and half differences (count, *shape) in random directions."""
+    centre = torch.stack([next(supply) for _ in range(count)])
+    direction = torch.randn(centre.shape, generator=generator)
+    relative = torch.tensor([_DISTANCES[k % len(_DISTANCES)] for k in range(count)])
+    length = 0.5 * relative * _norms(centre).flatten().clamp_min(1e-3)
+    return centre, _unit(direction) * _like(length, centre)
+
+
+def _ascend(
+    module: nn.Module, centre: Tensor, half: Tensor, deadline: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The best pairs (centre ± half) on the way up, and their ratios (count,).
+
+    With d = f(x) - f(y), the gradients J(x)ᵀd and -J(y)ᵀd say where to move x and y. Their
+    difference is the new direction, at the old distance: a power iteration on secants, which for
+    a linear map is the one on JᵀJ. Their sum moves the centre, by half that distance.
+    """
+    count = len(centre)
+    best = centre, half, torch.full((count,), -1.0)
+    length = _norms(half)
+    for step in range(_STEPS):
+        pair = torch.cat([centre + half, centre - half]).requires_grad_()
+        image = module(pair).flatten(1)
+        moved = image[:count] - image[count:]
+        distance = _norms(pair.detach()[:count] - pair.detach()[count:]).flatten()
+        ratios = (moved.detach().norm(dim=1) / distance).nan_to_num(-1.0, -1.0, -1.0)
+        better = ratios > best[2]
+        keep = _like(better, centre)
+        best = (
+            torch.where(keep, centre, best[0]),
+            torch.where(keep, half, best[1]),
+            torch.where(better, ratios, best[2]),
+        )
+        if step == _STEPS - 1 or time.monotonic() > deadline or not moved.requires_grad:
+            break
+        (gradient,) = torch.autograd.grad((moved * F.normalize(moved.detach())).sum(), pair)
+        across, along = gradient[:count] - gradient[count:], gradient[:count] + gradient[count:]
+        half = torch.where(_norms(across) > 0, _unit(across) * length, half)
+        if step > 0:
+            centre = centre + _unit(along) * length
+    return best
+
+
+def _norms(x: Tensor) -> Tensor:
+    """l2 norms per example, (B, 1, ..., 1)."""
+    return _like(x.flatten(1).norm(dim=1), x)
+
+
+def _like(values: Tensor, x: Tensor) -> Tensor:
+    return values.reshape(-1, *[1] * (x.ndim - 1))
+
+
+def _unit(x: Tensor) -> Tensor:
+    return x / _norms(x).clamp_min(1e-30)

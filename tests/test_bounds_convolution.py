@@ -106,10 +106,9 @@ def test_the_two_methods_agree_as_bounds():
         assert coarse <= fine * 1.07
 
 
-@pytest.mark.parametrize("d", [1, 2])
-def test_a_torus_of_the_image_side_is_too_small(d: int):
+def test_a_torus_of_the_image_side_is_too_small():
     """The museum's entry: the circular operator on the image itself misses part of the norm."""
-    zero = Geometry((3, 3), padding=(d, d, d, d), dilation=(d, d))
+    zero = Geometry((3, 3), padding=(1, 1, 1, 1))
     missed = 0
     for seed in range(20):
         weight = kernel(1, 4, (3, 3), seed)

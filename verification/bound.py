@@ -83,15 +83,35 @@ class Ledger:
         return self.spectra[name]
 
     def tighten(self, name: str) -> None:
-        """Spend a factorisation on the operator `name`, once."""
+        """Spend factorisations on the operator `name`, once."""
         if name not in self.tightened:
             self._compute(name, True)
 
+    def tightening_work(self, name: str) -> float:
+        """Floating-point operations that `tighten` would take, roughly; 0 when it gains nothing."""
+        module = self.modules[name]
+        if name in self.tightened or not isinstance(module, Convolution):
+            return 0.0
+        channels, height, width = self.shape(name)
+        return 40.0 * height * (channels * width) ** 3
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """The shape of one input of the module called `name`: kernels keep the extent of their
+        stage, and pools halve it."""
+        module, parts = self.modules[name], name.split(".")
+        if name == "head":
+            return (self.net.head.in_features,)
+        if not name:
+            return (3, SIDE, SIDE)
+        k = int(parts[1])
+        stage = self.net.stages[k]
+        outside = isinstance(module, Stage) or parts[2] == "lift"
+        channels = stage.lift.operator.weight.shape[1 if outside else 0]
+        return (channels, SIDE >> k, SIDE >> k)
+
     def _compute(self, name: str, tight: bool) -> None:
-        extent = None
-        if name.startswith("stages."):
-            side = SIDE >> int(name.split(".")[1])  # kernels keep the extent, pools halve it
-            extent = (side, side)
+        shape = self.shape(name)
+        extent = None if len(shape) == 1 else (shape[1], shape[2])
         self.spectra[name] = singular_values(self.modules[name], extent, tight=tight)
         if tight:
             self.tightened.add(name)

@@ -1,0 +1,86 @@
+"""`dsnn audit`: a verdict per claim, with evidence."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from verification.audit import Verdict
+
+
+def audit(
+    target: Annotated[Path, typer.Argument(help="A weights file: .safetensors, or published .pt.")],
+    claim: Annotated[list[str], typer.Option(help="[MODULE-GLOB:]PROPERTY; may be repeated.")],
+    arch: Annotated[str | None, typer.Option(help="The regime; needed for a .pt file.")] = None,
+    input_shape: Annotated[str, typer.Option(help="Shape of one input.")] = "3,32,32",
+    tight: Annotated[bool, typer.Option(help="Factorise every operator (minutes).")] = False,
+    budget: Annotated[float, typer.Option(help="Seconds after which nothing is tightened.")] = 5.0,
+    json: Annotated[str | None, typer.Option(help="Result as JSON; - is stdout.")] = None,
+) -> int:
+    """Audit claims about a trained network: proved, refuted or unknown, with evidence.
+
+    Witnesses of refutations are written beside the JSON file, or here without one.
+    """
+    from dsnn.errors import UserError
+    from dsnn.files import check_writable, write_json
+    from dsnn.weights import load
+    from verification.audit import Audit, exit_code
+    from verification.claims import parse
+
+    claims = [parse(text) for text in claim]
+    if input_shape.replace(" ", "") != "3,32,32":
+        raise UserError(f"--input-shape {input_shape}: the CIFAR networks take 3,32,32")
+    if not budget >= 0:
+        raise UserError(f"--budget {budget}: give seconds, at least 0")
+    file = None if json in (None, "-") else Path(str(json))
+    if file is not None:
+        check_writable(file)
+    folder = Path() if file is None else file.parent
+    check_writable(folder / "witness.safetensors")
+    stem = "witness" if file is None else f"{file.stem}-witness"
+    audit = Audit(load(target, arch), tight, budget, folder, stem)
+    verdicts = audit.run(claims)
+    if json is not None:
+        write_json(json, audit.as_json(str(target)))
+    if json != "-":
+        _print(verdicts)
+    return exit_code(verdicts)
+
+
+def _print(verdicts: list["Verdict"]) -> None:
+    """The verdicts under their claims: module, verdict, the interval known, evidence."""
+    from itertools import groupby
+
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=120)
+    styles = {"proved": "green", "refuted": "bold red", "unknown": "yellow"}
+    for claim, group in groupby(verdicts, lambda verdict: verdict.claim):
+        table = Table.grid(padding=(0, 2))
+        for verdict in group:
+            evidence = verdict.evidence
+            details = [evidence[key] for key in ("text", "hint") if key in evidence]
+            if "file" in evidence:
+                details.append(f"witness: {evidence['file']}")
+            word = verdict.outcome.upper() if verdict.outcome == "refuted" else verdict.outcome
+            table.add_row(
+                Text(f"  {verdict.module or '(network)'}", overflow="fold"),
+                Text(word, style=styles[verdict.outcome]),
+                Text(_interval(verdict), no_wrap=True),
+                Text("; ".join(details)),
+            )
+        console.print(Text(claim, style="bold"))
+        console.print(table)
+
+
+def _interval(verdict: "Verdict") -> str:
+    from verification.wording import at_least, at_most
+
+    low, high = at_least(verdict.lower), at_most(verdict.upper)
+    intervals = {"proved": f"<= {high}", "refuted": f">= {low}"}
+    return intervals.get(verdict.outcome, f"[{low}, {high}]")

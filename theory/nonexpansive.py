@@ -161,10 +161,9 @@ def _admissible_interval(theorem: Theorem) -> bool:
 
 def _triangle(theorem: Theorem) -> bool:
     """W = s_max I with all slopes sign(h): (1 + |h| s_max) I, the bound |I| + |h| |D| |W|."""
-    W = s_max * eye(2)
     step = symbols("step", nonnegative=True)
-    eigenvalue = max((eye(2) + step * W).eigenvals(), key=str)
-    return identical(theorem.law.subs(h, step), eigenvalue)
+    (eigenvalue,) = (eye(2) + step * s_max * eye(2)).eigenvals()
+    return all(identical(theorem.law.subs(h, sign * step), eigenvalue) for sign in (1, -1))
 
 
 def _slopes_bound_the_push(_: Theorem) -> bool:

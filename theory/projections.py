@@ -2,8 +2,8 @@
 
 The limits are the authors'. With orthogonal matrices every projected step satisfies its law (the
 non-expansive one needs only |A| <= 1); a matrix with other singular values is judged by the law
-itself. The closed form of prescribed switching keeps a factor 1 - 1e-6 of the boundary, so that
-the paper's law still holds once the steps are rounded to float32.
+itself. The closed form of prescribed switching keeps a factor 1 - 1e-6 in 1 + h_E/2, so that the
+paper's law still holds once the steps are computed in float32.
 """
 
 from collections.abc import Callable
@@ -57,7 +57,7 @@ nonexpansive = Projection("T8-nonexpansive-euler", (h,), (clamp(h, ratio(0, 1), 
 prescribed = Projection(
     "T9-switching",
     (h_C,),
-    (CONTRACTIVE, KEEP * prescribed_expansive_step.subs(h_C, CONTRACTIVE)),
+    (CONTRACTIVE, KEEP * (prescribed_expansive_step.subs(h_C, CONTRACTIVE) + 2) - 2),
 )
 flexible = Projection(
     "T10-flexible-switching",

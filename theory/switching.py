@@ -111,15 +111,15 @@ def _nested_up_to_1_over_sqrt3(_: Theorem) -> bool:
     phi = q**-HALF - 1
     right = q - t * (a - t)
     derivative = t * diff(phi, t) - phi  # t^2 (phi/t)'
-    monotone = identical(derivative * q ** ratio(3, 2), q ** ratio(3, 2) - right * q / q)
+    monotone = identical(derivative, 1 - right * q ** -ratio(3, 2))
     difference = expand((right**2 - q**3) / t**2)
     terms = (1 - 3 * c) + 4 * c * w**2 + 16 * c**2 * w * (1 - w) ** 3
     in_c = expand(difference.subs(t, 2 * a * w)).subs(a, sqrt(c))
-    negative = discriminant(right, t).subs(a, sqrt(c)).subs(c, ratio(1, 3)).is_negative
+    negative = identical(discriminant(right, t), 9 * a**2 - 8)  # so for all a^2 <= 1/3
     return (
         monotone
         and identical(in_c, terms)
-        and bool(negative)
+        and negative
         and identical(difference.subs(t, 0), 1 - 3 * a**2)
     )
 
@@ -212,7 +212,8 @@ switching = Theorem(
         ),
         ProofStep("areas in the unit square for a = 1/2: ln 3 - 1 and 2 ln 3 - 2", _areas),
     ),
-    sharp="over the class: W = w_max I and every contractive step aligned with one singular vector",
+    sharp="over the class: W = w_max I, every contractive step aligned with one singular vector, "
+    "and activations linear with slope a or 1",
 )
 
 # T10: two contractive substeps h_1/2, then x + h_2 W'ReLU(Wx + v). ---------------------------
@@ -313,5 +314,6 @@ flexible_switching = Theorem(
             method="interval",
         ),
     ),
-    sharp="over the class: W = w_max I and both half steps aligned with one singular vector",
+    sharp="over the class: W = w_max I, both half steps aligned with one singular vector, and "
+    "activations linear with slope a or 1",
 )

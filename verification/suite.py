@@ -10,7 +10,7 @@ import time
 import zlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from multiprocessing import get_context
 from typing import Any, Literal
@@ -35,7 +35,7 @@ class Profile:
 
 PROFILES = {
     "quick": Profile(chunks=16, fields=32, points=64),
-    "default": Profile(chunks=64, fields=64, points=320),
+    "default": Profile(chunks=64, fields=64, points=384),
     "thorough": Profile(chunks=512, fields=64, points=512),
 }
 
@@ -167,13 +167,14 @@ def _judge(theorem: Theorem, trial: Trial) -> tuple[Part, np.ndarray]:
 
 def _attained(theorem: Theorem, trial: Trial, law: np.ndarray) -> float | None:
     """How close every field of the trial comes to its law: the least over fields of the best over
-    pairs, cut to nine decimals. None for a law of 0."""
+    pairs, cut to nine decimals. None where a law is not positive, which no ratio describes."""
+    if not (law > 0).all() or not np.isfinite(law).all():
+        return None
     if theorem.bound == "upper":
-        quotients = trial.measured.max(axis=1) / np.maximum(law[:, 0], np.finfo(float).tiny)
+        quotients = trial.measured.max(axis=1) / law[:, 0]
     else:
         quotients = law[:, 0] / trial.measured.min(axis=1)
-    least = float(quotients.min())
-    return math.floor(least * 1e9) / 1e9 if math.isfinite(least) else None
+    return math.floor(float(quotients.min()) * 1e9) / 1e9
 
 
 def _breaks(theorem: Theorem, name: str, trial: Trial) -> bool:
@@ -192,21 +193,29 @@ def _prove(theorem: Theorem) -> Part:
 
 
 def _examine(theorem: Theorem) -> Part:
-    """The chosen instances: those that attain the law, and those outside one hypothesis."""
+    """The chosen instances: those that attain the law, and those outside one hypothesis. A field
+    made to violate a hypothesis that the theorem does not have is an instance like any other."""
     strategy = STRATEGIES.get(theorem.id)
     if strategy is None or theorem.constant is None:
         return Part()
+    names = {h.name for h in theorem.hypotheses}
     needed = {
-        h.name: _breaks(theorem, h.name, strategy.without[h.name]())
-        for h in theorem.hypotheses
-        if h.name in strategy.without
+        name: _breaks(theorem, name, broken())
+        for name, broken in strategy.without.items()
+        if name in names
     }
-    if strategy.sharp is None:
-        return Part(counterexamples=needed)
-    trial = strategy.sharp()
-    part, law = _judge(theorem, trial)
-    sharpness = _attained(theorem, trial, law)
-    return Part((), part.instances, part.violations, part.violation, sharpness, needed)
+    parts = [
+        _judge(theorem, broken())[0]
+        for name, broken in strategy.without.items()
+        if name not in names
+    ]
+    sharpness = None
+    if strategy.sharp is not None:
+        trial = strategy.sharp()
+        part, law = _judge(theorem, trial)
+        sharpness = _attained(theorem, trial, law)
+        parts.append(part)
+    return replace(_combine(parts), sharpness=sharpness, counterexamples=needed)
 
 
 def _attack(theorem: Theorem, profile: Profile, seed: int, chunk: int) -> Part:
@@ -226,7 +235,7 @@ def _run(task: Callable[[Theorem], Part], theorem: Theorem | str) -> Part:
     """One task, timed. A registered theorem travels to another process by its id."""
     started = time.perf_counter()
     part = task(theorems()[theorem] if isinstance(theorem, str) else theorem)
-    return Part(**{**vars(part), "seconds": time.perf_counter() - started})
+    return replace(part, seconds=time.perf_counter() - started)
 
 
 def _combine(parts: Sequence[Part]) -> Part:

@@ -13,7 +13,6 @@ if TYPE_CHECKING:
 app = typer.Typer(
     help="The registered theorems: statement, hypotheses, source, proof.",
     rich_markup_mode=None,
-    no_args_is_help=True,
 )
 
 JsonOption = Annotated[
@@ -113,12 +112,22 @@ def show_theorem(
     return code
 
 
+def _drawn(expression: Any) -> str:
+    """A formula in two dimensions (SymPy draws Max only as text)."""
+    from sympy.printing.pretty.pretty import PrettyPrinter
+
+    class Printer(PrettyPrinter):
+        def _print_Max(self, maximum: Any) -> Any:
+            return self._print_Function(maximum, func_name="max")
+
+    return Printer({"use_unicode": True, "wrap_line": False}).doprint(expression)
+
+
 def _print(theorem: Theorem, steps: list[bool]) -> None:
     from rich.console import Console
     from rich.padding import Padding
     from rich.table import Table
     from rich.text import Text
-    from sympy import pretty
 
     console = Console()
 
@@ -130,7 +139,8 @@ def _print(theorem: Theorem, steps: list[bool]) -> None:
         console.print(Padding(content, (0, 0, 0, 2)))
 
     def formula(expression: Any) -> None:
-        indented(Text(pretty(expression, use_unicode=True), no_wrap=True))
+        for line in _drawn(expression).splitlines():
+            console.print(Text(f"  {line.rstrip()}"), soft_wrap=True)
 
     def rows(pairs: list[tuple[str, str]]) -> None:
         grid = Table.grid(padding=(0, 2))
@@ -150,20 +160,14 @@ def _print(theorem: Theorem, steps: list[bool]) -> None:
         heading("At most 1 for")
         formula(theorem.admissible)
     heading("Hypotheses")
-    rows([(h.name, f"{h.words}: {h.relation}") for h in theorem.hypotheses])
+    rows([(h.name, f"{h.words}\n{h.relation}") for h in theorem.hypotheses])
     for name, form in theorem.forms.items():
         heading(f"Form: {name}")
         formula(form)
     heading("Proof, computed now")
-    rows(
-        [
-            (
-                "holds" if holds else "FAILS",
-                step.claim + (" (by balls)" * (step.method == "interval")),
-            )
-            for step, holds in zip(theorem.proof, steps, strict=True)
-        ]
-    )
+    marks = ["holds" if holds else "FAILS" for holds in steps]
+    claims = [f"{s.claim} (by balls)" if s.method == "interval" else s.claim for s in theorem.proof]
+    rows(list(zip(marks, claims, strict=True)))
     if theorem.sharp:
         heading("Sharp")
         indented(Text(theorem.sharp))

@@ -184,7 +184,11 @@ def _breaking(S: int | None) -> dict[str, Callable[[], Trial]]:
 SWITCHING = Strategy(
     sample=_alternations,
     sharp=lambda: _linear_block(
-        S=2, h_1=[0.5, 1.0, 5.0], h_2=[0.5, 0.25, -0.5], slope=[0.5, 0.5, 1], push_slope=[1, 1, -1]
+        S=2,
+        h_1=[0.5, 1.0, 5.0],
+        h_2=[0.5, 0.05, -0.5],
+        slope=[0.5, 0.5, 1.0],
+        push_slope=[1.0, 1.0, -1.0],
     ),
     without=_breaking(2),
 )
@@ -194,9 +198,9 @@ FLEXIBLE = Strategy(
     sharp=lambda: _linear_block(
         S=None,
         h_1=[0.5, 1.0, 5.0, 1.0, 1.0],
-        h_2=[0.5, 0.25, 0.5, -1.5, -2.5],
+        h_2=[0.5, 0.05, 0.5, -1.5, -2.5],
         slope=[0.5, 0.5, 1.0, 0.5, 0.5],
-        push_slope=[1, 1, 1, 0, 1],
+        push_slope=[1.0, 1.0, 1.0, 0.0, 1.0],
     ),
     without=_breaking(None),
 )

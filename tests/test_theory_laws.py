@@ -1,0 +1,177 @@
+"""Every law: its proof, its numeric forms, and an independent computation of what it bounds."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+import torch
+from sympy import Symbol
+
+from theory import balls, theorems
+from theory.nonexpansive import contractive_euler, nonexpansive_euler
+from theory.projections import flexible, nonexpansive, prescribed
+from theory.switching import (
+    boundary,
+    flexible_boundary,
+    flexible_switching,
+    maximum,
+    paper_flexible,
+    paper_switching,
+    switching,
+)
+from theory.tied import tied_switching
+
+ALL = list(theorems().values())
+STEPS = [(theorem, step) for theorem in ALL for step in theorem.proof]
+
+
+@pytest.mark.parametrize(("theorem", "step"), STEPS, ids=lambda x: getattr(x, "id", None))
+def test_proof_step_holds(theorem, step) -> None:
+    assert step.holds(theorem)
+
+
+@pytest.mark.parametrize("theorem", ALL, ids=lambda theorem: theorem.id)
+def test_is_complete(theorem) -> None:
+    assert theorem.statement
+    assert theorem.words
+    assert theorem.source
+    assert theorem.proof
+    names = [hypothesis.name for hypothesis in theorem.hypotheses]
+    assert names
+    assert len(set(names)) == len(names)
+
+
+def _values(theorem, rng: np.random.Generator) -> dict[str, float]:
+    """Numbers that the assumptions of the symbols admit."""
+    values = {}
+    for symbol in theorem.law.free_symbols:
+        assert isinstance(symbol, Symbol)
+        drawn = rng.uniform(0.1, 2) if symbol.is_nonnegative else rng.uniform(-2, 2)
+        values[symbol.name] = float(rng.integers(1, 5)) if symbol.is_integer else float(drawn)
+    return values
+
+
+@pytest.mark.parametrize("theorem", ALL, ids=lambda theorem: theorem.id)
+@pytest.mark.parametrize("seed", range(5))
+def test_backends_agree_with_the_enclosure(theorem, seed: int) -> None:
+    values = _values(theorem, np.random.default_rng(seed))
+    low, high = balls.lower(theorem.law, values), balls.upper(theorem.law, values)
+    assert low <= high <= math.nextafter(math.nextafter(low, math.inf), math.inf)
+    margin = 1e-12 * (1 + abs(high))
+    assert low - margin <= theorem.numeric("math")(**values) <= high + margin
+    arrays = {name: np.full(3, value) for name, value in values.items()}
+    on_arrays = theorem.numeric("numpy")(**arrays)
+    assert on_arrays.shape == (3,)
+    assert (np.abs(on_arrays - high) <= margin).all()
+    tensors = {name: torch.full((3,), v, dtype=torch.float64) for name, v in values.items()}
+    assert (theorem.numeric("torch")(**tensors) - high).abs().max() <= margin
+
+
+def test_unknown_backend_is_named() -> None:
+    with pytest.raises(ValueError, match="jax"):
+        contractive_euler.numeric("jax")  # pyright: ignore[reportArgumentType]
+
+
+@pytest.mark.parametrize("shape", [(3, 3), (5, 3), (2, 3), (1, 1)])
+@pytest.mark.parametrize("seed", range(4))
+def test_contractive_law_bounds_and_attains_all_slope_patterns(shape, seed: int) -> None:
+    """The norm of I - h A'DA over all D with entries a and 1, by enumeration."""
+    rng = np.random.default_rng(seed)
+    A = rng.standard_normal(shape)
+    a, step = rng.uniform(0, 1), rng.uniform(-1, 3) / np.linalg.norm(A, 2) ** 2
+    norms = [
+        np.linalg.norm(np.eye(shape[1]) - step * A.T @ np.diag(D) @ A, 2)
+        for D in itertools.product((a, 1.0), repeat=shape[0])
+    ]
+    s_min = np.linalg.svd(A)[1][-1] if shape[0] >= shape[1] else 0.0
+    law = contractive_euler.numeric()(a=a, h=step, s_min=s_min, s_max=np.linalg.norm(A, 2))
+    assert max(norms) <= law * (1 + 1e-12)
+    assert max(norms) >= law * (1 - 1e-12)
+
+
+@pytest.mark.parametrize("S", [1, 2, 4])
+def test_paper_law_is_one_on_its_boundary_and_below_under_it(S: int) -> None:
+    h_1 = 0.7 * S
+    edge = _at(boundary, a=0.5, h_1=h_1, S=S)
+    assert _at(paper_switching, a=0.5, h_1=h_1, h_2=edge, S=S) == pytest.approx(1, abs=1e-12)
+    assert _at(paper_switching, a=0.5, h_1=h_1, h_2=0.9 * edge, S=S) < 1
+    assert _at(paper_switching, a=0.5, h_1=h_1, h_2=1.1 * edge, S=S) > 1
+
+
+def _at(expression, **values: float) -> float:
+    return balls.upper(expression, values)
+
+
+@pytest.mark.parametrize("S", [1, 2, 3, 8])
+@pytest.mark.parametrize("a", [0.25, 0.5, 0.9])
+def test_maximum_of_the_boundary_against_a_grid(S: int, a: float) -> None:
+    grid = np.linspace(0, 2 * a * S, 2001)
+    values = S * ((1 - 2 * a * grid / S + (grid / S) ** 2) ** -0.5 - 1)
+    peak = _at(maximum, a=a, S=S)
+    assert values.max() <= peak * (1 + 1e-12)
+    assert values.max() >= peak * (1 - 1e-5)
+    assert grid[values.argmax()] == pytest.approx(a * S, abs=2e-3 * S)
+
+
+def test_regions_nest_with_substeps_below_the_threshold_only() -> None:
+    def at(a: float, S: int) -> float:
+        return _at(boundary, a=a, h_1=0.4, S=S)
+
+    assert at(0.5, 1) < at(0.5, 2) < at(0.5, 4) < 0.5 * 0.4
+    assert at(0.9, 1) > at(0.9, 2) > at(0.9, 4) > 0.9 * 0.4
+
+
+def test_the_published_box_and_its_overhang() -> None:
+    orthogonal = {"a": 0.5, "s_min": 1.0, "s_max": 1.0, "w_max": 1.0}
+    for h_1 in (0.11, 1.89):
+        for h_2 in (-1.9, 0.05):
+            assert _at(flexible_switching.law, h_1=h_1, h_2=h_2, **orthogonal) <= 1
+            if h_2 > 0:
+                assert _at(paper_flexible, h_1=h_1, h_2=h_2) <= 1
+    assert balls.lower(paper_flexible, {"h_1": 1.9, "h_2": 0.05}) > 1
+    assert _at(flexible_boundary, h_1=1.0) == pytest.approx(1 / 3)
+
+
+def test_non_expansive_steps_are_admitted_up_to_two_over_the_square() -> None:
+    edge = 2 / 1.5**2
+    assert nonexpansive_euler.admits(h=math.nextafter(edge, 0), s_max=1.5)
+    assert not nonexpansive_euler.admits(h=edge * (1 + 1e-9), s_max=1.5)
+    assert not nonexpansive_euler.admits(h=-1e-9, s_max=1.5)
+
+
+def test_laws_without_an_admissible_set_say_so() -> None:
+    with pytest.raises(ValueError, match="T10-tied"):
+        tied_switching.admits(h_1=1.0, h_2=0.0)
+
+
+RAW = np.concatenate([np.linspace(-5, 5, 41), np.random.default_rng(0).uniform(-3, 3, 200)])
+
+
+def test_projected_non_expansive_steps_satisfy_their_law_in_float32() -> None:
+    (steps,) = nonexpansive.numeric("torch")(h=torch.tensor(RAW, dtype=torch.float32))
+    for step in steps.tolist():
+        assert _at(nonexpansive_euler.law, h=step, s_max=1.0) <= 1
+
+
+def test_projected_prescribed_steps_satisfy_the_papers_law_in_float32() -> None:
+    contractive, expansive = prescribed.numeric("torch")(h_C=torch.tensor(RAW, dtype=torch.float32))
+    for h_1, h_2 in zip(contractive.tolist(), expansive.tolist(), strict=True):
+        assert _at(paper_switching, a=0.5, S=2, h_1=h_1, h_2=h_2) <= 1
+        assert _at(paper_switching, a=0.5, S=2, h_1=h_1, h_2=h_2) >= 1 - 1e-5
+        assert _at(switching.law, a=0.5, S=2, h_1=h_1, h_2=h_2, s_min=1, s_max=1, w_max=1) <= 1
+
+
+def test_projected_flexible_steps_satisfy_their_law_in_float32() -> None:
+    raw = torch.tensor(RAW, dtype=torch.float32)
+    h_1, h_2 = flexible.numeric("torch")(h_1=raw[:, None], h_2=raw[None, :])
+    orthogonal = {"a": 0.5, "s_min": 1.0, "s_max": 1.0, "w_max": 1.0}
+    for first in h_1.unique().tolist():
+        for second in [*h_2.unique().tolist()[::10], float(h_2.max())]:
+            assert _at(flexible_switching.law, h_1=first, h_2=second, **orthogonal) <= 1
+
+
+def test_projections_leave_admissible_steps_where_they_are() -> None:
+    assert nonexpansive.numeric("math")(h=1.5) == (1.5,)
+    assert flexible.numeric("math")(h_1=1.0, h_2=-0.5) == (1.0, -0.5)
+    assert prescribed.numeric("math")(h_C=0.6)[0] == 0.6

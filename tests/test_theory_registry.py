@@ -1,0 +1,81 @@
+"""Theorems by id, a package's own among them; `dsnn theory`."""
+
+import dataclasses
+import json
+from importlib.metadata import EntryPoint
+
+import pytest
+
+from theory import registry, theorems
+from theory.nonexpansive import contractive_euler
+
+MINE = dataclasses.replace(contractive_euler, id="X1-mine")
+NOT_A_THEOREM = 3
+
+
+def _register(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    entry = EntryPoint("mine", f"{__name__}:{name}", "dsnn.theorems")
+    monkeypatch.setattr(registry, "entry_points", lambda group: [entry])
+
+
+def test_the_laws_of_the_paper_are_there() -> None:
+    expected = {"T4", "T7", "T8", "T8'", "T9", "T10", "T11"}
+    assert {name.partition("-")[0] for name in theorems()} >= expected
+
+
+def test_a_package_adds_its_own(monkeypatch: pytest.MonkeyPatch, dsnn) -> None:
+    _register(monkeypatch, "MINE")
+    assert theorems()["X1-mine"] is MINE
+    code, out, _ = dsnn("theory", "show", "X1-mine")
+    assert code == 0
+    assert "X1-mine" in out
+
+
+def test_what_is_no_theorem_is_refused(monkeypatch: pytest.MonkeyPatch, refused) -> None:
+    _register(monkeypatch, "NOT_A_THEOREM")
+    assert "int" in refused("theory", "list")
+
+
+def test_an_id_is_given_once(monkeypatch: pytest.MonkeyPatch, refused) -> None:
+    _register(monkeypatch, "contractive_euler")
+    assert contractive_euler.id in refused("theory", "list")
+
+
+@pytest.mark.parametrize("theorem", theorems().values(), ids=lambda theorem: theorem.id)
+def test_show_prints_every_part(theorem, dsnn) -> None:
+    code, out, error = dsnn("theory", "show", theorem.id)
+    assert code == 0
+    assert error == ""
+    assert out.count("holds") >= len(theorem.proof)
+    assert all(hypothesis.name in out for hypothesis in theorem.hypotheses)
+
+
+def test_list_and_show_as_json(dsnn, tmp_path) -> None:
+    code, out, _ = dsnn("theory", "list", "--json", "-")
+    assert code == 0
+    listed = json.loads(out)["theorems"]
+    assert [entry["id"] for entry in listed] == list(theorems())
+    target = tmp_path / "t7.json"
+    assert dsnn("theory", "show", "T7-contractive-euler", "--json", target)[0] == 0
+    shown = json.loads(target.read_text())
+    assert all(step["holds"] for step in shown["proof"])
+    assert shown["constant"] == str(contractive_euler.law)
+
+
+def test_a_wrong_law_fails_its_own_proof(monkeypatch: pytest.MonkeyPatch, dsnn) -> None:
+    wrong = dataclasses.replace(contractive_euler, constant=contractive_euler.law**2)
+    monkeypatch.setattr(registry, "OURS", (wrong,))
+    code, out, _ = dsnn("theory", "show", wrong.id)
+    assert code == 1
+    assert "FAILS" in out
+
+
+def test_unknown_id_names_close_ones(refused) -> None:
+    assert "T7-contractive-euler" in refused("theory", "show", "T7-contractiv-euler")
+    assert "T9-switching" in refused("theory", "show", "t9")
+    assert "dsnn theory list" in refused("theory", "show", "zzz")
+
+
+def test_unwritable_json_is_refused(refused, tmp_path) -> None:
+    assert str(tmp_path) in refused("theory", "show", "T9-switching", "--json", tmp_path)
+    assert str(tmp_path) in refused("theory", "list", "--json", tmp_path)

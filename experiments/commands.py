@@ -64,12 +64,13 @@ def evaluate(
 
     from dsnn.data.folder import data_folder
     from dsnn.weights import load
-    from experiments import evaluate as evaluation
+    from experiments.evaluate import evaluate as run
     from experiments.executed import device_named
+    from experiments.request import Request
 
     device_named(device.value)
     loaded = load(target, arch)
-    request = evaluation.Request(
+    request = Request(
         loaded=loaded,
         dataset=dataset or loaded.card.dataset,
         folder=data_folder(data),
@@ -82,7 +83,7 @@ def evaluate(
         out=out,
     )
     with _progress() as report:
-        done = evaluation.evaluate(request, report)
+        done = run(request, report)
     beside = out / f"{loaded.path.stem}-{request.dataset}-{protocol.value}.json"
     table = (beside if json in (None, "-") else Path(json)).with_suffix(".csv")
     write_text(table, done.table.to_csv())

@@ -8,7 +8,7 @@ absent and is computed again.
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -64,16 +64,9 @@ class Store:
             return None
         return Shard(key, found["content"]) if intact else None
 
-    def write(self, shard: Shard) -> None:
+    def write(self, shard: Shard) -> Shard:
         """Store a shard, whole or not at all. Raises UserError where `root` cannot be written."""
         digest = hashlib.sha256(canonical(shard.content).encode()).hexdigest()
         entry = {"key": shard.key, "content": shard.content, "sha256": digest}
         write_text(self.path(shard.key), canonical(entry) + "\n")
-
-    def get(self, key: Key, compute: Callable[[], Content]) -> tuple[Shard, bool]:
-        """The shard of `key` and whether it had to be computed."""
-        if (stored := self.read(key)) is not None:
-            return stored, False
-        shard = Shard(key, compute())
-        self.write(shard)
-        return shard, True
+        return shard

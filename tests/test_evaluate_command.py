@@ -15,8 +15,7 @@ from dsnn.data.generated import generated
 from dsnn.data.statistics import training
 from dsnn.models import build
 from dsnn.weights import Card, save
-from experiments import attacks
-from experiments import evaluate as evaluation
+from experiments import attacks, pieces
 
 Dsnn = Callable[..., tuple[int, str, str]]
 Refused = Callable[..., str]
@@ -85,7 +84,7 @@ def test_the_result_says_what_the_design_promises(attacked: tuple[Path, Path], w
         assert row["certified"] <= row["correct"] <= clean["correct"]
     survivors = [row["correct"] for row in result["results"] if row["attack"] == "pgd-paper"]
     assert survivors == sorted(survivors, reverse=True)
-    assert result["certified_sample"]["attacked"] == evaluation.SAMPLE
+    assert result["certified_sample"]["attacked"] == pieces.SAMPLE
     assert result["certified_sample"]["broken"] == 0
     assert result["violations"] == []
 
@@ -129,8 +128,8 @@ def test_a_second_run_computes_nothing_and_says_the_same(
     def forbidden(*arguments: Any) -> Any:
         raise AssertionError("computed again")
 
-    for name in ("_clean", "_attack", "_attack_at_radius"):
-        monkeypatch.setattr(evaluation, name, forbidden)
+    for name in ("clean", "pgd", "sample"):
+        monkeypatch.setattr(pieces, name, forbidden)
     result, out = attacked
     code, text, _ = dsnn("evaluate", weights, *attack_arguments(out), "--json", "-")
     assert code == 0
@@ -147,7 +146,7 @@ def test_an_interrupted_run_goes_on_and_ends_the_same(
     monkeypatch: pytest.MonkeyPatch,
 ):
     arguments = ["evaluate", weights, *attack_arguments(tmp_path), "--json", tmp_path / "r.json"]
-    attack, calls = evaluation._attack, []
+    attack, calls = pieces.pgd, []
 
     def stopping(*parts: Any) -> Any:
         calls.append(1)
@@ -155,7 +154,7 @@ def test_an_interrupted_run_goes_on_and_ends_the_same(
             raise KeyboardInterrupt
         return attack(*parts)
 
-    monkeypatch.setattr(evaluation, "_attack", stopping)
+    monkeypatch.setattr(pieces, "pgd", stopping)
     assert dsnn(*arguments)[0] == 130
     assert not (tmp_path / "r.json").exists()
     before = sorted((tmp_path / "shards").iterdir())
@@ -178,14 +177,14 @@ def test_whole_shards_of_a_shorter_run_are_used_again(
     def forbidden(*arguments: Any) -> Any:
         raise AssertionError("computed again")
 
-    monkeypatch.setattr(evaluation, "_clean", forbidden)
+    monkeypatch.setattr(pieces, "clean", forbidden)
     code, text, _ = dsnn(
-        "evaluate", weights, "--limit", evaluation.SHARD, "--out", attacked[1], "--json", "-",
+        "evaluate", weights, "--limit", pieces.SHARD, "--out", attacked[1], "--json", "-",
         "--eps", "1e-5",
     )  # fmt: skip
     assert code == 0
     result = json.loads(text)
-    assert result["images"] == evaluation.SHARD
+    assert result["images"] == pieces.SHARD
     assert [row["epsilon"] for row in result["results"]] == [0.0, 1e-5]
     assert {row["correct"] for row in result["results"]} == {result["results"][0]["correct"]}
 
@@ -193,8 +192,8 @@ def test_whole_shards_of_a_shorter_run_are_used_again(
 def test_a_certificate_that_an_attack_refutes_fails_the_run(
     dsnn: Dsnn, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    honest = evaluation.certified_radii
-    monkeypatch.setattr(evaluation, "certified_radii", lambda *parts: 1e5 * honest(*parts))
+    honest = pieces.certified_radii
+    monkeypatch.setattr(pieces, "certified_radii", lambda *parts: 1e5 * honest(*parts))
     code, out, error = dsnn(
         "evaluate", weights, *attack_arguments(tmp_path), "--limit", 60, "--json", "-"
     )
@@ -211,7 +210,7 @@ def test_a_certificate_that_an_attack_refutes_fails_the_run(
 def test_a_certificate_of_a_misclassified_image_fails_the_run(
     dsnn: Dsnn, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(evaluation, "certified_radii", lambda *p: np.full(len(p[1]), 1e-9))
+    monkeypatch.setattr(pieces, "certified_radii", lambda *p: np.full(len(p[1]), 1e-9))
     code, _, error = dsnn("evaluate", weights, "--limit", 40, "--out", tmp_path)
     assert code == 1
     assert "is certified" in error

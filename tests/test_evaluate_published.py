@@ -12,8 +12,10 @@ from dsnn.data.cifar import images_and_labels
 from dsnn.data.folder import data_folder as resolve
 from dsnn.weights import load
 from experiments import attacks
-from experiments.evaluate import PAPER_LIMIT, SHARD, Request, evaluate
+from experiments.evaluate import evaluate
 from experiments.executed import Executed
+from experiments.pieces import SHARD
+from experiments.request import PAPER_LIMIT, Request
 
 PUBLISHED = Path(paper_repro.__file__).parent / "data" / "published_robustness.csv"
 REGIMES = ("non_expansive", "switch_flexible", "switch_prescribed")

@@ -1,0 +1,147 @@
+"""What one shard holds: its key, and how its content is computed."""
+
+import hashlib
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from experiments import attacks
+from experiments.executed import Channels, Executed
+from experiments.shards import Content, Key, seed_of
+from experiments.table import Table
+from verification.radius import certified_radii
+
+SHARD = 128
+"""Images a shard."""
+SAMPLE = 16
+"""Certified images attacked at their radius."""
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Some images (B, 3, 32, 32), their labels (B,), and the part of a key that names them."""
+
+    images: Tensor
+    labels: Tensor
+    key: Key
+
+
+@dataclass(frozen=True)
+class Subject:
+    """The executed network with its statistics and its Lipschitz bound in pixels, the images and
+    labels it is evaluated on, and what every key says of them."""
+
+    model: Executed
+    mean: Channels
+    std: Channels
+    lipschitz: float
+    images: Tensor
+    labels: Tensor
+    key: Key
+
+    def pieces(self) -> Iterator[Piece]:
+        """All images, SHARD at a time."""
+        for start in range(0, len(self.images), SHARD):
+            images, labels = self.images[start : start + SHARD], self.labels[start : start + SHARD]
+            place = {"start": start, "stop": start + len(images), "sha256": _sha256(images, labels)}
+            yield Piece(images, labels, {**self.key, **place})
+
+
+def _sha256(*tensors: Tensor) -> str:
+    return hashlib.sha256(b"".join(t.cpu().numpy().tobytes() for t in tensors)).hexdigest()
+
+
+def finite(value: float) -> float | None:
+    """JSON has no infinity and no NaN: None stands for them."""
+    return value if math.isfinite(value) else None
+
+
+def clean_key(subject: Subject, piece: Piece) -> Key:
+    return {**piece.key, "kind": "clean", "lipschitz_pixel": finite(subject.lipschitz)}
+
+
+def clean(subject: Subject, piece: Piece) -> Content:
+    """Prediction, logit margin (None unless all logits are finite) and certified radius (l2 in
+    pixels, rounded down, 0 when misclassified) of each image."""
+    with torch.no_grad():
+        logits = subject.model(piece.images)
+    chosen = piece.labels[:, None]
+    own = logits.double().gather(1, chosen)[:, 0]
+    others = logits.double().scatter(1, chosen, -torch.inf).amax(1)
+    margins = torch.where(logits.isfinite().all(1), own - others, torch.nan).tolist()
+    radii = certified_radii(
+        subject.model.net,
+        piece.images,
+        piece.labels,
+        subject.mean,
+        subject.std,
+        subject.lipschitz,
+    )
+    return {
+        "label": piece.labels.tolist(),
+        "prediction": logits.argmax(1).tolist(),
+        "margin": [finite(margin) for margin in margins],
+        "radius": [float(radius) for radius in radii],
+    }
+
+
+def pgd_key(piece: Piece, epsilon: float, seed: int) -> Key:
+    settings = {"steps": attacks.PAPER.steps, "rel_stepsize": attacks.PAPER.rel_stepsize}
+    return {**piece.key, "kind": "pgd-paper", "epsilon": epsilon, **settings, "seed": seed}
+
+
+def pgd(subject: Subject, piece: Piece, key: Key) -> Content:
+    """Which images the paper's attack breaks; those misclassified are not attacked."""
+    with torch.no_grad():
+        right = subject.model(piece.images).argmax(1) == piece.labels
+    broken = torch.zeros(len(piece.images), dtype=torch.bool)
+    if right.any():
+        images, labels = piece.images[right], piece.labels[right]
+        outcome = attacks.l2_pgd(
+            subject.model, images, labels, key["epsilon"], seed_of(key), attacks.PAPER
+        )
+        broken[right.cpu()] = outcome.broken.cpu()
+    return {"broken": broken.tolist()}
+
+
+def sample_key(subject: Subject, table: Table, seed: int) -> Key:
+    """The key of the sample of certified images, drawn by `seed`, that is attacked."""
+    certified = np.flatnonzero(table.certified(0.0))
+    rows = sorted(np.random.default_rng(seed).permutation(certified)[:SAMPLE].tolist())
+    return {
+        **subject.key,
+        "kind": "certified-sample",
+        "sha256": _sha256(subject.images[rows]),
+        "index": [int(table.index[i]) for i in rows],
+        "label": [int(table.label[i]) for i in rows],
+        "radius": [float(table.radius[i]) for i in rows],
+        "steps": attacks.AT_RADIUS.steps,
+        "rel_stepsize": attacks.AT_RADIUS.rel_stepsize,
+        "seed": seed,
+    }
+
+
+def sample(subject: Subject, key: Key) -> Content:
+    """Attack each image of the sample at the largest double below its own radius."""
+    broken = []
+    for index, label, radius in zip(key["index"], key["label"], key["radius"], strict=True):
+        outcome = attacks.l2_pgd(
+            subject.model,
+            subject.images[index : index + 1],
+            torch.tensor([label], device=subject.images.device),
+            float(np.nextafter(radius, 0)),
+            seed_of({**key, "image": index}),
+            attacks.AT_RADIUS,
+        )
+        broken.append(bool(outcome.broken[0]))
+    return {
+        "attack": f"L2PGD, {key['steps']} steps of {key['rel_stepsize']} radius, random start",
+        "index": key["index"],
+        "radius": key["radius"],
+        "broken": sum(broken),
+        "broken_index": [i for i, found in zip(key["index"], broken, strict=True) if found],
+    }

@@ -1,0 +1,65 @@
+"""What an evaluation is asked to do, with its defaults and its refusals."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from dsnn.data.cifar import CLASSES, check_dataset
+from dsnn.data.folder import DataFolder
+from dsnn.data.statistics import published_evaluation
+from dsnn.errors import UserError
+from dsnn.weights import Loaded
+from experiments import epsilons
+from experiments.executed import Channels
+
+ATTACKS = ("clean", "pgd-paper")
+PROTOCOLS = ("consistent", "published")
+PAPER_LIMIT = 1024
+"""Images the paper attacks: the first of the test set, in published order."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to evaluate. `epsilons` and `limit` None stand for the defaults of the attacks."""
+
+    loaded: Loaded
+    dataset: str
+    folder: DataFolder
+    attacks: tuple[str, ...] = ("clean",)
+    epsilons: tuple[float, ...] | None = None
+    protocol: str = "consistent"
+    limit: int | None = None
+    device: str = "cpu"
+    seed: int = 0
+    out: Path = Path("out/evaluate")
+
+    @property
+    def statistics(self) -> tuple[Channels, Channels]:
+        """Mean and standard deviation the inputs are normalised with, by protocol."""
+        card = self.loaded.card
+        if self.protocol == "published":
+            return published_evaluation(card.arch, self.dataset)
+        return card.mean, card.std
+
+    def rows(self) -> list[tuple[str, float]]:
+        """The (attack, epsilon) of every row of the result."""
+        chosen = self.epsilons
+        attacked = epsilons.PAPER if chosen is None else chosen
+        clean = sorted({0.0, *(chosen or ())}) if "pgd-paper" not in self.attacks else [0.0]
+        by_attack = {"clean": clean, "pgd-paper": attacked}
+        return [
+            (attack, e) for attack in ATTACKS if attack in self.attacks for e in by_attack[attack]
+        ]
+
+    def check(self) -> None:
+        """Raise UserError on what cannot be evaluated, before any long work."""
+        card, classes = self.loaded.card, self.loaded.net.classes
+        check_dataset(self.dataset)
+        if classes != CLASSES[self.dataset]:
+            raise UserError(
+                f"{self.loaded.path} has a head for {classes} classes, {self.dataset} has "
+                f"{CLASSES[self.dataset]}: choose --dataset {card.dataset}"
+            )
+        if card.dataset != self.dataset:
+            raise UserError(
+                f"{self.loaded.path} was trained on {card.dataset}: choose --dataset {card.dataset}"
+            )

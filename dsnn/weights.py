@@ -131,7 +131,7 @@ def _read_safetensors(path: Path, arch: str | None) -> tuple[dict[str, Tensor], 
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            state = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, ValueError) as error:
         raise UserError(f"cannot load {path}: damaged or not safetensors ({error})") from error
     card = _card(path, metadata)

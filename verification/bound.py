@@ -197,13 +197,18 @@ class Ledger:
 
     @_of.register
     def _(self, module: FixedEuler) -> Constant:
+        """x + h (g(x) - c x) = (1 - h c) (x + h / (1 - h c) g(x)), with |A| |B| for g [T8', D8]."""
         inner = module.field
         if not isinstance(inner, TwoLayerField):
             return Constant(math.inf, f"no rule for a step of {type(inner).__name__}")
-        values = {"h": module.time, "c": inner.damping}
-        values |= {"s_max": self._largest(inner.inner), "w_max": self._largest(inner.outer)}
-        parts = (self._norm(inner.inner), self._norm(inner.outer))
-        return _law("D8-two-layer-euler", values, parts)
+        kept = 1 - Fraction(module.time) * Fraction(inner.damping)
+        if kept == 0 or Fraction(float(module.time / kept)) != module.time / kept:
+            return Constant(math.inf, "no rule for this damping")
+        parts = [self._norm(inner.inner), self._norm(inner.outer)]
+        both = _times("|B| |A|", [part.upper for _, part in parts], parts)
+        values = {"h": float(module.time / kept), "s_max": both.upper}
+        step = _law("T8'-expansive-euler", values, tuple(parts))
+        return _times("(1 - h c) T8'", [float(abs(kept)), step.upper], [("", step)])
 
     @_of.register
     def _(self, module: Alternation) -> Constant:

@@ -9,7 +9,7 @@ import torch
 from sympy import Symbol
 
 from theory import balls, theorems
-from theory.nonexpansive import contractive_euler, nonexpansive_euler
+from theory.nonexpansive import contractive_euler, expansive_euler, nonexpansive_euler
 from theory.projections import flexible, nonexpansive, prescribed
 from theory.switching import (
     boundary,
@@ -20,7 +20,6 @@ from theory.switching import (
     paper_switching,
     switching,
 )
-from theory.tied import tied_switching
 
 ALL = list(theorems().values())
 STEPS = [(theorem, step) for theorem in ALL for step in theorem.proof]
@@ -140,9 +139,33 @@ def test_non_expansive_steps_are_admitted_up_to_two_over_the_square() -> None:
     assert not nonexpansive_euler.admits(h=-1e-9, s_max=1.5)
 
 
+ADMISSIBLE = [theorem for theorem in ALL if theorem.admissible is not None]
+
+
+@pytest.mark.parametrize("theorem", ADMISSIBLE, ids=lambda theorem: theorem.id)
+def test_admissible_steps_are_those_of_constant_at_most_one(theorem) -> None:
+    rng = np.random.default_rng(0)
+    outcomes = set()
+    for _ in range(300):
+        values = _values(theorem, rng)
+        values["a"] = rng.uniform(0.1, 1)
+        values |= {name: rng.uniform(0, 3) for name in ("h", "h_1")}
+        values |= {name: rng.uniform(0.5, 1.2) for name in ("s_min", "s_max", "w_max")}
+        values["s_max"] = max(values["s_min"], values["s_max"])
+        names = {str(symbol) for symbol in theorem.law.free_symbols}
+        law = theorem.numeric("math")(**{name: values[name] for name in names})
+        admitted = theorem.admits(**values)
+        outcomes.add(admitted)
+        if admitted:
+            assert law <= 1 + 1e-12
+        elif values.get("h_1", 0) <= 2:
+            assert law >= 1 - 1e-12
+    assert outcomes == {True, False}
+
+
 def test_laws_without_an_admissible_set_say_so() -> None:
-    with pytest.raises(ValueError, match="T10-tied"):
-        tied_switching.admits(h_1=1.0, h_2=0.0)
+    with pytest.raises(ValueError, match="T8'-expansive-euler"):
+        expansive_euler.admits(h=1.0, s_max=1.0)
 
 
 RAW = np.concatenate([np.linspace(-5, 5, 41), np.random.default_rng(0).uniform(-3, 3, 200)])

@@ -1,6 +1,7 @@
 """`dsnn verify`: the contract of its JSON, its exit codes, its refusals."""
 
 import json
+import sys
 from dataclasses import replace
 
 import pytest
@@ -66,3 +67,13 @@ def test_bad_input(refused, tmp_path) -> None:
     assert "--jobs" in refused("verify", ID, "--jobs", "0")
     assert "--seed" in refused("verify", ID, "--seed", "-1")
     assert "stdout" in refused("verify", ID, "--json", "-", "--timings", "-")
+
+
+def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch, refused, tmp_path) -> None:
+    monkeypatch.setitem(sys.modules, "flint", None)
+    target = tmp_path / "verify.json"
+    line = refused("verify", ID, "--profile", "quick", "--jobs", "1", "--json", target)
+    assert "flint" in line
+    assert "pip install" in line
+    assert not target.exists()
+    assert "flint" in refused("theory", "show", "T10-flexible-switching")

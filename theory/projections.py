@@ -47,7 +47,8 @@ def clamp(value: Expr, low: Rational, high: Rational) -> Expr:
 
 
 # T9 with a = 1/2, S = 2, orthogonal matrices: the expansive step that makes the block's law 1.
-prescribed_expansive_step = 4 / sqrt(h_C**2 - 2 * h_C + 4) - 2
+prescribed_ratio: Any = 4 / sqrt(h_C**2 - 2 * h_C + 4)  # 2 + h_E
+prescribed_expansive_step = prescribed_ratio - 2
 CONTRACTIVE = clamp(h_C, ratio(3, 10), ratio(1, 1))
 
 # T10 with a = 1/2, orthogonal matrices: a box of admissible steps.
@@ -57,7 +58,7 @@ nonexpansive = Projection("T8-nonexpansive-euler", (h,), (clamp(h, ratio(0, 1), 
 prescribed = Projection(
     "T9-switching",
     (h_C,),
-    (CONTRACTIVE, KEEP * (prescribed_expansive_step.subs(h_C, CONTRACTIVE) + 2) - 2),
+    (CONTRACTIVE, KEEP * prescribed_ratio.subs(h_C, CONTRACTIVE) - 2),
 )
 flexible = Projection(
     "T10-flexible-switching",

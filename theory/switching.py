@@ -7,6 +7,7 @@ from sympy import (
     Expr,
     FiniteSet,
     Integer,
+    Le,
     Max,
     asinh,
     diff,
@@ -20,6 +21,7 @@ from sympy import (
     sqrt,
     symbols,
 )
+from sympy.logic.boolalg import And
 
 from theory import balls
 from theory.algebra import equal, identical, ratio
@@ -40,12 +42,23 @@ from theory.facts import (
     smallest,
     w_max,
 )
-from theory.nonexpansive import contractive_euler, expansive_euler, nonexpansive_euler
+from theory.nonexpansive import (
+    contractive_euler,
+    expansive_euler,
+    largest_over_spectrum,
+    nonexpansive_euler,
+)
 from theory.projections import BOX, h_C, prescribed_expansive_step
 from theory.theorem import ProofStep, Theorem
 
 HALF = ratio(1, 2)
 x, c, w = symbols("x c w", nonnegative=True)
+
+
+def contraction(step: Any) -> Expr:
+    """The factor of one contractive step [T7]."""
+    return largest_over_spectrum(step, a * s_min**2, s_max**2)
+
 
 # T9: S times [expansive step h_2/S, then contractive step h_1/S]. ---------------------------
 
@@ -60,6 +73,14 @@ def _product_of_steps(theorem: Theorem) -> bool:
     contractive = contractive_euler.law.subs(h, h_1 / S)
     expansive = expansive_euler.law.subs({h: h_2 / S, s_max: w_max})
     return theorem.law == (contractive * expansive) ** S
+
+
+def _admissible_steps(theorem: Theorem) -> bool:
+    """f^S (1 + e/S)^S <= 1 for a contraction f and e = |h_2| w_max iff f (S + e) <= S."""
+    f, e = symbols("f e", nonnegative=True)
+    root = f * (1 + e / S)  # the law is its S-th power, and increasing in it
+    steps = Le(contraction(h_1 / S) * (S + Abs(h_2) * w_max), S)
+    return identical(S * root, f * (S + e)) and theorem.admissible == steps
 
 
 def _boundary_is_equality(_: Theorem) -> bool:
@@ -176,11 +197,8 @@ switching = Theorem(
     "the square root of T7); measured spectra and the sharp factor are derived here",
     status="derived",
     hypotheses=(gradient, slopes, smallest, largest, push_lipschitz, push_norm),
-    constant=(
-        Max(Abs(1 - h_1 / S * a * s_min**2), Abs(1 - h_1 / S * s_max**2))
-        * (1 + Abs(h_2 / S) * w_max)
-    )
-    ** S,
+    constant=(contraction(h_1 / S) * (1 + Abs(h_2 / S) * w_max)) ** S,
+    admissible=Le(contraction(h_1 / S) * (S + Abs(h_2) * w_max), S),
     forms={
         "paper": paper_switching,
         "boundary": boundary,
@@ -189,6 +207,7 @@ switching = Theorem(
     },
     proof=(
         ProofStep("the law is (T7 at h_1/S times T8' at h_2/S)^S", _product_of_steps),
+        ProofStep("it is at most 1 exactly on the admissible set", _admissible_steps),
         ProofStep("on the paper's boundary the paper's law is exactly 1", _boundary_is_equality),
         ProofStep("the boundary is positive exactly for 0 < h_1 < 2aS", _positive_between_0_and_2a),
         ProofStep("its maximum S[(1-a^2)^(-1/2) - 1] is at h_1 = aS", _maximum_at_aS),
@@ -289,8 +308,11 @@ flexible_switching = Theorem(
     "h_2 >= 0); signs and measured spectra are derived here",
     status="derived",
     hypotheses=(gradient, slopes, smallest, largest, push_monotone, push_norm),
-    constant=Max(Abs(1 - h_1 / 2 * a * s_min**2), Abs(1 - h_1 / 2 * s_max**2)) ** 2
-    * Max(1, Abs(1 + h_2 * w_max**2)),
+    constant=contraction(h_1 / 2) ** 2 * Max(1, Abs(1 + h_2 * w_max**2)),
+    admissible=And(
+        Le(contraction(h_1 / 2), 1),
+        Le(contraction(h_1 / 2) ** 2 * Abs(1 + h_2 * w_max**2), 1),
+    ),
     forms={"paper": paper_flexible, "boundary": flexible_boundary},
     proof=(
         ProofStep("the law is (T7 at h_1/2)^2 times T8 at -h_2", _two_halves_and_a_gradient_step),

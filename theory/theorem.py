@@ -93,7 +93,8 @@ class Theorem:
         """
         if self.admissible is None:
             raise ValueError(f"{self.id} has no admissible set of steps")
-        return bool(compiled(self.admissible, "math")(**values))
+        names = {str(symbol) for symbol in self.admissible.free_symbols}
+        return bool(compiled(self.admissible, "math")(**{name: values[name] for name in names}))
 
     def proved(self) -> bool:
         """Whether there is a proof and each of its steps holds when computed now."""

@@ -2,6 +2,7 @@
 
 from sympy import (
     Abs,
+    Ge,
     Integer,
     Le,
     Matrix,
@@ -99,6 +100,7 @@ tied_switching = Theorem(
         Hypothesis("step", "h_1 is at most 2", Le(h_1, 2)),
     ),
     constant=Max((1 - h_1 / 2) ** 2 * Abs(1 + h_2), (1 - a * h_1 / 2) ** 2),
+    admissible=And(Ge(h_1, 0), Le(h_1, 2), Le((1 - h_1 / 2) ** 2 * Abs(1 + h_2), 1)),
     forms={"boundary": tied_boundary},
     proof=(
         ProofStep(

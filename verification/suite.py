@@ -5,13 +5,13 @@ a pure function of theorem, profile, seed and index; their results are combined 
 whichever process computed them.
 """
 
+import functools
 import math
 import time
 import zlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
-from functools import partial
 from multiprocessing import get_context
 from typing import Any, Literal
 
@@ -227,14 +227,20 @@ def _attack(theorem: Theorem, profile: Profile, seed: int, chunk: int) -> Part:
 
 
 def _tasks(theorem: Theorem, profile: Profile, seed: int) -> list[Callable[[Theorem], Part]]:
-    chunks = [partial(_attack, profile=profile, seed=seed, chunk=i) for i in range(profile.chunks)]
+    chunks = [
+        functools.partial(_attack, profile=profile, seed=seed, chunk=i)
+        for i in range(profile.chunks)
+    ]
     return [_prove, _examine, *chunks]
+
+
+_registered = functools.cache(theorems)  # used in worker processes only
 
 
 def _run(task: Callable[[Theorem], Part], theorem: Theorem | str) -> Part:
     """One task, timed. A registered theorem travels to another process by its id."""
     started = time.perf_counter()
-    part = task(theorems()[theorem] if isinstance(theorem, str) else theorem)
+    part = task(_registered()[theorem] if isinstance(theorem, str) else theorem)
     return replace(part, seconds=time.perf_counter() - started)
 
 

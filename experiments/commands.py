@@ -126,9 +126,8 @@ def _print(result: dict[str, Any]) -> None:
         table.add_row(
             row["attack"], f"{row['epsilon']:.4g}", correct, f"{row['accuracy']:.4f}", certified
         )
-    console = Console(highlight=False)
-    console.print(f"{result['target']}: {result['dataset']}, {result['protocol']} statistics")
-    console.print(table)
+    print(f"{result['target']}: {result['dataset']}, {result['protocol']} statistics")
+    Console(highlight=False).print(table)
     sample = result["certified_sample"]
     print(
         f"Lipschitz constant in pixels at most {result['lipschitz_pixel']:.6g}; "

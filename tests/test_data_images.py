@@ -1,5 +1,7 @@
 """Images: generated ones repeat and can be learnt, real ones are what torchvision reads."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -70,6 +72,19 @@ def test_real_images_are_the_bytes_over_255(data_folder: Path, dataset: str):
     pixels = np.asarray(picture, dtype=np.float32) / np.float32(255)
     assert np.array_equal(images[17].permute(1, 2, 0).numpy(), pixels)
     assert labels[17] == label
+
+
+def test_torchvision_imports_whatever_build_it_is():
+    """In a fresh process, twice in one, and without a warning."""
+    code = (
+        "from dsnn.data.vision import torchvision as first\n"
+        "import importlib, dsnn.data.vision as module\n"
+        "assert importlib.reload(module).torchvision is first\n"
+        "import torch; torch.ops.torchvision.nms, torch.ops.torchvision.qnms\n"
+        "import torchvision.transforms.v2"
+    )
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
 
 
 def test_an_unknown_data_set_is_refused(tmp_path: Path):

@@ -13,7 +13,7 @@ import torch
 
 from dsnn.data.generated import generated
 from dsnn.data.statistics import training
-from dsnn.models import build
+from dsnn.models import ARCHITECTURES, build
 from dsnn.weights import Card, save
 from experiments import attacks, pieces
 
@@ -240,6 +240,19 @@ def test_the_terminal_gets_a_table_and_no_progress(dsnn: Dsnn, weights: Path, tm
     assert error == ""
     assert "clean" in out
     assert "/20" in out
+
+
+@pytest.mark.parametrize("arch", ARCHITECTURES)
+def test_every_architecture_is_evaluated(dsnn: Dsnn, tmp_path: Path, arch: str):
+    target = fitted(arch, 10, "generated", tmp_path / "net.safetensors")
+    code, out, _ = dsnn(
+        "evaluate", target, "--attack", "clean", "--attack", "pgd-paper", "--eps", "0.3",
+        "--limit", "24", "--out", tmp_path, "--json", "-",
+    )  # fmt: skip
+    assert code == 0
+    clean, attacked = json.loads(out)["results"]
+    assert attacked["certified"] <= attacked["correct"] <= clean["correct"]
+    assert clean["certified"] > 0
 
 
 @pytest.mark.parametrize(

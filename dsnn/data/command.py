@@ -19,7 +19,7 @@ from dsnn.files import check_writable, write_json
 def data(
     names: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[cifar10 cifar100 weights]", help="What to look for; all of it."),
+        typer.Argument(metavar="NAME", help="cifar10, cifar100, weights; else all three."),
     ] = None,
     data: Annotated[
         Path | None, typer.Option(help="The data folder; else DSNN_DATA, else your cache.")

@@ -1,49 +1,41 @@
 """What the results say, in words and in rows: pure functions of the JSON that commands write."""
 
 from collections.abc import Mapping, Sequence
-from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal
 from typing import Any
 
 from paper_repro import published
+from verification.wording import at_least, at_most
 
-_DIGITS = 4
 _MARKS = {"proved": "✓", "refuted": "✗", "unknown": "?"}
-
-
-def below(value: float) -> str:
-    """`value` to four significant digits, rounded down: what a lower bound may be shown as."""
-    return _rounded(value, ROUND_FLOOR)
-
-
-def above(value: float) -> str:
-    """`value` to four significant digits, rounded up: what an upper bound may be shown as."""
-    return _rounded(value, ROUND_CEILING)
-
-
-def _rounded(value: float, rounding: str) -> str:
-    return f"{Context(prec=_DIGITS, rounding=rounding).create_decimal(Decimal(value)):g}"
 
 
 def interval(bound: Sequence[float | None]) -> str:
     """[lower, upper], rounded outwards; an end that is not known is a dash."""
     lower, upper = bound
-    low = "–" if lower is None else below(lower)
-    high = "–" if upper is None else above(upper)
+    low = "–" if lower is None else at_least(lower)
+    high = "–" if upper is None else at_most(upper)
     return f"[{low}, {high}]"
 
 
-def words(evidence: Any) -> str:
-    """Evidence as one line: its `text` where it has one, else its plain entries."""
-    if isinstance(evidence, str):
-        return evidence
-    if "text" in evidence:
-        return str(evidence["text"])
-    plain = {k: v for k, v in evidence.items() if isinstance(v, str | int | float)}
-    return "; ".join(f"{name} {_short(value)}" for name, value in plain.items())
+def words(evidence: Mapping[str, Any]) -> str:
+    """Evidence as one line: its text, its hint, and the product a whole network's bound is."""
+    parts = [evidence["text"], _product(evidence.get("ledger")), evidence.get("hint")]
+    return "; ".join(part for part in parts if part)
 
 
-def _short(value: Any) -> str:
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
+def _product(ledger: Mapping[str, Any] | None) -> str:
+    """The factors of a network's constant by kind [T11], or nothing for another constant."""
+    values = ledger["values"] if ledger else {}
+    if "head_max" not in values:
+        return ""
+    stages = [name.removeprefix("scale_") for name in values if name.startswith("scale_")]
+    lifts = [abs(values[f"scale_{stage}"]) * values[f"lift_max_{stage}"] for stage in stages]
+    flows = [values[f"flow_max_{stage}"] for stage in stages]
+    factors = {"lifts": lifts, "flows": flows, "head": [values["head_max"]]}
+    if "std_min" in values:
+        factors["input normalisation"] = [1 / values["std_min"]]
+    shown = [f"{name} {' · '.join(map(at_most, numbers))}" for name, numbers in factors.items()]
+    return f"product of {', '.join(shown)}"
 
 
 def claim_rows(audit: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -115,7 +107,7 @@ def headline(audits: Sequence[Mapping[str, Any]], what: str) -> str:
         factor, name, module = max(flows)
         sentence += (
             f": {module} of the {name} network, meant to bring no two inputs further apart, "
-            f"stretches a distance by a factor of at least {below(factor)}"
+            f"stretches a distance by a factor of at least {at_least(factor)}"
         )
     return f"{sentence}."
 

@@ -19,6 +19,7 @@ from markupsafe import Markup
 from dsnn.files import write_text
 from paper_repro import findings, style, witness
 from paper_repro.registry import registry
+from verification.wording import at_least, at_most
 
 SHOWN_WIDTH = style.DPI / 132
 """Pixels of a picture per pixel on the page: sharp on dense screens and in print."""
@@ -72,7 +73,7 @@ def build(folder: Path) -> Path:
         has_published=any(row["published"] for e in accuracies for row in e["rows"]),
         constants=list(
             dict.fromkeys(
-                (command["network"], f"≤ {findings.above(result['lipschitz_pixel'])}")
+                (command["network"], f"≤ {at_most(result['lipschitz_pixel'])}")
                 for command, result in evaluations
             )
         ),
@@ -120,7 +121,7 @@ def _theorems(verified: Mapping[str, Any]) -> dict[str, Any]:
         rows.append(
             {
                 **theorem,
-                "sharpness": "–" if sharpness is None else f"{sharpness:.4g}",
+                "sharpness": "–" if sharpness is None else at_least(sharpness),
                 "needed": f"{len(needed)} of {len(theorem['hypotheses'])}: {', '.join(needed)}"
                 if needed
                 else "–",
@@ -145,10 +146,9 @@ def _witnesses(folder: Path, audits: list[dict[str, Any]]) -> list[dict[str, Any
     found: list[dict[str, Any]] = []
     for audit in audits:
         for entry in audit["claims"]:
-            name = entry["evidence"].get("witness") if entry["verdict"] == "refuted" else None
-            if not name:
+            file = entry["evidence"].get("file")
+            if file is None:
                 continue
-            file = Path(name).name
             x, y = witness.read(folder / file)
             if not witness.drawable(x):
                 continue
@@ -157,7 +157,7 @@ def _witnesses(folder: Path, audits: list[dict[str, Any]]) -> list[dict[str, Any
             module = entry["module"] or "the whole network"
             caption = (
                 f"{audit['name']}, {module}, {entry['claim']}: at least "
-                f"{findings.below(entry['bound'][0])} times further apart at the output. "
+                f"{at_least(entry['bound'][0])} times further apart at the output. "
                 f"Shown: {shown}."
             )
             picture = _picture(stem.parent / f"{stem.name}.png")

@@ -26,14 +26,16 @@ def _claim(claim: str, module: str, verdict: str, lower: float | None, **evidenc
         "verdict": verdict,
         "bound": [lower, 1.7578],
         "arithmetic": "real",
-        "evidence": {"theorem": "T10", **evidence},
+        "evidence": {"kind": "theorem", "text": "T10", **evidence},
         "seconds": 0.1,
     }
 
 
 def _results(folder: Path) -> dict[str, Any]:
-    witness = {"theorem": "T10 <script>alert(1)</script>", "witness": "witness-1.safetensors"}
-    image = {"witness": "witness-2.safetensors"}
+    witness = {"text": "moved apart <script>alert(1)</script>", "file": "witness-1.safetensors"}
+    image = {"file": "witness-2.safetensors"}
+    factors = {"head_max": 0.5, "scale_0": -2.0, "lift_max_0": 3.0, "flow_max_0": 1.25}
+    ledger = {"values": {**factors, "std_min": 0.25}}
     audit = {
         "target": "published/a.pt",
         "sha256": "0" * 64,
@@ -43,6 +45,7 @@ def _results(folder: Path) -> dict[str, Any]:
             _claim(CLAIM, "stages.1.flow", "unknown", None),
             _claim(CLAIM, "stages.2.flow", "refuted", 1.55678, **witness),
             _claim("lipschitz[pixel]<=1", "", "refuted", 1.65, **image),
+            _claim("lipschitz[pixel]<=9", "", "unknown", 1.65, hint="at best 2", ledger=ledger),
         ],
         "operators": [],
     }
@@ -133,7 +136,7 @@ def test_page_opens_with_one_sentence_of_what_was_found(built: Path) -> None:
     lead = re.search(r'<p class="lead"[^>]*>(.*?)</p>', text)
     assert lead is not None
     assert lead[1] == page.finding(built.parent)
-    assert "Of 4 claims about one published network, 1 is proved, 2 are refuted" in lead[1]
+    assert "Of 5 claims about one published network, 1 is proved, 2 are refuted" in lead[1]
     assert "stages.2.flow" in lead[1]
     assert "at least 1.556" in lead[1], "a lower bound is rounded down"
     assert lead[1].count(". ") == 0
@@ -167,8 +170,13 @@ def test_equal_counts_are_said_to_be_equal_only_where_they_are(built: Path) -> N
 
 @pytest.mark.parametrize("value", [1.0, 1.55678, 2 / 3, 118.24999, 1e-7, 204.7, 0.99999])
 def test_shown_bounds_are_rounded_outwards(value: float) -> None:
-    assert float(findings.below(value)) <= value <= float(findings.above(value))
-    assert float(findings.above(value)) <= value * 1.001
+    lower, upper = map(float, findings.interval([value, value]).strip("[]").split(","))
+    assert value * 0.999 <= lower <= value <= upper <= value * 1.001
+
+
+def test_evidence_of_a_whole_network_names_its_factors(built: Path) -> None:
+    text = built.read_text()
+    assert "product of lifts 6, flows 1.25, head 0.5, input normalisation 4; at best 2" in text
 
 
 def test_an_unknown_end_is_a_dash() -> None:
@@ -187,7 +195,7 @@ def test_browser_shows_verdicts_and_figures(built: Path, browser: Browser, schem
     shown.goto(built.as_uri())
     table = shown.locator("table.verdicts")
     assert table.is_visible()
-    assert table.locator("tbody tr").count() == 4
+    assert table.locator("tbody tr").count() == 5
     assert shown.locator(".chip.refuted").count() == 2
     images = shown.locator("img")
     assert images.count() == 4, "two witnesses and two figures"

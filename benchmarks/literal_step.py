@@ -114,7 +114,7 @@ class LiteralStep:
             for kernel in block.kernels:
                 penalty = penalty + self.defect(kernel)
         (hinge + self.gamma * penalty).backward()
-        return float(hinge), float(penalty)
+        return float(hinge.detach()), float(penalty.detach())
 
     def hinge(self, scores: Tensor, labels: Tensor) -> Tensor:
         own = scores[torch.arange(len(labels)), labels].unsqueeze(1)

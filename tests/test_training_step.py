@@ -106,6 +106,20 @@ def test_bfloat16_losses_are_close_to_float32(regime: str):
     assert float(rounded.penalty) == float(exact.penalty)
 
 
+def test_a_batch_in_parts_gives_the_same_losses_and_gradients(monkeypatch: pytest.MonkeyPatch):
+    images, labels = batch(7)
+    whole, parts = (training_step(network("switch-flexible"), torch.float32) for _ in range(2))
+    once = whole.accumulate(images, labels)
+    monkeypatch.setattr("dsnn.training.step.CACHE", 3 * SMALL[0] * 32 * 32 * 4)
+    forwards = []
+    parts.net.register_forward_pre_hook(lambda _, inputs: forwards.append(len(inputs[0])))
+    summed = parts.accumulate(images, labels)
+    assert forwards == [3, 3, 1]
+    assert float(summed.hinge) == pytest.approx(float(once.hinge), rel=1e-5)
+    for found, expected in zip(parts.net.parameters(), whole.net.parameters(), strict=True):
+        close(found.grad, expected.grad)
+
+
 def test_no_gamma_means_no_penalty():
     step = TrainingStep(network("switch-flexible"), margin=0.3, gamma=0, dtype=torch.float32)
     losses = step(*batch())

@@ -16,6 +16,9 @@ from dsnn.training.orthogonality import orthogonality_penalty
 from dsnn.training.precision import DTYPES, fastest_dtype, training_device
 from dsnn.training.projection import project
 
+CACHE = 2**22
+"""Bytes that a state may take on a processor: 64 images of the widest stage in bfloat16."""
+
 
 @dataclass(frozen=True)
 class Losses:
@@ -86,12 +89,27 @@ class TrainingStep:
         self._check(images, labels)
         images = images.to(self.device, memory_format=torch.channels_last, non_blocking=True)
         labels = labels.to(self.device, non_blocking=True)
-        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
-            scores = self.net(images)
-        hinge = multi_class_hinge(scores, labels, self.margin)
-        penalty = orthogonality_penalty(self._operators) if self.gamma else hinge.new_zeros(())
-        (hinge + self.gamma * penalty).backward()
-        return Losses(hinge.detach(), penalty.detach())
+        total = torch.zeros((), device=self.device)
+        size = self._chunk(len(images))
+        for part, own in zip(images.split(size), labels.split(size), strict=True):
+            with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
+                scores = self.net(part)
+            hinge = multi_class_hinge(scores, own, self.margin) * (len(part) / len(images))
+            hinge.backward()
+            total += hinge.detach()
+        if not self.gamma:
+            return Losses(total, torch.zeros_like(total))
+        penalty = orthogonality_penalty(self._operators)
+        (self.gamma * penalty).backward()
+        return Losses(total, penalty.detach())
+
+    def _chunk(self, batch: int) -> int:
+        """How many images go through the network at once: all of them, but on a processor no more
+        than keep the widest state in the cache."""
+        if self.device.type != "cpu":
+            return batch
+        channels = len(self.net.stages[0].get_parameter("lift.operator.weight"))
+        return max(1, CACHE // (channels * SIDE**2 * self.dtype.itemsize))
 
     def _check(self, images: Tensor, labels: Tensor) -> None:
         shape = (len(labels), 3, SIDE, SIDE)

@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -51,6 +52,12 @@ def _conv2d(
         raise UnboundedOperation(f"no rounding bound for this convolution of {tuple(x.shape)}")
     value = torch.conv2d(x, w, bias, stride, padding, dilation, groups)
     geometry = _geometry(x, stride, padding, dilation, groups)
+    circle = watch.padded(x)
+    if circle is not None and pair(padding) == (0, 0):
+        source, (left, right, top, bottom) = circle
+        extent, around = (source.shape[2], source.shape[3]), (top, bottom, left, right)
+        geometry = replace(geometry, extent=extent, padding=around, circular=True)
+        ex = watch.operand(source)[1]
     positions = value[0, 0].numel()
     products = w[0].numel()
     return _affine(

@@ -183,6 +183,22 @@ def _unbind(watch: RunningError, input: Any, dim: int = 0) -> tuple[Tensor, ...]
     return tuple(watch.view(part, error) for part in x.unbind(dim))
 
 
+@rule(torch.flip, torch.Tensor.flip)
+def _flip(watch: RunningError, input: Any, dims: Any) -> Tensor:
+    x, error = watch.operand(input)
+    for dim in dims:
+        _not_the_batch(x, error, dim)
+    return watch.result(x.flip(dims), error.bound, error.batched)
+
+
+@rule(torch.transpose, torch.Tensor.transpose)
+def _swap(watch: RunningError, input: Any, dim0: int, dim1: int) -> Tensor:
+    x, error = watch.operand(input)
+    _not_the_batch(x, error, dim0)
+    _not_the_batch(x, error, dim1)
+    return watch.view(x.transpose(dim0, dim1), error)
+
+
 @rule(_getter("T"))
 def _transpose(watch: RunningError, input: Any) -> Tensor:
     x, error = watch.operand(input)
@@ -206,7 +222,10 @@ def _pad(
     if mode == "circular":
         for before, after in zip(x.shape, padded.shape, strict=True):
             copies *= -(-after // before)
-    return watch.result(padded, error.bound * math.sqrt(copies), error.batched)
+    watch.result(padded, error.bound * math.sqrt(copies), error.batched)
+    if mode == "circular" and len(pad) == 4 and x.ndim == 4:
+        watch.is_padded(padded, tuple(pad), x)
+    return padded
 
 
 @rule(F.max_pool2d, torch.max_pool2d)

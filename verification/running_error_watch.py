@@ -47,6 +47,7 @@ class RunningError(TorchFunctionMode):
         super().__init__()
         self._errors = WeakTensorKeyDictionary()
         self._multiples = WeakTensorKeyDictionary()
+        self._padded = WeakTensorKeyDictionary()
 
     def __torch_function__(
         self,
@@ -112,6 +113,18 @@ class RunningError(TorchFunctionMode):
         if value in self._multiples:
             return self._multiples[value]
         return value, torch.ones((), dtype=torch.float64)
+
+    def is_padded(self, value: Tensor, pads: tuple[int, ...], source: Tensor) -> None:
+        """Remember that `value` is the image `source` padded circularly."""
+        self._padded[value] = (source, pads, self._errors[value].bound)
+
+    def padded(self, value: Tensor) -> tuple[Tensor, tuple[int, ...]] | None:
+        """The image and the padding (left, right, top, bottom) that made `value`, unless it was
+        changed since."""
+        if value not in self._padded:
+            return None
+        source, pads, bound = self._padded[value]
+        return (source, pads) if self._errors[value].bound is bound else None
 
 
 def norm(value: Tensor, batched: bool) -> Tensor:

@@ -97,9 +97,9 @@ def search(
     return best
 
 
-def inputs_of(net: nn.Module, name: str, x: Tensor) -> Tensor:
+def inputs_of(net: nn.Module, name: str, x: Tensor) -> Tensor | None:
     """What the submodule `name` of `net` receives when `net` is applied to the batch x: starts
-    that look like data. Of several calls, the first."""
+    that look like data. Of several calls, the first; None where it is not called."""
     seen: list[Tensor] = []
     hook = net.get_submodule(name).register_forward_pre_hook(lambda _, args: seen.append(args[0]))
     try:
@@ -107,14 +107,14 @@ def inputs_of(net: nn.Module, name: str, x: Tensor) -> Tensor:
             net(x)
     finally:
         hook.remove()
-    return seen[0].detach()
+    return seen[0].detach() if seen else None
 
 
 def save(path: str | Path, witness: Witness, metadata: Mapping[str, str] | None = None) -> None:
     """Write x, y and the ratio as safetensors, with more metadata (module, claim, hashes)."""
-    tensors = {"x": witness.x.contiguous(), "y": witness.y.contiguous()}
+    x, y = (t.clone(memory_format=torch.contiguous_format) for t in (witness.x, witness.y))
     with atomic(Path(path)) as temporary:
-        save_file(tensors, temporary, {**(metadata or {}), "ratio": repr(witness.ratio)})
+        save_file({"x": x, "y": y}, temporary, {**(metadata or {}), "ratio": repr(witness.ratio)})
 
 
 def load(path: str | Path) -> Witness:

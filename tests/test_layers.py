@@ -1,0 +1,54 @@
+"""Dependencies point down only, and the command line starts without what it does not need."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+FLOORS = ("theory", "dsnn", "verification", "experiments", "paper_repro")
+
+
+def imported(path: Path) -> set[str]:
+    """Top-level packages that a file imports anywhere in it."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module.split(".")[0])
+    return found
+
+
+@pytest.mark.parametrize("floor", FLOORS)
+def test_imports_point_down(floor: str):
+    above = set(FLOORS[FLOORS.index(floor) + 1 :]) | {"tests", "benchmarks"}
+    for path in (ROOT / floor).rglob("*.py"):
+        assert not imported(path) & above, path
+
+
+def test_theory_has_no_torch():
+    for path in (ROOT / "theory").rglob("*.py"):
+        assert "torch" not in imported(path), path
+    code = "import theory, sys; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_help_does_not_import_torch():
+    code = "import sys; from dsnn.cli import run; run(['--help']); sys.exit('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    for command in ("audit", "convert", "data", "evaluate", "reproduce", "theory", "verify"):
+        assert command in done.stdout
+
+
+def test_python_m_dsnn_and_unknown_commands():
+    done = subprocess.run(
+        [sys.executable, "-m", "dsnn", "certify"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert "certify" in done.stderr

@@ -58,6 +58,13 @@ def test_intervals_enclose_every_point() -> None:
 def test_unknown_is_infinite_and_never_a_number() -> None:
     assert balls.upper(sqrt(x), {"x": (-1.0, 1.0)}) == math.inf
     assert balls.lower(1 / x, {"x": (-1.0, 1.0)}) == -math.inf
+    assert balls.upper(x + 1, {"x": math.nan}) == math.inf
+    assert balls.lower(x + 1, {"x": math.inf}) == -math.inf
+
+
+def test_numbers_of_other_types_are_taken_exactly() -> None:
+    assert balls.upper(x, {"x": float(np.float32(0.1))}) == balls.upper(x, {"x": np.float32(0.1)})  # pyright: ignore[reportArgumentType]
+    assert balls.upper(x - 2**60, {"x": 2**60 + 1}) == 1.0
 
 
 def test_subdivision_proves_and_refutes() -> None:

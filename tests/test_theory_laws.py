@@ -168,6 +168,15 @@ def test_laws_without_an_admissible_set_say_so() -> None:
         expansive_euler.admits(h=1.0, s_max=1.0)
 
 
+def test_hypotheses_are_predicates_of_numbers() -> None:
+    slopes = next(hy for hy in contractive_euler.hypotheses if hy.name == "slopes")
+    assert slopes.holds(a=0.5, slope_low=0.5, slope_high=1.0)
+    assert not slopes.holds(a=0.5, slope_low=math.nextafter(0.5, 0), slope_high=1.0)
+    assert not slopes.holds(a=-0.5, slope_low=0.0, slope_high=1.0)
+    with pytest.raises(KeyError):
+        slopes.holds(a=0.5)
+
+
 RAW = np.concatenate([np.linspace(-5, 5, 41), np.random.default_rng(0).uniform(-3, 3, 200)])
 
 

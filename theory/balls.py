@@ -27,7 +27,7 @@ def _exact(value: Number) -> Any:
     arb = _flint().arb
     if isinstance(value, Rational):
         return arb(int(value.p)) / arb(int(value.q))
-    return arb(value)
+    return arb(value) if isinstance(value, int) else arb(float(value))
 
 
 def _interval(value: Number | tuple[Number, Number]) -> Any:

@@ -30,7 +30,7 @@ gradient = Hypothesis(
 slopes = Hypothesis(
     "slopes",
     "all difference quotients of the activation lie in [a, 1], with 0 <= a",
-    And(Ge(a, 0), Ge(slope_low, a), Le(slope_high, 1)),
+    And(Ge(a, 0, evaluate=False), Ge(slope_low, a), Le(slope_high, 1)),
 )
 slopes_from_zero = Hypothesis(
     "slopes",
@@ -40,7 +40,7 @@ slopes_from_zero = Hypothesis(
 smallest = Hypothesis(
     "smallest",
     "s_min is at most inf |Ax| / |x| over the input space",
-    And(Ge(s_min, 0), Le(s_min, sigma_min)),
+    And(Ge(s_min, 0, evaluate=False), Le(s_min, sigma_min)),
 )
 largest = Hypothesis("largest", "s_max is at least the norm of A", Ge(s_max, sigma_max))
 push_norm = Hypothesis("push-norm", "w_max is at least the norm of W", Ge(w_max, omega_max))

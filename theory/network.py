@@ -116,7 +116,7 @@ network = Theorem(
         Hypothesis(
             "normalisation",
             "std_min is at most each standard deviation",
-            And(Gt(std_min, 0), Le(std_min, smallest_std)),
+            And(Gt(std_min, 0, evaluate=False), Le(std_min, smallest_std)),
         ),
     ),
     constant=lipschitz_pixel(),

@@ -240,7 +240,7 @@ contractive_euler = Theorem(
         ),
     ),
     sharp="for every A over all offsets b, and for every single b when A is onto; "
-    "the paper's square root is not attained",
+    "the paper's square root is larger for h > 0 unless a s_min^2 = s_max^2",
 )
 
 nonexpansive_euler = Theorem(

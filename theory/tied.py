@@ -89,7 +89,12 @@ tied_switching = Theorem(
         Hypothesis(
             "activation",
             "the contractive activation is exactly max(u, au), 0 <= a <= 1",
-            And(equal(slope_negative, a), equal(slope_positive, 1), Le(a, 1)),
+            And(
+                equal(slope_negative, a),
+                equal(slope_positive, 1),
+                Ge(a, 0, evaluate=False),
+                Le(a, 1),
+            ),
         ),
         Hypothesis(
             "orthogonal",

@@ -159,7 +159,7 @@ def _print(theorem: Theorem, steps: list[bool]) -> None:
     if theorem.admissible is not None:
         heading("At most 1 for")
         formula(theorem.admissible)
-    heading("Hypotheses")
+    heading("Hypotheses (claims of the law against facts of the field)")
     rows([(h.name, f"{h.words}\n{h.relation}") for h in theorem.hypotheses])
     for name, form in theorem.forms.items():
         heading(f"Form: {name}")

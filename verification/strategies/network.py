@@ -12,6 +12,7 @@ from verification.strategies.draws import BEYOND
 from verification.strategies.euler import gradient_step
 from verification.strategies.rounding import (
     COVER,
+    UNDERFLOW,
     UNIT,
     Array,
     Tracked,
@@ -33,7 +34,8 @@ class Stage:
 
 def _scaled(x: Tracked, factor: Array) -> Tracked:
     value = factor * x.value
-    return Tracked(value, (np.abs(factor) * x.error + UNIT * np.abs(value)) * COVER)
+    error = (np.abs(factor) * x.error + UNIT * np.abs(value)) * COVER
+    return Tracked(value, error + UNDERFLOW)
 
 
 def _overlapping_maxima(x: Tracked) -> Tracked:

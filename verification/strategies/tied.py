@@ -76,7 +76,7 @@ def _slopes_exchanged() -> Trial:
     return composed(steps, facts, unit_pairs(1, 1))
 
 
-def _rounded_rotation() -> Trial:
+def _rounded_reflection() -> Trial:
     """A reflection rounded to float32, on the tied boundary at h_1 = 0.11.
 
     With u = Ax and AA' = I + E, a substep moves u_0 < 0 by -h_1/2 E_01 u_1 besides scaling it. So
@@ -119,7 +119,7 @@ TIED = Strategy(
     ),
     without={
         "activation": _slopes_exchanged,
-        "orthogonal": _rounded_rotation,
+        "orthogonal": _rounded_reflection,
         "tied": _untied,
         "step": lambda: _scalar([3.0], [-1.0], [1.0]),
     },

@@ -20,6 +20,12 @@ MEAN, STD = TRAINING["cifar10"]
 NARROW = (4, 5, 6)
 
 
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a JSON file, witnesses are written to the current folder."""
+    monkeypatch.chdir(tmp_path)
+
+
 def stored(path: Path, net: CifarNet) -> Path:
     save(path, net, Card(net.arch, "cifar10", None, MEAN, STD, net.signed_steps))
     return path

@@ -32,14 +32,14 @@ class Linear(nn.Module):
 def test_one_large_singular_value_is_found_and_never_exceeded(largest: float):
     module = Linear(largest)
     true = torch.linalg.matrix_norm(module.weight.double(), 2).item()
-    found = search(module, (40,), target=1.001)
+    found = search(module, (40,), target=1.001, budget_seconds=120)
     assert found is not None
     assert 1.001 < found.ratio <= true * (1 + 1e-13)
     assert replay(module, found.x, found.y) == found.ratio
 
 
 def test_an_isometry_is_not_refuted():
-    found = search(Linear(1.0), (40,), target=1.0, budget_seconds=5)
+    found = search(Linear(1.0), (40,), target=1.0, budget_seconds=120)
     assert found is not None
     assert 0.999 < found.ratio < 1 + 1e-13
 
@@ -51,7 +51,7 @@ def test_an_expansion_far_from_where_it_starts_is_found():
         def forward(self, x: Tensor) -> Tensor:
             return F.relu(4 * x - 10) / 2
 
-    found = search(Late(), (6,), target=1.5)
+    found = search(Late(), (6,), target=1.5, budget_seconds=120)
     assert found is not None
     assert 1.5 < found.ratio <= 2
 
@@ -59,7 +59,7 @@ def test_an_expansion_far_from_where_it_starts_is_found():
 def test_search_is_deterministic_for_a_seed():
     torch.manual_seed(5)
     net = build("switch-flexible", channels=(4, 8, 8)).eval()
-    runs = [search(net, (3, 32, 32), budget_seconds=60, seed=seed) for seed in (1, 1, 2)]
+    runs = [search(net, (3, 32, 32), budget_seconds=120, seed=seed) for seed in (1, 1, 2)]
     first, second, other = runs
     assert first is not None
     assert second is not None
@@ -80,7 +80,7 @@ def test_a_constant_map_has_no_witness():
         def forward(self, x: Tensor) -> Tensor:
             return 0.0 * x
 
-    assert search(Constant(), (5,), budget_seconds=1) is None
+    assert search(Constant(), (5,)) is None
 
 
 def test_inputs_of_a_module_are_what_it_receives():
@@ -103,7 +103,7 @@ def test_the_flow_that_executes_negative_steps_as_positive_is_refuted(data_folde
     """The notes measured 1.556 in the last flow of the flexible network at margin 0.15."""
     loaded = published(data_folder, "switch_flexible_0.15", "switch-flexible")
     flow = loaded.net.get_submodule("stages.2.flow")
-    found = search(flow, (128, 8, 8), target=1.0)
+    found = search(flow, (128, 8, 8), target=1.0, budget_seconds=120)
     assert found is not None
     assert found.ratio > 1.5
     assert replay(flow, found.x, found.y) > 1.5
@@ -112,7 +112,7 @@ def test_the_flow_that_executes_negative_steps_as_positive_is_refuted(data_folde
 def test_the_whole_network_expands_pixels(data_folder: Path):
     loaded = published(data_folder, "switch_flexible_0.15", "switch-flexible")
     module = PixelInput(loaded.net, loaded.card.mean, loaded.card.std)
-    found = search(module, (3, 32, 32), target=1.0)
+    found = search(module, (3, 32, 32), target=1.0, budget_seconds=120)
     assert found is not None
     assert found.ratio > 1
 
@@ -120,6 +120,6 @@ def test_the_whole_network_expands_pixels(data_folder: Path):
 def test_the_flows_of_the_non_expansive_network_are_not_refuted(data_folder: Path):
     loaded = published(data_folder, "non_expansive_0.15", "non-expansive")
     flow = loaded.net.get_submodule("stages.2.flow")
-    found = search(flow, (128, 8, 8), target=1.0)
+    found = search(flow, (128, 8, 8), target=1.0, budget_seconds=120)
     assert found is not None
     assert 0.99 < found.ratio <= 1

@@ -25,8 +25,8 @@ from verification.claims import Claim, select
 from verification.radius import PixelInput
 from verification.wording import at_least, at_most
 
-SEARCH_SECONDS = 1.5
-"""Time for the search of a witness against a claim that is not proved."""
+SEARCH_SECONDS = (0.4, 5.0)
+"""Least and most time for one search of a witness; in between, its share of half the budget."""
 TIGHTENING_SPEED = 2e10
 """Floating-point operations a second assumed when a factorisation is weighed against a budget."""
 
@@ -59,7 +59,10 @@ class Verdict:
 
 @dataclass
 class Audit:
-    """One audit of one loaded network. `folder` takes the witnesses, named after `stem`."""
+    """One audit of one loaded network, with `budget` seconds for searching and tightening.
+
+    `folder` takes the witnesses, named after `stem`.
+    """
 
     loaded: Loaded
     tight: bool = False
@@ -71,12 +74,15 @@ class Audit:
     def __post_init__(self) -> None:
         self.ledger = Ledger(self.loaded.net, tight=self.tight)
         self.started = time.perf_counter()
+        self.search_seconds = SEARCH_SECONDS[1]
         self.found: dict[tuple[str, bool], witness.Witness | None] = {}
 
     def run(self, claims: Iterable[Claim]) -> list[Verdict]:
         """Verdicts in the order of the claims, one for each matched module. Raises UserError,
         before any work, when a claim matches none."""
         pairs = [(claim, name) for claim in claims for name in select(claim, self.ledger.modules)]
+        least, most = SEARCH_SECONDS
+        self.search_seconds = min(most, max(least, self.budget / 2 / max(1, len(pairs))))
         for claim, name in pairs:
             self.verdicts.append(self.judge(claim, name))
         return self.verdicts
@@ -134,7 +140,7 @@ class Audit:
                 self.ledger.shape(name),
                 target=float(claim.limit or 1),
                 starts=self._starts(name),
-                budget_seconds=SEARCH_SECONDS,
+                budget_seconds=self.search_seconds,
             )
         return self.found[key]
 
@@ -175,7 +181,8 @@ class Audit:
     def _witnessed(self, pair: witness.Witness, file: Path, name: str) -> dict[str, Any]:
         distance = float((pair.x.double() - pair.y.double()).norm())
         text = (
-            f"two inputs at distance {distance:.3g} move apart {at_least(pair.ratio)} times or more"
+            f"two inputs at distance {distance:.3g} leave at least "
+            f"{at_least(pair.ratio)} times as far apart"
         )
         flipped = {
             time: step

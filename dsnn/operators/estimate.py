@@ -33,10 +33,13 @@ def lanczos(weight: Tensor, geometry: Geometry, steps: int) -> Extremes:
     shape = (1, kernel.shape[1] * geometry.groups, *geometry.extent)
     size = math.prod(shape)
     start = torch.randn(size, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    pullback = torch.func.vjp(lambda x: geometry.apply(kernel, x), torch.zeros(shape).double())[1]
+    x = torch.zeros(shape, dtype=torch.float64, requires_grad=True)
+    with torch.enable_grad():  # the derivative of x -> <y, Ax> is Aᵀy, wherever x is
+        output = geometry.apply(kernel, x)
     basis, diagonal, beside = [start / start.norm()], [], []
     for _ in range(min(steps, size)):
-        image = pullback(geometry.apply(kernel, basis[-1].reshape(shape)))[0].reshape(-1)
+        image = geometry.apply(kernel, basis[-1].reshape(shape))
+        image = torch.autograd.grad(output, x, image, retain_graph=True)[0].reshape(-1)
         diagonal.append(float(image @ basis[-1]))
         known = torch.stack(basis)
         for _ in range(2):

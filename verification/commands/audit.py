@@ -15,7 +15,7 @@ def audit(
     arch: Annotated[str | None, typer.Option(help="The regime; needed for a .pt file.")] = None,
     input_shape: Annotated[str, typer.Option(help="Shape of one input.")] = "3,32,32",
     tight: Annotated[bool, typer.Option(help="Factorise every operator (minutes).")] = False,
-    budget: Annotated[float, typer.Option(help="Seconds after which nothing is tightened.")] = 5.0,
+    budget: Annotated[float, typer.Option(help="Seconds to search and tighten.")] = 5.0,
     json: Annotated[str | None, typer.Option(help="Result as JSON; - is stdout.")] = None,
 ) -> int:
     """Audit claims about a trained network: proved, refuted or unknown, with evidence.

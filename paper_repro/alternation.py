@@ -172,15 +172,11 @@ def _make(regime: str, margin: str, inputs: Mapping[str, Path], stem: Path) -> l
         return []
     second = [row for row in rows if row.kind == "expansive"]
     signed, executed = max(row.signed for row in second), max(row.executed for row in second)
+    reason = _CLAMP if executed == signed else _ABSOLUTE
+    limit = f"at most the box's, margin {margin}"
     return [
-        _within_box(
-            f"largest expansive step as learned, at most the box's, margin {margin}", signed, _CLAMP
-        ),
-        _within_box(
-            f"largest expansive step as executed, at most the box's, margin {margin}",
-            executed,
-            _ABSOLUTE,
-        ),
+        _within_box(f"largest expansive step as learned, {limit}", signed, _CLAMP),
+        _within_box(f"largest expansive step as executed, {limit}", executed, reason),
     ]
 
 

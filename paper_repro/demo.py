@@ -119,7 +119,7 @@ def published_input(folder: DataFolder) -> Input | None:
         f"Input: the authors' published weights of three regimes at margin {MARGIN} and CIFAR-10 "
         f"test images, from the data folder {folder}.",
         "published",
-        128,
+        1024,
         64,
     )
 

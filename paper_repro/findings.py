@@ -47,7 +47,6 @@ def claim_rows(audit: Mapping[str, Any]) -> list[dict[str, Any]]:
             "verdict": entry["verdict"],
             "mark": _MARKS[entry["verdict"]],
             "bound": interval(entry["bound"]),
-            "arithmetic": entry["arithmetic"],
             "evidence": words(entry["evidence"]),
         }
         for entry in audit["claims"]

@@ -65,7 +65,12 @@ def build(folder: Path) -> Path:
         headline=findings.headline(audits, story["input"]["networks"]),
         input=story["input"]["words"],
         audits=[
-            {"name": a["name"], "target": a["target"], "rows": findings.claim_rows(a)}
+            {
+                "name": a["name"],
+                "target": a["target"],
+                "arithmetic": " and ".join(sorted({c["arithmetic"] for c in a["claims"]})),
+                "rows": findings.claim_rows(a),
+            }
             for a in audits
         ],
         witnesses=_witnesses(folder, audits),

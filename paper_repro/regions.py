@@ -57,14 +57,15 @@ class Region:
 
 def _prescribed(substeps: int) -> Region:
     boundary = switching.forms["boundary"].subs({a: Rational(1, 2), S: substeps})
+    counts = {1: "one alternation", 2: "two alternations"}
     laws = {
         1: r"$\sqrt{1-h_1+h_1^2}\,(1+h_2)\leq 1$",
         2: r"$\sqrt{1-\frac{h_1}{2}+\frac{h_1^2}{4}}\,\left(1+\frac{h_2}{2}\right)\leq 1$",
     }
     return Region(
         f"contractivity-s{substeps}",
-        f"Steps for which {substeps} alternation{'s' * (substeps > 1)} of an expansive and a "
-        "contractive Euler step is 1-Lipschitz (T9, orthogonal weights, a = 1/2).",
+        f"Steps for which {counts[substeps]} of an expansive and a contractive Euler step together "
+        "do not expand: 1-Lipschitz by T9, orthogonal weights, a = 1/2.",
         laws[substeps],
         boundary,
         1,
@@ -76,8 +77,8 @@ def regions() -> list[Region]:
     """The four figures of the paper."""
     half_step = Region(
         "contractivity-half-step",
-        "Steps for which two contractive half steps followed by one expansive step are "
-        "1-Lipschitz (T10, orthogonal weights, a = 1/2).",
+        "Steps for which two contractive half steps and one expansive step together do not "
+        "expand: 1-Lipschitz by T10, orthogonal weights, a = 1/2.",
         r"$\left(1-\frac{h_1}{2}+\frac{h_1^2}{4}\right)(1+h_2)\leq 1$",
         flexible_boundary,
         2,

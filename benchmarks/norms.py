@@ -116,7 +116,7 @@ def _layer(weight: Tensor) -> nn.Conv2d:
 
 
 def _orthogonium(weight: Tensor, geometry: Geometry) -> float:
-    from orthogonium.layers.conv.singular_values import get_conv_sv
+    from orthogonium.layers.conv.singular_values import get_conv_sv  # pyright: ignore[reportMissingImports]
 
     value = get_conv_sv(_layer(weight), n_iter=6, return_stab_rank=False)
     assert isinstance(value, Tensor)
@@ -126,8 +126,8 @@ def _orthogonium(weight: Tensor, geometry: Geometry) -> float:
 def _torchlip(weight: Tensor, geometry: Geometry) -> float:
     """What SpectralConv2d divides by: a power iteration on the reshaped kernel, over the
     coefficient of the convolution's shape."""
-    from deel.torchlip.normalizers import spectral_normalization
-    from deel.torchlip.utils.lconv_norm import compute_lconv_coef
+    from deel.torchlip.normalizers import spectral_normalization  # pyright: ignore[reportMissingImports]
+    from deel.torchlip.utils.lconv_norm import compute_lconv_coef  # pyright: ignore[reportMissingImports]
 
     _, _, sigma = spectral_normalization(weight.flatten(1), None, eps=1e-3)
     return float(sigma) / float(compute_lconv_coef((3, 3), (1, *geometry.extent)))

@@ -9,10 +9,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from sympy import Expr
+from sympy import Expr, Ge, Le, symbols
 from sympy.logic.boolalg import Boolean
 
 from theory.compile import Backend, compiled
+
+measured = symbols("measured", nonnegative=True)
+"""What a theorem's `measures` names, on a concrete instance."""
 
 Status = Literal["published", "recalled", "derived"]
 
@@ -52,10 +55,11 @@ class ProofStep:
 class Theorem:
     """A law of the paper or of ours.
 
-    `constant` bounds a measured quantity, from above (`bound="upper"`: a Lipschitz constant) or
-    from below (`bound="lower"`: a distance). `admissible` is the set of steps for which a
-    Lipschitz constant is at most 1. `forms` holds the other closed forms that belong to it.
-    `sharp` says for which instances the bound is attained, and is empty where it is not.
+    `constant` bounds the quantity that `measures` names, from above (`bound="upper"`: a Lipschitz
+    constant) or from below (`bound="lower"`: a distance). An identity is the bound 0 on its defect.
+    `admissible` is the set of steps for which a Lipschitz constant is at most 1. `forms` holds the
+    other closed forms that belong to it. `sharp` says for which instances the bound is attained,
+    and is empty where it is not.
     """
 
     id: str
@@ -69,6 +73,7 @@ class Theorem:
     admissible: Boolean | None = None
     forms: Mapping[str, Any] = field(default_factory=dict)
     bound: Literal["upper", "lower"] = "upper"
+    measures: str = "Lipschitz constant"
     sharp: str = ""
     warning: str = ""
 
@@ -78,6 +83,11 @@ class Theorem:
         if self.constant is None:
             raise ValueError(f"{self.id} has no constant")
         return self.constant
+
+    @property
+    def conclusion(self) -> Boolean:
+        """The predicate that follows from the hypotheses, about the symbol `measured`."""
+        return Le(measured, self.law) if self.bound == "upper" else Ge(measured, self.law)
 
     def numeric(self, backend: Backend = "numpy") -> Callable[..., Any]:
         """The constant as a compiled function of keyword arguments named like its symbols.

@@ -1,0 +1,128 @@
+"""What a module computes, in a small closed vocabulary: the form that bounds, properties and
+certificates are derived from.
+
+A graph is a list of nodes in the order of computation. Shapes are those of one example, without a
+batch dimension. Everything constant (weights, step sizes, weights computed by a parametrisation)
+has been folded into the nodes; `capture` does that. The meaning of a graph is a function of real
+numbers on the constants as stored:
+
+========== ========================================================================================
+kind       value, for inputs x (and y), constants in bold, attributes in italics
+========== ========================================================================================
+input      the example
+constant   **value**, which does not depend on the example
+linear     **weight** x + **bias** along the last dimension; weight (m, n)
+conv       convolution of x (n, *extent) by **weight** (m, n / *groups*, *size) plus **bias**, with
+           *stride*, *padding* [[before, after], ...], *dilation*, *groups*, *circular*; 1 or 2
+           dimensions
+adjoint    the adjoint of that convolution (a transposed convolution) plus **bias** (n,): the same
+           attributes, and *extent*, those of the convolution's input, which is the output here
+scale      **weight** * x + **bias**, both broadcast to the shape of x
+gather     y_i = x_**index**[i], or 0 where the index is -1: index (shape) into x flattened. Every
+           movement of data: slices, permutations, padding, copies, pixel shuffles
+reshape    the same entries in the same order
+combine    sum of *coefficients* [k] * input k, all of one shape, plus **bias** broadcast
+concat     the inputs one after another along *dim*
+window_sum sum over windows, dimension by dimension: entry i along dim *dims*[k] is
+           *weights*[k][i] times the sum of x over *windows*[k][i] = [start, stop)
+window_max maximum over windows of that form (*dims*, *windows*)
+activation *function* (a name of `activations.SLOPES`, with *parameters*) entry by entry; the
+           **slope** of prelu is broadcast to x
+maximum    entrywise max(x, y); minimum likewise
+softmax    along *dim*
+norm       l2 norm over *dims*, kept as size 1
+normalise  (x - mean) / sqrt(var + *epsilon*) over *dims*, var of the population (layer, group and
+           instance norm; their affine part is a `scale` of its own)
+product    x * y entrywise after broadcasting; quotient likewise
+matmul     the matrix product x y over the last two dimensions
+unknown    the operator named in *operator*, of which nothing is known
+========== ========================================================================================
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Any
+
+from torch import Tensor
+
+KINDS = (
+    "input",
+    "constant",
+    "linear",
+    "conv",
+    "adjoint",
+    "scale",
+    "gather",
+    "reshape",
+    "combine",
+    "concat",
+    "window_sum",
+    "window_max",
+    "activation",
+    "maximum",
+    "minimum",
+    "softmax",
+    "norm",
+    "normalise",
+    "product",
+    "quotient",
+    "matmul",
+    "unknown",
+)
+
+
+@dataclass(frozen=True)
+class Constant:
+    """A constant tensor: exactly `factor` * `value`, the value in the dtype it was stored in.
+
+    `name` is that of a parameter or buffer when the value is that tensor, or one of its entries
+    moved or selected exactly, else "": then it was computed from some, as the module executes it.
+    """
+
+    value: Tensor
+    factor: Fraction = Fraction(1)
+    name: str = ""
+
+
+@dataclass(frozen=True)
+class Node:
+    """One value of a graph. `module` is the path of the module that computes it."""
+
+    name: str
+    kind: str
+    inputs: tuple[str, ...]
+    shape: tuple[int, ...]
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+    constants: Mapping[str, Constant] = field(default_factory=dict)
+    module: str = ""
+
+
+@dataclass(frozen=True)
+class Graph:
+    """Nodes in the order of computation; the first is the input, `output` names the result."""
+
+    nodes: tuple[Node, ...]
+    output: str
+
+    def __iter__(self) -> Iterator[Node]:
+        return iter(self.nodes)
+
+    def __getitem__(self, name: str) -> Node:
+        return self.by_name[name]
+
+    @property
+    def by_name(self) -> dict[str, Node]:
+        return {node.name: node for node in self.nodes}
+
+    @property
+    def input(self) -> Node:
+        return self.nodes[0]
+
+    def users(self) -> dict[str, list[Node]]:
+        """By name of a node, the nodes that read it, once for each time they do."""
+        found: dict[str, list[Node]] = {node.name: [] for node in self.nodes}
+        for node in self.nodes:
+            for name in node.inputs:
+                found[name].append(node)
+        return found

@@ -41,7 +41,7 @@ lint: install
 	$(BIN)/pyright
 
 test: lint $(DATA)
-	$(BIN)/pytest -n 2
+	$(BIN)/pytest -n 2 --dist worksteal
 
 test-slow: install $(DATA)
 	$(BIN)/pytest -n 2 -m slow

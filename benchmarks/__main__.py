@@ -15,11 +15,11 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks import documents
 from dsnn.errors import UserError
 from dsnn.files import write_json
 
-BENCHMARKS = ("training_step", "norms")
-RESULTS = Path(__file__).parent / "results"
+BENCHMARKS = ("training_step", "norms", "audits")
 
 
 def main(
@@ -36,6 +36,7 @@ def main(
         except UserError as error:
             typer.echo(str(error), err=True)
             raise typer.Exit(2) from error
+    documents.main()
 
 
 def _run(name: str) -> None:
@@ -46,18 +47,12 @@ def _run(name: str) -> None:
     for column in rows[0]:
         table.add_column(column)
     for row in rows:
-        table.add_row(*(_cell(value) for value in row.values()))
+        table.add_row(*(documents.cell(value) for value in row.values()))
     Console().print(table)
     write_json(
-        RESULTS / f"{name}.json",
+        documents.RESULTS / f"{name}.json",
         {"benchmark": name, "title": title, "environment": environment(), "rows": rows},
     )
-
-
-def _cell(value: object) -> str:
-    if isinstance(value, dict):
-        return f"{value['median']:g} ({value['low']:g} to {value['high']:g})"
-    return ("yes" if value else "no") if isinstance(value, bool) else str(value)
 
 
 def environment() -> dict[str, object]:

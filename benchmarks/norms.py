@@ -4,6 +4,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -58,14 +59,18 @@ def run() -> list[dict[str, object]]:
     return [tally.row(name) for name, tally in tallies.items()]
 
 
-def _kernels() -> Iterator[tuple[Tensor, Geometry]]:
+def published_files() -> list[tuple[Path, str]]:
+    """The published weights in the data folder, each with its architecture."""
     files = sorted((data_folder().path / "published").glob("cifar10_*.pt"))
     if not files:
         raise UserError(
             f"no published weights in {data_folder()}: fetch them with dsnn data weights"
         )
-    for path in files:
-        arch = path.stem.split("_", 1)[1].rsplit("_", 1)[0].replace("_", "-")
+    return [(path, path.stem[8:].rsplit("_", 1)[0].replace("_", "-")) for path in files]
+
+
+def _kernels() -> Iterator[tuple[Tensor, Geometry]]:
+    for path, arch in published_files():
         net = load(path, arch).net
         for k, stage in enumerate(net.stages):
             geometry = Geometry((SIDE >> k, SIDE >> k), padding=(1, 1, 1, 1))

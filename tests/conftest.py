@@ -6,6 +6,10 @@ from pathlib import Path
 
 import pytest
 
+# One thread a process: tests run in as many processes as there are processors, and threads that
+# wait for each other across them make a test up to 20 times slower.
+os.environ["OMP_NUM_THREADS"] = "1"
+
 from dsnn.cli import run
 
 REGIMES = {

@@ -40,15 +40,30 @@ class Hypothesis:
 
 @dataclass(frozen=True)
 class ProofStep:
-    """One step of a proof: what it says, and the computation that decides it."""
+    """One step of a proof: what it says, and the computation that decides it.
+
+    `check` answers whether the claim holds; an interval step may answer with the number of boxes
+    that it took, 0 where it failed.
+    """
 
     claim: str
-    check: Callable[["Theorem"], bool]
+    check: Callable[["Theorem"], bool | int]
     method: Literal["symbolic", "interval"] = "symbolic"
+
+    def computed(self, theorem: "Theorem") -> int:
+        """What the computation, done now, says of the law of `theorem`: 0 that the claim fails."""
+        return int(self.check(theorem))
 
     def holds(self, theorem: "Theorem") -> bool:
         """Whether the computation, done now, confirms the claim for the law of `theorem`."""
-        return bool(self.check(theorem))
+        return self.computed(theorem) > 0
+
+    def means(self, computed: int) -> str:
+        """The claim, with the number of boxes where it was proved by subdivision."""
+        if self.method == "symbolic":
+            return self.claim
+        boxes = f", {computed} box{'es' if computed > 1 else ''}" if computed else ""
+        return f"{self.claim} (by balls{boxes})"
 
 
 @dataclass(frozen=True, eq=False)

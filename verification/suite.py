@@ -1,14 +1,14 @@
 """`dsnn verify`: every theorem proved, attacked, shown sharp, and shown to need its hypotheses.
 
-The work is cut into tasks (the proof, the chosen instances, one per chunk of random fields), each
-a pure function of theorem, profile, seed and index; their results are combined in that order,
-whichever process computed them.
+The work is cut into tasks (the proof, the sharp instances, one per dropped hypothesis, one per chunk
+of random structures), each a pure function of theorem, profile, seed and index; their results are
+combined in that order, whichever process computed them.
 """
 
 import functools
+import hashlib
 import math
 import time
-import zlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -16,40 +16,53 @@ from multiprocessing import get_context
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
-from theory import Theorem, balls, theorems
+from dsnn.errors import UserError
+from theory import ProofStep, Theorem, balls, theorems
 from verification.strategies import STRATEGIES
-from verification.strategies.trial import Trial
+from verification.strategies.rounding import Array
+from verification.strategies.search import NothingDrawn, find
+from verification.strategies.trial import Strategy, Trial, Violation
+
+Source = Strategy[Any] | Violation[Any]
 
 ATTAINED = 1 - 1e-6
 
 
+SEARCHED = 256  # structures tried for a violation without a hypothesis
+FEW = (1, 16)  # fields and pairs of an instance that is to be read
+
+
 @dataclass(frozen=True)
 class Profile:
-    """How much is drawn for each theorem: chunks of `fields` random fields with `points` pairs."""
+    """How much is drawn for each theorem: `chunks` of `structures`, each of which stands for a
+    batch of `fields` with `points` pairs."""
 
     chunks: int
+    structures: int
     fields: int
     points: int
 
 
 PROFILES = {
-    "quick": Profile(chunks=16, fields=32, points=64),
-    "default": Profile(chunks=64, fields=64, points=384),
-    "thorough": Profile(chunks=512, fields=64, points=512),
+    "quick": Profile(chunks=2, structures=32, fields=8, points=64),
+    "default": Profile(chunks=8, structures=64, fields=8, points=256),
+    "thorough": Profile(chunks=64, structures=128, fields=16, points=512),
 }
 
 
 @dataclass(frozen=True)
 class Part:
-    """What one task found. `violation` describes the first one."""
+    """What one task found. `violation` describes a minimal one; `counterexamples` are the minimal
+    ones without a hypothesis, None where none was found."""
 
-    steps: tuple[tuple[str, bool], ...] = ()
+    steps: tuple[tuple[ProofStep, int], ...] = ()
     instances: int = 0
     violations: int = 0
     violation: str = ""
     sharpness: float | None = None
-    counterexamples: dict[str, bool] = field(default_factory=dict)
+    counterexamples: dict[str, str | None] = field(default_factory=dict)
     seconds: float = 0.0
 
 
@@ -63,7 +76,7 @@ class Verdict:
     @property
     def proof(self) -> Literal["symbolic", "interval", "none"]:
         """ "interval" where a step used ball arithmetic, "none" where a step failed."""
-        if not self.part.steps or not all(holds for _, holds in self.part.steps):
+        if not self.part.steps or not all(computed for _, computed in self.part.steps):
             return "none"
         methods = {step.method for step in self.theorem.proof}
         return "interval" if "interval" in methods else "symbolic"
@@ -72,9 +85,9 @@ class Verdict:
     def failures(self) -> list[str]:
         """Why it is wrong: violations, proof steps that do not hold, a bound not attained."""
         part = self.part
-        reasons = [f"proof step fails: {claim}" for claim, holds in part.steps if not holds]
+        reasons = [f"proof step fails: {step.claim}" for step, found in part.steps if not found]
         if part.violations:
-            reasons.insert(0, f"{part.violations} violations, the first: {part.violation}")
+            reasons.insert(0, f"{part.violations} violations, a minimal one: {part.violation}")
         if self.theorem.sharp and part.sharpness is not None and part.sharpness < ATTAINED:
             reasons.append(f"said to be sharp, attained to {part.sharpness} only")
         return reasons
@@ -89,7 +102,7 @@ class Verdict:
         if self.theorem.sharp and part.sharpness is None:
             reasons.append("said to be sharp, no instance given")
         for hypothesis in self.theorem.hypotheses:
-            if not part.counterexamples.get(hypothesis.name, False):
+            if not part.counterexamples.get(hypothesis.name):
                 reasons.append(f"no counterexample without hypothesis {hypothesis.name}")
         return reasons
 
@@ -100,9 +113,11 @@ class Verdict:
         return "undecided" if self.gaps else "holds"
 
     def as_json(self) -> dict[str, Any]:
+        minimal = self.part.counterexamples
         hypotheses = [
             {
-                "counterexample_without": self.part.counterexamples.get(hypothesis.name, False),
+                "counterexample_without": bool(minimal.get(hypothesis.name)),
+                "minimal": minimal.get(hypothesis.name),
                 "name": hypothesis.name,
             }
             for hypothesis in self.theorem.hypotheses
@@ -120,52 +135,49 @@ class Verdict:
 # Judging a trial. ---------------------------------------------------------------------------
 
 
-def laws(theorem: Theorem, trial: Trial) -> np.ndarray:
+def laws(theorem: Theorem, trial: Trial) -> Array:
     """The constant for each field (fields, 1), rounded away from what could refute it."""
     bound = balls.upper if theorem.bound == "upper" else balls.lower
-    names = [str(symbol) for symbol in theorem.law.free_symbols]
-    values = []
-    for index in range(len(trial.measured)):
-        facts = trial.of(index)
-        values.append(bound(theorem.law, {name: facts[name] for name in names}))
-    return np.array(values).reshape(-1, 1)
+    names = sorted(str(symbol) for symbol in theorem.law.free_symbols)
+
+    @functools.cache
+    def value(*numbers: float) -> float:
+        return bound(theorem.law, dict(zip(names, numbers, strict=True)))
+
+    columns = trial.columns(names)
+    return np.array([value(*row) for row in columns]).reshape(-1, 1)
 
 
-def violated(theorem: Theorem, trial: Trial, law: np.ndarray) -> np.ndarray:
-    """Which pairs contradict the law, (fields, points)."""
+def violated(theorem: Theorem, trial: Trial, law: Array) -> NDArray[np.bool_]:
+    """Which pairs contradict the law, (fields, points). Raises ValueError for a NaN."""
+    if np.isnan(trial.measured).any():
+        raise ValueError(f"a field of {theorem.id} was measured to be NaN")
     return trial.measured > law if theorem.bound == "upper" else trial.measured < law
 
 
-def hypotheses_of(theorem: Theorem, trial: Trial) -> list[set[str]]:
-    """The names of the hypotheses that each field satisfies."""
-    return [
-        {h.name for h in theorem.hypotheses if h.holds(**trial.of(index))}
-        for index in range(len(trial.measured))
-    ]
+def outside(theorem: Theorem, trial: Trial) -> list[set[str]]:
+    """The names of the hypotheses that each field violates."""
+    found: list[set[str]] = [set() for _ in trial.measured]
+    for hypothesis in theorem.hypotheses:
+        names = sorted(str(symbol) for symbol in hypothesis.relation.free_symbols)
+        for violations, row in zip(found, trial.columns(names), strict=True):
+            if not hypothesis.holds(**dict(zip(names, row, strict=True))):
+                violations.add(hypothesis.name)
+    return found
 
 
-def _judge(theorem: Theorem, trial: Trial) -> tuple[Part, np.ndarray]:
-    """Count violations among fields that satisfy every hypothesis; also the laws."""
-    names = {h.name for h in theorem.hypotheses}
-    for satisfied in hypotheses_of(theorem, trial):
-        if satisfied != names:
-            raise ValueError(
-                f"the strategy of {theorem.id} drew a field outside its hypotheses "
-                f"{', '.join(sorted(names - satisfied))}"
-            )
-    law = laws(theorem, trial)
-    wrong = violated(theorem, trial, law)
-    description = ""
-    if wrong.any():
-        index, point = (int(i) for i in np.argwhere(wrong)[0])
-        facts = trial.of(index)
-        named = sorted(str(symbol) for symbol in theorem.law.free_symbols)
-        where = ", ".join(f"{name} = {facts[name]:.6g}" for name in named)
-        description = f"{trial.measured[index, point]:.9g} against {law[index, 0]:.9g} at {where}"
-    return Part((), trial.measured.size, int(wrong.sum()), description), law
+def _described(theorem: Theorem, structure: Any, trial: Trial, law: Array, wrong: Any) -> str:
+    """The structure, and the pair that is furthest on the wrong side."""
+    excess = np.where(wrong, np.abs(trial.measured - law), -1)
+    index, point = np.unravel_index(int(excess.argmax()), excess.shape)
+    names = sorted(str(symbol) for symbol in theorem.law.free_symbols)
+    values = trial.columns(names)[int(index)]
+    where = ", ".join(f"{n} = {v:.6g}" for n, v in zip(names, values, strict=True))
+    measured, limit = trial.measured[index, point], law[index, 0]
+    return f"{structure!r}: {measured:.9g} against {limit:.9g}" + (f" at {where}" if where else "")
 
 
-def _attained(theorem: Theorem, trial: Trial, law: np.ndarray) -> float | None:
+def _attained(theorem: Theorem, trial: Trial, law: Array) -> float | None:
     """How close every field of the trial comes to its law: the least over fields of the best over
     pairs, cut to nine decimals. None where a law is not positive, which no ratio describes."""
     if not (law > 0).all() or not np.isfinite(law).all():
@@ -177,61 +189,129 @@ def _attained(theorem: Theorem, trial: Trial, law: np.ndarray) -> float | None:
     return math.floor(float(quotients.min()) * 1e9) / 1e9
 
 
-def _breaks(theorem: Theorem, name: str, trial: Trial) -> bool:
-    """Whether a field that violates hypothesis `name` and no other contradicts the law."""
-    others = {h.name for h in theorem.hypotheses} - {name}
-    wrong = violated(theorem, trial, laws(theorem, trial)).any(axis=1)
-    lone = [satisfied == others for satisfied in hypotheses_of(theorem, trial)]
-    return bool((wrong & np.array(lone)).any())
-
-
 # Tasks. -------------------------------------------------------------------------------------
 
 
 def _prove(theorem: Theorem) -> Part:
-    return Part(steps=tuple((step.claim, step.holds(theorem)) for step in theorem.proof))
+    return Part(steps=tuple((step, step.computed(theorem)) for step in theorem.proof))
 
 
-def _examine(theorem: Theorem) -> Part:
-    """The chosen instances: those that attain the law, and those outside one hypothesis. A field
-    made to violate a hypothesis that the theorem does not have is an instance like any other."""
-    strategy = STRATEGIES.get(theorem.id)
-    if strategy is None or theorem.constant is None:
+def _seed(*parts: object) -> int:
+    """One number for seed, theorem and task."""
+    return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:8])
+
+
+def _judge(
+    theorem: Theorem, source: Source, structure: Any, size: tuple[int, int]
+) -> tuple[Part, Trial, Array]:
+    """What a structure within the hypotheses shows. Raises UserError for one outside them."""
+    trial = source.draw(structure, *size)
+    names = set().union(*outside(theorem, trial))
+    if names:
+        raise UserError(
+            f"the strategy of {theorem.id} drew {structure!r}, which is outside its hypotheses "
+            f"{', '.join(sorted(names))}: keep its structures within them"
+        )
+    law = laws(theorem, trial)
+    wrong = violated(theorem, trial, law)
+    text = _described(theorem, structure, trial, law, wrong) if wrong.any() else ""
+    return Part((), trial.measured.size, int(wrong.sum()), text), trial, law
+
+
+def _attack(
+    theorem: Theorem, source: Source, structures: int, size: tuple[int, int], seed: int
+) -> Part:
+    """Instances up to the first violation, which is shrunk."""
+    part = Part()
+
+    def wrong(structure: Any) -> bool:
+        nonlocal part
+        found = _judge(theorem, source, structure, size)[0]
+        if part.violations:  # shrinking: these are not counted
+            return found.violations > 0
+        part = _combine([part, found])
+        return found.violations > 0
+
+    minimal = _search(theorem, source, wrong, seed, structures)
+    if minimal is None:
+        return part
+    return replace(part, violation=_judge(theorem, source, minimal, size)[0].violation)
+
+
+def _search(
+    theorem: Theorem, source: Source, wrong: Callable[[Any], bool], seed: int, structures: int
+) -> Any:
+    try:
+        return find(source.structures, wrong, seed, structures)
+    except NothingDrawn as error:
+        raise UserError(
+            f"the strategy of {theorem.id} draws nothing from {error}: widen it"
+        ) from error
+
+
+def _chunk(theorem: Theorem, profile: Profile, seed: int, chunk: int) -> Part:
+    strategy = _strategy(theorem)
+    if strategy is None:
         return Part()
-    names = {h.name for h in theorem.hypotheses}
-    needed = {
-        name: _breaks(theorem, name, broken())
-        for name, broken in strategy.without.items()
-        if name in names
-    }
-    parts = [
-        _judge(theorem, broken())[0]
-        for name, broken in strategy.without.items()
-        if name not in names
-    ]
-    sharpness = None
-    if strategy.sharp is not None:
-        trial = strategy.sharp()
-        part, law = _judge(theorem, trial)
-        sharpness = _attained(theorem, trial, law)
+    size = profile.fields, profile.points
+    return _attack(
+        theorem, strategy, profile.structures, size, _seed(seed, theorem.id, "chunk", chunk)
+    )
+
+
+def _sharpen(theorem: Theorem) -> Part:
+    """How closely the law is attained by the structures that are said to attain it."""
+    strategy = _strategy(theorem)
+    if strategy is None or not strategy.sharp:
+        return Part()
+    parts, reached = [], []
+    for structure in strategy.sharp:
+        part, trial, law = _judge(theorem, strategy, structure, FEW)
         parts.append(part)
-    return replace(_combine(parts), sharpness=sharpness, counterexamples=needed)
+        reached.append(_attained(theorem, trial, law))
+    known = [value for value in reached if value is not None]
+    sharpness = min(known) if len(known) == len(reached) else None
+    return replace(_combine(parts), sharpness=sharpness)
 
 
-def _attack(theorem: Theorem, profile: Profile, seed: int, chunk: int) -> Part:
-    strategy = STRATEGIES.get(theorem.id)
-    if strategy is None or theorem.constant is None:
+def _drop(theorem: Theorem, seed: int, name: str) -> Part:
+    """A minimal violation of the law outside hypothesis `name` alone. Structures made for a
+    hypothesis that the theorem does not have are within its hypotheses."""
+    strategy = _strategy(theorem)
+    if strategy is None:
         return Part()
-    rng = np.random.default_rng([seed, zlib.crc32(theorem.id.encode()), chunk])
-    return _judge(theorem, strategy.sample(rng, profile.fields, profile.points))[0]
+    source, number = strategy.without[name], _seed(seed, theorem.id, "without", name)
+    if name not in {h.name for h in theorem.hypotheses}:
+        return _attack(theorem, source, SEARCHED, FEW, number)
+
+    def judged(structure: Any) -> tuple[Trial, Array, NDArray[np.bool_]]:
+        trial = source.draw(structure, *FEW)
+        law = laws(theorem, trial)
+        lone = np.array([names == {name} for names in outside(theorem, trial)], dtype=bool)
+        return trial, law, violated(theorem, trial, law) & lone.reshape(-1, 1)
+
+    minimal = _search(
+        theorem, source, lambda structure: bool(judged(structure)[2].any()), number, SEARCHED
+    )
+    if minimal is None:
+        return Part(counterexamples={name: None})
+    return Part(counterexamples={name: _described(theorem, minimal, *judged(minimal))})
+
+
+def _strategy(theorem: Theorem) -> Strategy[Any] | None:
+    return STRATEGIES.get(theorem.id) if theorem.constant is not None else None
 
 
 def _tasks(theorem: Theorem, profile: Profile, seed: int) -> list[Callable[[Theorem], Part]]:
+    strategy = _strategy(theorem)
+    if strategy is None:
+        return [_prove]
+    drops = [functools.partial(_drop, seed=seed, name=name) for name in strategy.without]
     chunks = [
-        functools.partial(_attack, profile=profile, seed=seed, chunk=i)
+        functools.partial(_chunk, profile=profile, seed=seed, chunk=i)
         for i in range(profile.chunks)
     ]
-    return [_prove, _examine, *chunks]
+    return [_prove, _sharpen, *drops, *chunks]
 
 
 _registered = functools.cache(theorems)  # used in worker processes only

@@ -1,19 +1,81 @@
-"""Random structure: matrices of many kinds, steps, slopes, pairs of points, offsets.
+"""Structure, drawn by Hypothesis, and batches made from it with the seed it carries.
 
-Everything is drawn from one generator, in batches; the awkward cases are kinds of their own:
-spectra that almost touch or spread over eight decades, structurally exact matrices, shapes with
-a kernel, pairs along singular vectors, kinks hit exactly, offsets that switch all slopes at once.
+The awkward cases are kinds of their own: spectra that almost touch or spread over eight decades,
+structurally exact matrices, shapes with a kernel, pairs along singular vectors, kinks hit exactly,
+offsets that switch all slopes at once, steps on the boundary of a law.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
+from hypothesis import strategies as st
 from numpy.random import Generator
 
 from verification.strategies.rounding import Array
 
-SQUARE = ("gaussian", "clustered", "spread", "orthogonal", "circulant", "truncated", "permutation")
+SPECTRA = (
+    "identity",
+    "permutation",
+    "orthogonal",
+    "circulant",
+    "truncated",
+    "clustered",
+    "spread",
+    "gaussian",
+)
+OFFSETS = ("zero", "kink", "all above", "all below", "random")
 BEYOND = 1e3  # an offset larger than any pre-activation drawn here
+
+seeds = st.integers(0, 2**20 - 1)
+
+
+@dataclass(frozen=True, repr=False)
+class Shape:
+    """Rows, columns and spectrum of a matrix; one that is not square is Gaussian."""
+
+    rows: int
+    columns: int
+    spectrum: str
+
+    def __repr__(self) -> str:
+        return f"{self.rows}x{self.columns} {self.spectrum}"
+
+
+def squares(largest: int = 8, smallest: int = 1) -> st.SearchStrategy[Shape]:
+    return st.builds(
+        lambda n, spectrum: Shape(n, n, spectrum),
+        st.integers(smallest, largest),
+        st.sampled_from(SPECTRA),
+    )
+
+
+def with_columns(columns: int) -> st.SearchStrategy[Shape]:
+    """Square, or tall or wide with so many columns."""
+    square = st.builds(lambda spectrum: Shape(columns, columns, spectrum), st.sampled_from(SPECTRA))
+    return square | st.builds(
+        lambda rows: Shape(rows, columns, "gaussian"), st.integers(1, 2 * columns)
+    )
+
+
+def shapes(largest: int = 8) -> st.SearchStrategy[Shape]:
+    """Square, or tall or wide."""
+    return st.integers(1, largest).flatmap(with_columns)
+
+
+def fractions(low: float, high: float, parts: int = 16) -> st.SearchStrategy[float]:
+    """low, high or a value between; `low` is the simplest."""
+    return st.integers(0, parts).map(lambda k: low + (high - low) * k / parts)
+
+
+def shares() -> st.SearchStrategy[float]:
+    """What is claimed of a number, as a share of it: too little."""
+    return st.sampled_from((1 / 2, 1 / 4, 3 / 4, 7 / 8, 15 / 16))
+
+
+def multiples(low: float, high: float, parts: int = 16) -> st.SearchStrategy[float]:
+    """Multiples of 1/parts in [low, high], which is where laws change: 0, 1 and 2 among them."""
+    ends = int(low * parts), int(high * parts)
+    return st.integers(*ends).map(lambda k: k / parts)
 
 
 def signed_permutations(rng: Generator, fields: int, size: int) -> Array:
@@ -45,53 +107,33 @@ def _banded(rng: Generator, fields: int, size: int, wrap: bool) -> Array:
     return matrix
 
 
-def square(rng: Generator, fields: int, size: int) -> Array:
-    """One kind of square matrix, drawn; (fields, size, size), norms between about 1/4 and 4."""
-    match str(rng.choice(SQUARE)):
-        case "clustered":
-            matrix = _with_spectrum(rng, 1 + 1e-9 * rng.standard_normal((fields, size)))
-        case "spread":
-            matrix = _with_spectrum(rng, 10 ** rng.uniform(-8, 0, (fields, size)))
-        case "orthogonal":
-            matrix = _orthogonal(rng, fields, size)
-        case "circulant":
-            matrix = _banded(rng, fields, size, wrap=True) / 2
-        case "truncated":
-            matrix = _banded(rng, fields, size, wrap=False) / 2
+def matrices(rng: Generator, shape: Shape, fields: int) -> Array:
+    """(fields, rows, columns), norms between about 1/4 and 4."""
+    rows, columns = shape.rows, shape.columns
+    scale = 2 ** rng.uniform(-1, 1, (fields, 1, 1))
+    match shape.spectrum:
+        case "identity":
+            matrix = np.eye(rows, columns)
         case "permutation":
-            matrix = signed_permutations(rng, fields, size)
+            matrix = signed_permutations(rng, fields, rows)
+        case "orthogonal":
+            matrix = _orthogonal(rng, fields, rows)
+        case "circulant":
+            matrix = _banded(rng, fields, rows, wrap=True) / 2
+        case "truncated":
+            matrix = _banded(rng, fields, rows, wrap=False) / 2
+        case "clustered":
+            matrix = _with_spectrum(rng, 1 + 1e-9 * rng.standard_normal((fields, rows)))
+        case "spread":
+            matrix = _with_spectrum(rng, 10 ** rng.uniform(-8, 0, (fields, rows)))
         case _:
-            matrix = rng.standard_normal((fields, size, size)) / np.sqrt(size)
-    return matrix * 2 ** rng.uniform(-1, 1, (fields, 1, 1))
-
-
-def inner(rng: Generator, fields: int, columns: int) -> Array:
-    """A matrix with `columns` columns: square in half of the draws, else tall or wide."""
-    if rng.random() < 0.5:
-        return square(rng, fields, columns)
-    rows = int(rng.integers(1, 2 * columns + 1))
-    return rng.standard_normal((fields, rows, columns)) / np.sqrt(max(rows, columns))
-
-
-def slopes(rng: Generator, fields: int, low: float) -> tuple[Array, Array]:
-    """Slopes below and above 0 within [low, 1], the ends of the range in half of the fields."""
-    drawn = rng.uniform(low, 1, (2, fields))
-    ends = rng.random(fields) < 0.5
-    return np.where(ends, low, drawn[0]), np.where(ends, 1.0, drawn[1])
+            matrix = rng.standard_normal((fields, rows, columns)) / np.sqrt(max(rows, columns))
+    return matrix * scale
 
 
 def single(values: Array) -> Array:
     """Rounded to 24 bits, so that halves, doubles and small multiples of a step are exact."""
     return values.astype(np.float32).astype(np.float64)
-
-
-def steps(rng: Generator, norm: Array, *, low: float = -0.5, high: float = 2.5) -> Array:
-    """Steps for operators with these squared norms: random in [low, high] / norm, one in four at
-    a landmark (0, 1, 2 in these units, if inside)."""
-    landmarks = np.array([mark for mark in (0.0, 1.0, 2.0) if low <= mark <= high])
-    random = rng.uniform(low, high, len(norm))
-    chosen = rng.choice(landmarks, len(norm))
-    return single(np.where(rng.random(len(norm)) < 0.25, chosen, random) / norm)
 
 
 @dataclass(frozen=True)
@@ -116,13 +158,17 @@ def pairs(rng: Generator, matrix: Array, points: int) -> Pairs:
     return Pairs(x, x + direction * 10 ** rng.uniform(-3, 0, (fields, 1, points)))
 
 
-def offsets(rng: Generator, matrix: Array, point: Array) -> Array:
-    """(fields, m): normal, or with a kink exactly at `point` (fields, n), or far on one side."""
+def offsets(rng: Generator, kind: str, matrix: Array, point: Array) -> Array:
+    """(fields, m): none, with a kink exactly at `point` (fields, n), far on one side, or normal."""
     fields, rows, _ = matrix.shape
-    kinds = rng.integers(0, 4, fields)[:, None]
-    kink = -(matrix @ point[..., None])[..., 0]
-    return np.select(
-        [kinds == 0, kinds == 1, kinds == 2],
-        [rng.standard_normal((fields, rows)), kink, np.full((fields, rows), -BEYOND)],
-        np.full((fields, rows), BEYOND),
-    )
+    match kind:
+        case "zero":
+            return np.zeros((fields, rows))
+        case "kink":
+            return -(matrix @ point[..., None])[..., 0]
+        case "all above":
+            return np.full((fields, rows), BEYOND)
+        case "all below":
+            return np.full((fields, rows), -BEYOND)
+        case _:
+            return rng.standard_normal((fields, rows))

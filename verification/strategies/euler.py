@@ -1,28 +1,27 @@
-"""One Euler step [T7, T8, T8'].
+"""One Euler step [T7, T8, T8']."""
 
-The instances that attain a law, and those that break it without a hypothesis, have one or two
-dimensions and can be read off: with an offset of +-BEYOND the activation is affine where it is
-used, so the step is x - h s A'A x plus a constant, with s the slope on that side.
-"""
+from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
-from numpy.random import Generator
+from hypothesis import strategies as st
 
 from verification.strategies import draws
-from verification.strategies.draws import BEYOND
+from verification.strategies.draws import Shape
 from verification.strategies.rounding import Array, exact, ratios, singular_range
-from verification.strategies.trial import EulerStep, Facts, Strategy, Trial
+from verification.strategies.trial import (
+    EulerStep,
+    Facts,
+    Strategy,
+    Structure,
+    Trial,
+    Violation,
+)
 
 
 def trial(step: EulerStep, facts: Facts, points: draws.Pairs) -> Trial:
     images = [step(exact(side)) for side in (points.x, points.y)]
     return Trial(facts, ratios(images[0], images[1], points.x, points.y))
-
-
-def unit_pairs(fields: int, columns: int) -> draws.Pairs:
-    """From the origin along each axis, half a unit: (fields, columns, columns) points."""
-    x = np.zeros((fields, columns, columns))
-    return draws.Pairs(x, x + np.eye(columns) / 2)
 
 
 def gradient_step(
@@ -32,168 +31,194 @@ def gradient_step(
     return EulerStep(sign * h, A, offset, negative, positive, A.mT)
 
 
-def _random_gradient(sign: float, *, claims_slope: bool, low: float, high: float):
-    def sample(rng: Generator, fields: int, points: int) -> Trial:
-        A = draws.inner(rng, fields, int(rng.integers(1, 9)))
-        sigma_min, sigma_max = singular_range(A)
-        a = float(rng.choice([0.0, 0.1, 0.5, 0.9])) if claims_slope else 0.0
-        negative, positive = draws.slopes(rng, fields, a)
-        h = draws.steps(rng, sigma_max**2, low=low, high=high)
-        pairs = draws.pairs(rng, A, points)
-        offset = draws.offsets(rng, A, pairs.x[:, :, 0])
-        facts = {
-            "a": a,
-            "h": h,
-            "s_min": sigma_min,
-            "s_max": sigma_max,
-            "sigma_min": sigma_min,
-            "sigma_max": sigma_max,
-            "slope_low": np.minimum(negative, positive),
-            "slope_high": np.maximum(negative, positive),
-            "adjoint_defect": 0.0,
-        }
-        return trial(gradient_step(A, h, offset, negative, positive, sign), facts, pairs)
+@dataclass(frozen=True, repr=False)
+class GradientStep(Structure):
+    """x -+ h B sigma(Ax + b) with h = step / |A|^2, the two slopes of sigma, and B = outer A'.
 
-    return sample
+    Claimed are the slope `a`, `claimed_norm` times |A|, and as s_min the true one or
+    `claimed_smallest` times |A|.
+    """
+
+    A: Shape
+    a: float
+    negative: float
+    positive: float
+    step: float
+    offset: str
+    seed: int
+    outer: float = 1.0
+    claimed_norm: float = 1.0
+    claimed_smallest: float | None = None
 
 
-def _diagonal(
+def _gradient(sign: float, structure: GradientStep, fields: int, points: int) -> Trial:
+    rng = np.random.default_rng(structure.seed)
+    A = draws.matrices(rng, structure.A, fields)
+    sigma_min, sigma_max = singular_range(A)
+    h = draws.single(structure.step / sigma_max**2)
+    pairs = draws.pairs(rng, A, points)
+    offset = draws.offsets(rng, structure.offset, A, pairs.x[:, :, 0])
+    ones, slopes = np.ones(fields), (structure.negative, structure.positive)
+    step = gradient_step(A, h, offset, slopes[0] * ones, slopes[1] * ones, sign)
+    share = structure.claimed_smallest
+    facts = {
+        "a": structure.a,
+        "h": h,
+        "s_min": sigma_min if share is None else share * sigma_max,
+        "s_max": structure.claimed_norm * sigma_max,
+        "sigma_min": sigma_min,
+        "sigma_max": sigma_max,
+        "slope_low": min(slopes),
+        "slope_high": max(slopes),
+        "adjoint_defect": abs(structure.outer - 1) * sigma_max,
+    }
+    return trial(replace(step, outer=structure.outer * A.mT), facts, pairs)
+
+
+def _gradient_steps(
     *,
-    sign: float = -1,
-    a: float = 0.0,
-    h: tuple[float, ...] = (1.0,),
-    spectrum: tuple[float, float] = (0.5, 1.0),
-    side: tuple[int, ...] = (1,),
-    negative: float | None = None,
-    positive: float = 1.0,
-    outer: float = 1.0,
-    **claims: float,
-) -> Trial:
-    """One field per entry of `h`: A = diag(spectrum), the outer matrix `outer` A', offset BEYOND on
-    the given side, moved along the axes. `claims` override what is claimed of it."""
-    fields = len(h)
-    A = np.broadcast_to(np.diag(spectrum), (fields, 2, 2))
-    below = a if negative is None else negative
-    ones = np.ones(fields)
-    offset = np.array(side, dtype=float)[:, None] * np.full((fields, 2), BEYOND)
-    step = EulerStep(sign * np.array(h), A, offset, below * ones, positive * ones, outer * A.mT)
-    low, high = min(spectrum), max(spectrum)
-    facts = {
-        "a": a,
-        "h": np.array(h),
-        "s_min": low,
-        "s_max": high,
-        "sigma_min": low,
-        "sigma_max": high,
-        "slope_low": min(below, positive),
-        "slope_high": max(below, positive),
-        "adjoint_defect": abs(outer - 1) * high,
-        **claims,
-    }
-    return trial(step, facts, unit_pairs(fields, 2))
+    claims_slope: bool = False,
+    A: st.SearchStrategy[Shape] | None = None,
+    step: st.SearchStrategy[float] | None = None,
+    **changes: st.SearchStrategy,
+) -> st.SearchStrategy[GradientStep]:
+    """Within the hypotheses, but for what `changes` says."""
+
+    def with_slope(a: float) -> st.SearchStrategy[GradientStep]:
+        parts = {
+            "A": A or draws.shapes(),
+            "a": st.just(a),
+            "negative": draws.fractions(a, 1),
+            "positive": draws.fractions(1, a),
+            "step": step or draws.multiples(-0.5, 2.5),
+            "offset": st.sampled_from(draws.OFFSETS),
+            "seed": draws.seeds,
+        }
+        return st.builds(GradientStep, **{**parts, **changes})
+
+    return st.sampled_from((0.5, 0.0, 0.1, 0.9) if claims_slope else (0.0,)).flatmap(with_slope)
 
 
-def _wide() -> Trial:
-    """A = [I 0] with 3 rows and 6 columns, s_min claimed to be the last singular value, 1."""
-    A = np.eye(3, 6)[None]
-    ones = np.ones(1)
-    step = gradient_step(A, ones, np.full((1, 3), BEYOND), 0.5 * ones, ones)
-    facts = {
-        "a": 0.5,
-        "h": 1.0,
-        "s_min": 1.0,
-        "s_max": 1.0,
-        "sigma_min": 0.0,
-        "sigma_max": 1.0,
-        "slope_low": 0.5,
-        "slope_high": 1.0,
-        "adjoint_defect": 0.0,
+OTHER_OUTER = st.sampled_from((-1.0, 2.0, 0.0, 0.5))
+TOO_LARGE = draws.fractions(1, 1 / 16, 15)
+ABOVE_ONE = draws.fractions(2, 17 / 16, 15)
+
+
+def _violations(sign: float, **common) -> dict[str, Violation[GradientStep]]:
+    """Without the three hypotheses that T7, T8 and the expansive gradient step share."""
+    draw = partial(_gradient, sign)
+    return {
+        "gradient": Violation(_gradient_steps(outer=OTHER_OUTER, **common), draw),
+        "slopes": Violation(_gradient_steps(positive=ABOVE_ONE, **common), draw),
+        "largest": Violation(_gradient_steps(claimed_norm=draws.shares(), **common), draw),
     }
-    return trial(step, facts, unit_pairs(1, 6))
+
+
+_any_square = Shape(2, 2, "gaussian")
+
+
+def _attained(a: float, step: float, offset: str, A: Shape = _any_square) -> GradientStep:
+    return GradientStep(A, a, a, 1.0, step, offset, seed=0)
 
 
 CONTRACTIVE = Strategy(
-    sample=_random_gradient(-1, claims_slope=True, low=-0.5, high=2.5),
-    sharp=lambda: _diagonal(a=0.5, h=(0.5, 1.5, 2.0, 2.5, -0.5), side=(-1, -1, 1, 1, 1)),
+    structures=_gradient_steps(claims_slope=True),
+    draw=partial(_gradient, -1),
+    sharp=(
+        _attained(0.5, 0.5, "all below"),
+        _attained(0.5, 1.0, "all below", Shape(3, 2, "gaussian")),
+        _attained(0.5, 2.0, "all above"),
+        _attained(0.5, 2.5, "all above"),
+        _attained(0.5, -0.5, "all above"),
+    ),
     without={
-        "gradient": lambda: _diagonal(a=0.5, outer=-1.0),
-        "slopes": lambda: _diagonal(a=0.5, negative=0.25, side=(-1,)),
-        "smallest": _wide,
-        "largest": lambda: _diagonal(a=0.5, spectrum=(0.5, 2.0), s_max=1.0),
+        **_violations(-1, claims_slope=True),
+        "smallest": Violation(
+            _gradient_steps(claims_slope=True, claimed_smallest=TOO_LARGE),
+            partial(_gradient, -1),
+        ),
     },
 )
 
 NONEXPANSIVE = Strategy(
-    sample=_random_gradient(-1, claims_slope=False, low=-0.5, high=2.5),
-    sharp=lambda: _diagonal(h=(0.5, 2.0, 2.5, -0.5), side=(-1, 1, 1, 1)),
-    without={
-        "gradient": lambda: _diagonal(outer=-1.0),
-        "slopes": lambda: _diagonal(h=(1.5,), positive=2.0),
-        "largest": lambda: _diagonal(h=(1.5,), spectrum=(0.5, 2.0), s_max=1.0),
-    },
+    structures=_gradient_steps(),
+    draw=partial(_gradient, -1),
+    sharp=(
+        _attained(0.0, 0.5, "all below"),
+        _attained(0.0, 2.0, "all above"),
+        _attained(0.0, 2.5, "all above"),
+        _attained(0.0, -0.5, "all above"),
+    ),
+    without=_violations(-1),
 )
+
+_forward = draws.multiples(0, 2.5)
 
 EXPANSIVE_GRADIENT = Strategy(
-    sample=_random_gradient(1, claims_slope=False, low=0.0, high=2.5),
-    sharp=lambda: _diagonal(sign=1, h=(0.0, 0.5, 2.5), side=(1, 1, 1)),
+    structures=_gradient_steps(step=_forward),
+    draw=partial(_gradient, 1),
+    sharp=tuple(_attained(0.0, step, "all above") for step in (0.0, 0.5, 2.5)),
     without={
-        "gradient": lambda: _diagonal(sign=1, outer=2.0),
-        "slopes": lambda: _diagonal(sign=1, positive=2.0),
-        "largest": lambda: _diagonal(sign=1, spectrum=(0.5, 2.0), s_max=1.0),
-        "step": lambda: _diagonal(sign=1, h=(-1.0,), side=(-1,)),
+        **_violations(1, step=_forward),
+        "step": Violation(
+            _gradient_steps(step=draws.multiples(-2.5, -1 / 16)), partial(_gradient, 1)
+        ),
     },
 )
 
 
-def _random_layer(rng: Generator, fields: int, points: int) -> Trial:
-    W = draws.square(rng, fields, int(rng.integers(1, 9)))
-    if rng.random() < 0.25:
-        W = 2 ** rng.uniform(-1, 1, (fields, 1, 1)) * np.eye(W.shape[-1])
+@dataclass(frozen=True, repr=False)
+class Layer(Structure):
+    """x + h sigma(Wx + v) with h = step / |W|; the norm claimed is `claimed_norm` times |W|."""
+
+    W: Shape
+    negative: float
+    positive: float
+    step: float
+    offset: str
+    seed: int
+    claimed_norm: float = 1.0
+
+
+def _layer(structure: Layer, fields: int, points: int) -> Trial:
+    rng = np.random.default_rng(structure.seed)
+    W = draws.matrices(rng, structure.W, fields)
     norm = singular_range(W)[1]
-    negative, positive = draws.slopes(rng, fields, -1.0)
-    h = draws.steps(rng, norm)
+    h = draws.single(structure.step / norm)
     pairs = draws.pairs(rng, W, points)
-    offset = draws.offsets(rng, W, pairs.x[:, :, 0])
+    offset = draws.offsets(rng, structure.offset, W, pairs.x[:, :, 0])
+    ones, slopes = np.ones(fields), (structure.negative, structure.positive)
     facts = {
         "h": h,
-        "s_max": norm,
+        "s_max": structure.claimed_norm * norm,
         "sigma_max": norm,
-        "push_low": np.minimum(negative, positive),
-        "push_high": np.maximum(negative, positive),
+        "push_low": min(slopes),
+        "push_high": max(slopes),
     }
-    return trial(EulerStep(h, W, offset, negative, positive), facts, pairs)
+    return trial(EulerStep(h, W, offset, slopes[0] * ones, slopes[1] * ones), facts, pairs)
 
 
-def _scaling_layer(
-    h: tuple[float, ...] = (0.5,),
-    *,
-    side: tuple[int, ...] = (1,),
-    scale: float = 2.0,
-    positive: float = 1.0,
-    **claims: float,
-) -> Trial:
-    """W = scale I in two dimensions, slope -1 below and `positive` above."""
-    fields = len(h)
-    ones = np.ones(fields)
-    W = np.broadcast_to(scale * np.eye(2), (fields, 2, 2))
-    offset = np.array(side, dtype=float)[:, None] * np.full((fields, 2), BEYOND)
-    facts = {
-        "h": np.array(h),
-        "s_max": scale,
-        "sigma_max": scale,
-        "push_low": -1.0,
-        "push_high": positive,
-        **claims,
+def _layers(**changes: st.SearchStrategy) -> st.SearchStrategy[Layer]:
+    parts = {
+        "W": draws.squares(),
+        "negative": draws.fractions(1, -1),
+        "positive": draws.fractions(1, -1),
+        "step": draws.multiples(-0.5, 2.5),
+        "offset": st.sampled_from(draws.OFFSETS),
+        "seed": draws.seeds,
     }
-    step = EulerStep(np.array(h), W, offset, -ones, positive * ones)
-    return trial(step, facts, unit_pairs(fields, 2))
+    return st.builds(Layer, **{**parts, **changes})
 
 
 EXPANSIVE = Strategy(
-    sample=_random_layer,
-    sharp=lambda: _scaling_layer((0.0, 0.5, 2.0, -0.5), side=(1, 1, 1, -1)),
+    structures=_layers(),
+    draw=_layer,
+    sharp=tuple(
+        Layer(Shape(2, 2, "identity"), -1.0, 1.0, step, offset, seed=0)
+        for step, offset in ((0.0, "zero"), (0.5, "all above"), (-0.5, "all below"))
+    ),
     without={
-        "push-slopes": lambda: _scaling_layer(positive=2.0),
-        "largest": lambda: _scaling_layer(s_max=1.0),
+        "push-slopes": Violation(_layers(positive=ABOVE_ONE), _layer),
+        "largest": Violation(_layers(claimed_norm=draws.shares()), _layer),
     },
 )

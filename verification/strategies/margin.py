@@ -1,9 +1,12 @@
 """The margin certificate [T4] on random affine and two-layer classifiers."""
 
+from dataclasses import dataclass
+
 import numpy as np
-from numpy.random import Generator
+from hypothesis import strategies as st
 
 from verification.strategies import draws
+from verification.strategies.draws import Shape
 from verification.strategies.rounding import (
     COVER,
     UNIT,
@@ -15,7 +18,26 @@ from verification.strategies.rounding import (
     piecewise,
     singular_range,
 )
-from verification.strategies.trial import Strategy, Trial
+from verification.strategies.trial import Strategy, Structure, Trial, Violation
+
+
+@dataclass(frozen=True, repr=False)
+class Classifier(Structure):
+    """W sigma(Ax + b) with two slopes in [-1, 1]: L is the product of the norms.
+
+    With `steepest`, pairs differ along the first two rows of WA, which is where a margin between
+    these classes falls fastest. Claimed are `claimed_norm` times L, `claimed_margin` times the
+    margin.
+    """
+
+    W: Shape
+    A: Shape
+    slopes: tuple[float, float]
+    offset: str
+    steepest: bool
+    seed: int
+    claimed_norm: float = 1.0
+    claimed_margin: float = 1.0
 
 
 def _margins(logits: Tracked, winner: Array) -> tuple[Array, Array]:
@@ -37,56 +59,68 @@ def _fall(at_x: Tracked, at_y: Tracked) -> tuple[Array, Array]:
     return low_x - high_y, high_x - low_y
 
 
-def _flatten(at_x: Tracked, at_y: Tracked, pairs: draws.Pairs, norm: Array) -> Trial:
-    """One field per pair whose margin falls: the radius for that fall against the distance."""
-    low, high = _fall(at_x, at_y)
+def _steepest(pairs: draws.Pairs, matrix: Array) -> draws.Pairs:
+    """The same distances, along the difference of the first two rows."""
+    direction = (matrix[:, 0] - matrix[:, 1])[..., None]
+    direction = direction / np.linalg.norm(direction, axis=1, keepdims=True)
+    length = np.linalg.norm(pairs.y - pairs.x, axis=1, keepdims=True)
+    sides = np.where(np.arange(length.shape[-1]) % 2 == 0, 1.0, -1.0)
+    return draws.Pairs(pairs.x, pairs.x + sides * length * direction)
+
+
+def _classify(structure: Classifier, fields: int, points: int) -> Trial:
+    """One field per pair whose margin falls: the radius for that fall against the distance. One
+    pair in eight, since each has a law of its own."""
+    rng = np.random.default_rng(structure.seed)
+    A = draws.matrices(rng, structure.A, fields)
+    W = draws.matrices(rng, structure.W, fields)
+    pairs = draws.pairs(rng, W @ A, max(8, points // 8))
+    if structure.steepest:
+        pairs = _steepest(pairs, W @ A)
+    offset = draws.offsets(rng, structure.offset, A, pairs.x[:, :, 0])
+    slopes = [slope * np.ones(fields) for slope in structure.slopes]
+    images = [
+        affine(W, piecewise(affine(A, exact(side), offset), *slopes)) for side in (pairs.x, pairs.y)
+    ]
+    low, high = _fall(images[0], images[1])
     falls = low > 0
-    per_pair = np.broadcast_to(norm[:, None], low.shape)
+    norm = singular_range(A)[1] * singular_range(W)[1] * COVER
+    true_norm = np.broadcast_to(norm[:, None], low.shape)[falls]
     facts = {
-        "margin": low[falls],
+        "margin": structure.claimed_margin * low[falls],
         "true_margin": high[falls],
-        "L": per_pair[falls],
-        "true_L": per_pair[falls],
+        "L": structure.claimed_norm * true_norm,
+        "true_L": true_norm,
     }
     return Trial(facts, distances(pairs.x, pairs.y)[falls][:, None])
 
 
-def _random(rng: Generator, fields: int, points: int) -> Trial:
-    """W sigma(Ax + b) with slopes in [-1, 1]: L is the product of the norms. One pair in eight,
-    since here every pair is a field with a law of its own."""
-    points = max(4, points // 8)
-    A = draws.square(rng, fields, int(rng.integers(2, 7)))
-    W = rng.standard_normal((fields, int(rng.integers(2, 6)), A.shape[-1]))
-    first, last = singular_range(A)[1], singular_range(W)[1]
-    pairs = draws.pairs(rng, W @ A, points)
-    offset = draws.offsets(rng, A, pairs.x[:, :, 0])
-    slopes = draws.slopes(rng, fields, -1.0)
-    images = [
-        affine(W, piecewise(affine(A, exact(side), offset), *slopes)) for side in (pairs.x, pairs.y)
-    ]
-    return _flatten(images[0], images[1], pairs, first * last * COVER)
+def _classifiers(**changes: st.SearchStrategy) -> st.SearchStrategy[Classifier]:
+    def with_sizes(classes: int, size: int) -> st.SearchStrategy[Classifier]:
+        spectra = draws.SPECTRA if classes == size else ("identity", "gaussian")
+        slope = draws.fractions(1, -1)
+        parts = {
+            "W": st.builds(lambda kind: Shape(classes, size, kind), st.sampled_from(spectra)),
+            "A": st.builds(lambda kind: Shape(size, size, kind), st.sampled_from(draws.SPECTRA)),
+            "slopes": st.tuples(slope, slope),
+            "offset": st.sampled_from(draws.OFFSETS),
+            "steepest": st.booleans().map(lambda random: not random),
+            "seed": draws.seeds,
+        }
+        return st.builds(Classifier, **{**parts, **changes})
+
+    sizes = st.tuples(st.integers(2, 5), st.integers(2, 6))
+    return sizes.flatmap(lambda both: with_sizes(*both))
 
 
-def _two_classes(margin_factor: float = 1.0, scale: float = 2.0, claimed: float = 2.0) -> Trial:
-    """N = scale I in the plane, from (1/2, -1/2) along (-1, 1) by a quarter of the way."""
-    x = np.array([0.5, -0.5])[None, :, None]
-    y = np.array([0.25, -0.25])[None, :, None]
-    W = scale * np.eye(2)[None]
-    low, high = _fall(affine(W, exact(x)), affine(W, exact(y)))
-    facts = {
-        "margin": margin_factor * low[0],
-        "true_margin": high[0],
-        "L": claimed,
-        "true_L": scale,
-    }
-    return Trial(facts, distances(x, y))
-
+_plane = Shape(2, 2, "identity")
 
 MARGIN = Strategy(
-    sample=_random,
-    sharp=_two_classes,
+    structures=_classifiers(),
+    draw=_classify,
+    sharp=(Classifier(_plane, _plane, (1.0, 1.0), "zero", True, seed=0),),
     without={
-        "lipschitz": lambda: _two_classes(claimed=1.0),
-        "margin": lambda: _two_classes(margin_factor=2.0),
+        "lipschitz": Violation(_classifiers(claimed_norm=draws.shares()), _classify),
+        "margin": Violation(_classifiers(claimed_margin=draws.fractions(2, 17 / 16)), _classify),
     },
 )

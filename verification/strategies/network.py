@@ -1,14 +1,14 @@
 """The product law [T11] on small networks of three stages: normalise, then per stage ReLU of a
 scaled map, a block, max pooling over pairs; then a linear head."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.random import Generator
+from hypothesis import strategies as st
 
 from theory.network import STAGES
 from verification.strategies import draws
-from verification.strategies.draws import BEYOND
+from verification.strategies.draws import BEYOND, Shape
 from verification.strategies.euler import gradient_step
 from verification.strategies.rounding import (
     COVER,
@@ -22,7 +22,7 @@ from verification.strategies.rounding import (
     singular_range,
     window_maxima,
 )
-from verification.strategies.trial import EulerStep, Strategy, Trial
+from verification.strategies.trial import EulerStep, Strategy, Structure, Trial, Violation
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,6 @@ def _trial(
     head: Array,
     *,
     overlap: bool = False,
-    **claims: float,
 ) -> Trial:
     """Blocks have constant at most 1 here (T8): their steps are at most 1 / |A|^2."""
     images = [_forward(side, std, stages, head, overlap) for side in (pairs.x, pairs.y)]
@@ -82,36 +81,53 @@ def _trial(
         facts |= {f"scale_{i}": stage.scale, f"used_scale_{i}": np.abs(stage.scale)}
         facts |= {f"lift_max_{i}": lift, f"lift_norm_{i}": lift}
         facts |= {f"flow_max_{i}": 1.0, f"flow_lipschitz_{i}": 1.0}
-    return Trial({**facts, **claims}, ratios(images[0], images[1], pairs.x, pairs.y))
+    return Trial(facts, ratios(images[0], images[1], pairs.x, pairs.y))
 
 
-def _random(rng: Generator, fields: int, points: int) -> Trial:
-    widths = [int(2 * rng.integers(1, 5)) for _ in range(STAGES)]
-    columns = int(rng.integers(1, 7))
-    stages, incoming = [], columns
-    ones = np.ones(fields)
-    for width in widths:
-        A = draws.square(rng, fields, width)
+@dataclass(frozen=True, repr=False)
+class RandomNetwork(Structure):
+    """Gaussian lifts to the three widths, blocks with matrices of this spectrum, a Gaussian head."""
+
+    columns: int
+    widths: tuple[int, ...]
+    classes: int
+    spectrum: str
+    offset: str
+    seed: int
+
+
+@dataclass(frozen=True, repr=False)
+class ScalingNetwork(Structure):
+    """Every layer scales: normalisation by `1 / std`, scales and lifts by 2, blocks by `block`,
+    the head by 3. One entry moves, and leads its pooling window; with `overlap` it leads two of
+    them. Claimed of the fact that `claim` names is `share` times it."""
+
+    std: float = 0.25
+    block: float = 1.0
+    overlap: bool = False
+    claim: str = ""
+    share: float = 1.0
+
+
+def _random(structure: RandomNetwork, fields: int, points: int) -> Trial:
+    rng, ones = np.random.default_rng(structure.seed), np.ones(fields)
+    stages, incoming = [], structure.columns
+    for width in structure.widths:
+        A = draws.matrices(rng, Shape(width, width, structure.spectrum), fields)
         step = draws.single(0.99 / singular_range(A)[1] ** 2)
-        flow = gradient_step(
-            A, step, draws.offsets(rng, A, np.zeros((fields, width))), 0 * ones, ones
-        )
+        offset = draws.offsets(rng, structure.offset, A, np.zeros((fields, width)))
         lift = rng.standard_normal((fields, width, incoming)) / np.sqrt(incoming)
+        flow = gradient_step(A, step, offset, 0 * ones, ones)
         stages.append(Stage(rng.uniform(-3, 3, fields), lift, flow))
         incoming = width // 2
-    head = rng.standard_normal((fields, int(rng.integers(1, 5)), incoming))
-    std = rng.uniform(0.1, 1, (fields, columns))
+    head = rng.standard_normal((fields, structure.classes, incoming))
+    std = rng.uniform(0.1, 1, (fields, structure.columns))
     return _trial(draws.pairs(rng, stages[0].lift, points), std, stages, head)
 
 
-def _plain(
-    *,
-    overlap: bool = False,
-    block: float = 1.0,
-    **claims: float,
-) -> Trial:
-    """Every layer scales: normalisation by 4, scales and lifts by 2, blocks by `block`, head by 3.
-    One entry moves, and leads its pooling window; with `overlap` it leads two of them."""
+def _scaling(structure: ScalingNetwork) -> Trial:
+    """One field with one pair."""
+    overlap, block = structure.overlap, structure.block
     width = 4 if overlap else 2
     one, square = np.ones(1), np.eye(width)
     enter = square if overlap else np.eye(2, 1)  # from the pooled width of the stage before
@@ -122,20 +138,53 @@ def _plain(
     x = np.zeros((1, width, 1))
     x[0, -1 if overlap else 0] = 1.0
     pairs = draws.Pairs(x, 1.5 * x)
-    return _trial(pairs, np.full((1, width), 0.25), stages, head, overlap=overlap, **claims)
+    trial = _trial(pairs, np.full((1, width), structure.std), stages, head, overlap=overlap)
+    facts = dict(trial.facts)
+    for i in range(STAGES):
+        facts[f"flow_lipschitz_{i}"] = max(1.0, block)
+    if structure.claim:
+        facts[structure.claim] = structure.share * np.asarray(facts[structure.claim])
+    return replace(trial, facts=facts)
 
 
-NETWORK = Strategy(
-    sample=_random,
-    sharp=_plain,
+def _draw(structure: RandomNetwork | ScalingNetwork, fields: int, points: int) -> Trial:
+    if isinstance(structure, ScalingNetwork):
+        return _scaling(structure)
+    return _random(structure, fields, points)
+
+
+_width = st.sampled_from((2, 4, 6, 8))
+_networks = st.builds(
+    RandomNetwork,
+    columns=st.integers(1, 6),
+    widths=st.tuples(*[_width] * STAGES),
+    classes=st.integers(1, 4),
+    spectrum=st.sampled_from(draws.SPECTRA),
+    offset=st.sampled_from(draws.OFFSETS),
+    seed=draws.seeds,
+)
+
+
+def _scalings(**changes: st.SearchStrategy) -> Violation[RandomNetwork | ScalingNetwork]:
+    return Violation(st.builds(ScalingNetwork, **{"std": draws.fractions(1, 0.25), **changes}), _draw)
+
+
+def _claims(*names: str) -> Violation[RandomNetwork | ScalingNetwork]:
+    return _scalings(claim=st.sampled_from(names), share=draws.shares())
+
+
+NETWORK: Strategy[RandomNetwork | ScalingNetwork] = Strategy(
+    structures=_networks,
+    draw=_draw,
+    sharp=(ScalingNetwork(),),
     without={
-        "scale": lambda: _plain(scale_1=1.0),
-        "lift": lambda: _plain(lift_max_1=1.0),
-        "flow": lambda: _plain(
-            block=2.0, flow_lipschitz_0=2.0, flow_lipschitz_1=2.0, flow_lipschitz_2=2.0
+        "scale": _claims(*(f"scale_{i}" for i in range(STAGES))),
+        "lift": _claims(*(f"lift_max_{i}" for i in range(STAGES))),
+        "flow": _scalings(block=draws.fractions(2, 17 / 16, 15)),
+        "pool": _scalings(overlap=st.just(True)),
+        "head": _claims("head_max"),
+        "normalisation": _scalings(
+            claim=st.just("std_min"), share=draws.fractions(2, 17 / 16, 15)
         ),
-        "pool": lambda: _plain(overlap=True),
-        "head": lambda: _plain(head_max=1.0),
-        "normalisation": lambda: _plain(std_min=1.0),
     },
 )

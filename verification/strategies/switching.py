@@ -1,15 +1,24 @@
 """Prescribed and flexible switching [T9, T10] with untied weights."""
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
+from hypothesis import strategies as st
 from numpy.random import Generator
 
 from verification.strategies import draws
-from verification.strategies.euler import gradient_step, unit_pairs
+from verification.strategies.draws import Shape
+from verification.strategies.euler import ABOVE_ONE, OTHER_OUTER, TOO_LARGE, gradient_step
 from verification.strategies.rounding import Array, exact, ratios, singular_range
-from verification.strategies.trial import EulerStep, Facts, Strategy, Trial
+from verification.strategies.trial import (
+    EulerStep,
+    Facts,
+    Strategy,
+    Structure,
+    Trial,
+    Violation,
+)
 
 
 def composed(steps: Sequence[EulerStep], facts: Facts, points: draws.Pairs) -> Trial:
@@ -23,6 +32,40 @@ def composed(steps: Sequence[EulerStep], facts: Facts, points: draws.Pairs) -> T
     return Trial(facts, ratios(images[0], images[1], points.x, points.y))
 
 
+@dataclass(frozen=True, repr=False)
+class Block(Structure):
+    """S alternations of x + h_2/S sigma(Wx + v) and x - h_1/S B sigma(Ax + b), B = outer A', or
+    the flexible block (S = 1): two contractive half steps, then x + h_2 W'sigma(Wx + v).
+
+    Each contractive substep is `contract` over its squared norm, each other one `expand` over the
+    norm of W (its square in the flexible block). With `shared` all substeps of a kind have one
+    operator. Claims are as in `GradientStep`, of W `claimed_push` times its norm.
+    """
+
+    A: Shape
+    W: Shape
+    a: float
+    slopes: tuple[float, float]
+    push_slopes: tuple[float, float]
+    contract: float
+    expand: float
+    offset: str
+    push_offset: str
+    seed: int
+    S: int = 1
+    shared: bool = True
+    outer: float = 1.0
+    claimed_norm: float = 1.0
+    claimed_smallest: float | None = None
+    claimed_push: float = 1.0
+
+
+def _operators(rng: Generator, structure: Block, shape: Shape, fields: int) -> list[Array]:
+    if structure.shared:
+        return [draws.matrices(rng, shape, fields)] * structure.S
+    return [draws.matrices(rng, shape, fields) for _ in range(structure.S)]
+
+
 def _spectrum(operators: Sequence[Array]) -> tuple[Array, Array]:
     """The smallest and the largest singular value over all operators, per field."""
     ranges = [singular_range(A) for A in operators]
@@ -32,175 +75,156 @@ def _spectrum(operators: Sequence[Array]) -> tuple[Array, Array]:
     )
 
 
-def _slope_facts(prefix: str, slopes: tuple[Array, Array]) -> Facts:
-    return {f"{prefix}_low": np.minimum(*slopes), f"{prefix}_high": np.maximum(*slopes)}
-
-
-def _operator_facts(contractive: Sequence[Array], push: Sequence[Array]) -> dict[str, Array]:
+def _facts(structure: Block, contractive: list[Array], push: list[Array]) -> dict[str, Array]:
     low, high = _spectrum(contractive)
-    norm = _spectrum(push)[1]
+    norm, share = _spectrum(push)[1], structure.claimed_smallest
     return {
-        "s_min": low,
-        "s_max": high,
+        "a": np.array(structure.a),
+        "S": np.array(float(structure.S)),
+        "s_min": low if share is None else share * high,
+        "s_max": structure.claimed_norm * high,
         "sigma_min": low,
         "sigma_max": high,
-        "w_max": norm,
+        "w_max": structure.claimed_push * norm,
         "omega_max": norm,
+        "adjoint_defect": abs(structure.outer - 1) * high,
+        "slope_low": np.array(min(structure.slopes)),
+        "slope_high": np.array(max(structure.slopes)),
+        "push_low": np.array(min(structure.push_slopes)),
+        "push_high": np.array(max(structure.push_slopes)),
     }
 
 
-def _drawn(rng: Generator, fields: int, points: int, count: int):
-    """`count` operators for each kind of step, either all different or sharing directions: then
-    the contractive ones are equal and the others multiples of the identity."""
-    columns = int(rng.integers(1, 7))
-    if rng.random() < 0.5:
-        contractive = [draws.inner(rng, fields, columns)] * count
-        push = [2 ** rng.uniform(-1, 1, (fields, 1, 1)) * np.eye(columns)] * count
-    else:
-        contractive = [draws.inner(rng, fields, columns) for _ in range(count)]
-        push = [draws.square(rng, fields, columns) for _ in range(count)]
-    return contractive, push, draws.pairs(rng, contractive[0], points)
+@dataclass(frozen=True)
+class _Parts:
+    """The operators of a block, its facts, and its pairs."""
+
+    rng: Generator
+    contractive: list[Array]
+    push: list[Array]
+    facts: dict[str, Array]
+    pairs: draws.Pairs
 
 
-def _alternations(rng: Generator, fields: int, points: int) -> Trial:
-    S = int(rng.choice([1, 2, 4]))
-    contractive, push, pairs = _drawn(rng, fields, points, S)
-    facts = _operator_facts(contractive, push)
-    a = float(rng.choice([0.0, 0.1, 0.5, 0.9]))
-    slopes = draws.slopes(rng, fields, a)
-    push_slopes = draws.slopes(rng, fields, -1.0)
-    contract = draws.steps(rng, facts["s_max"] ** 2)
-    expand = draws.steps(rng, facts["w_max"])
-    point, steps = pairs.x[:, :, 0], []
-    for A, W in zip(contractive, push, strict=True):
+def _parts(structure: Block, fields: int, points: int) -> _Parts:
+    rng = np.random.default_rng(structure.seed)
+    contractive = _operators(rng, structure, structure.A, fields)
+    push = _operators(rng, structure, structure.W, fields)
+    pairs = draws.pairs(rng, contractive[0], points)
+    return _Parts(rng, contractive, push, _facts(structure, contractive, push), pairs)
+
+
+def _contraction(structure: Block, parts: _Parts, A: Array, step: Array) -> EulerStep:
+    offset = draws.offsets(parts.rng, structure.offset, A, parts.pairs.x[:, :, 0])
+    ones = np.ones(len(A))
+    slopes = (slope * ones for slope in structure.slopes)
+    return replace(gradient_step(A, step, offset, *slopes), outer=structure.outer * A.mT)
+
+
+def _alternations(structure: Block, fields: int, points: int) -> Trial:
+    parts = _parts(structure, fields, points)
+    contract = draws.single(structure.contract / parts.facts["sigma_max"] ** 2)
+    expand = draws.single(structure.expand / parts.facts["omega_max"])
+    ones, steps = np.ones(fields), []
+    for A, W in zip(parts.contractive, parts.push, strict=True):
+        offset = draws.offsets(parts.rng, structure.push_offset, W, parts.pairs.x[:, :, 0])
+        slopes = (slope * ones for slope in structure.push_slopes)
         steps += [
-            EulerStep(expand, W, draws.offsets(rng, W, point), *push_slopes),
-            gradient_step(A, contract, draws.offsets(rng, A, point), *slopes),
+            EulerStep(expand, W, offset, *slopes),
+            _contraction(structure, parts, A, contract),
         ]
-    facts = {
-        **facts,
-        "a": a,
-        "S": float(S),
-        "h_1": S * contract,
-        "h_2": S * expand,
-        "adjoint_defect": 0.0,
-        **_slope_facts("slope", slopes),
-        **_slope_facts("push", push_slopes),
+    facts = {**parts.facts, "h_1": structure.S * contract, "h_2": structure.S * expand}
+    return composed(steps, facts, parts.pairs)
+
+
+def _flexible(structure: Block, fields: int, points: int) -> Trial:
+    parts = _parts(structure, fields, points)
+    half = draws.single(structure.contract / parts.facts["sigma_max"] ** 2)
+    h_2 = draws.single(structure.expand / parts.facts["omega_max"] ** 2)
+    (A,), (W,), ones = parts.contractive, parts.push, np.ones(fields)
+    substep = _contraction(structure, parts, A, half)
+    offset = draws.offsets(parts.rng, structure.push_offset, W, parts.pairs.x[:, :, 0])
+    slopes = (slope * ones for slope in structure.push_slopes)
+    last = gradient_step(W, h_2, offset, *slopes, sign=1)
+    return composed(
+        [substep, substep, last], {**parts.facts, "h_1": 2 * half, "h_2": h_2}, parts.pairs
+    )
+
+
+def _blocks(*, flexible: bool, **changes: st.SearchStrategy) -> st.SearchStrategy[Block]:
+    """Within the hypotheses, but for what `changes` says. Half of the expansive operators are
+    multiples of the identity, which no direction escapes."""
+    identity_or_any = st.just("identity") | st.sampled_from(draws.SPECTRA)
+    least = 0.0 if flexible else -1.0
+
+    def with_structure(size: int, a: float) -> st.SearchStrategy[Block]:
+        slope, push_slope = draws.fractions(a, 1), draws.fractions(1, least)
+        parts = {
+            "A": draws.with_columns(size),
+            "W": st.builds(lambda spectrum: Shape(size, size, spectrum), identity_or_any),
+            "a": st.just(a),
+            "slopes": st.tuples(slope, slope),
+            "push_slopes": st.tuples(push_slope, push_slope),
+            "contract": draws.multiples(-0.5, 2.5),
+            "expand": draws.multiples(-2.5, 1) if flexible else draws.multiples(-0.5, 2.5),
+            "offset": st.sampled_from(draws.OFFSETS),
+            "push_offset": st.sampled_from(draws.OFFSETS),
+            "seed": draws.seeds,
+            "S": st.just(1) if flexible else st.sampled_from((1, 2, 4)),
+            "shared": st.just(True) if flexible else st.booleans(),
+        }
+        return st.builds(Block, **{**parts, **changes})
+
+    sizes, claims = st.integers(1, 6), st.sampled_from((0.5, 0.0, 0.1, 0.9))
+    return st.tuples(sizes, claims).flatmap(lambda both: with_structure(*both))
+
+
+def _without(draw, *, flexible: bool) -> dict[str, Violation[Block]]:
+    changes: dict[str, dict[str, st.SearchStrategy]] = {
+        "gradient": {"outer": OTHER_OUTER},
+        "slopes": {"slopes": st.tuples(ABOVE_ONE, ABOVE_ONE)},
+        "smallest": {"claimed_smallest": TOO_LARGE},
+        "largest": {"claimed_norm": draws.shares()},
+        "push-slopes": {"push_slopes": st.tuples(ABOVE_ONE, ABOVE_ONE)},
+        "push-norm": {"claimed_push": draws.shares()},
     }
-    return composed(steps, facts, pairs)
-
-
-def _flexible(rng: Generator, fields: int, points: int) -> Trial:
-    contractive, push, pairs = _drawn(rng, fields, points, 1)
-    A, W = contractive[0], push[0]
-    facts = _operator_facts(contractive, push)
-    a = float(rng.choice([0.0, 0.1, 0.5, 0.9]))
-    slopes = draws.slopes(rng, fields, a)
-    push_slopes = draws.slopes(rng, fields, 0.0)
-    half = draws.steps(rng, facts["s_max"] ** 2)
-    h_2 = draws.steps(rng, facts["w_max"] ** 2, low=-2.5, high=1.0)
-    point = pairs.x[:, :, 0]
-    substep = gradient_step(A, half, draws.offsets(rng, A, point), *slopes)
-    last = gradient_step(W, h_2, draws.offsets(rng, W, point), *push_slopes, sign=1)
-    facts = {
-        **facts,
-        "a": a,
-        "h_1": 2 * half,
-        "h_2": h_2,
-        "adjoint_defect": 0.0,
-        **_slope_facts("slope", slopes),
-        **_slope_facts("push", push_slopes),
-    }
-    return composed([substep, substep, last], facts, pairs)
-
-
-def _linear_block(
-    *,
-    S: int | None,
-    h_1: Sequence[float],
-    h_2: Sequence[float],
-    slope: Sequence[float],
-    push_slope: Sequence[float],
-    spectrum: tuple[float, ...] = (0.5, 1.0),
-    w: float = 1.0,
-    outer: float = 1.0,
-    **claims: float,
-) -> Trial:
-    """S alternations, or for S = None the flexible block, one field per entry of `h_1`, moved along
-    the axes: A has `spectrum` on the diagonal and two columns, W = w I, the activations are linear
-    with the given slopes, and the outer matrix is `outer` A'.
-    """
-    fields, ones, zeros = len(h_1), np.ones(len(h_1)), np.zeros((len(h_1), 2))
-    rows = len(spectrum)
-    A = np.broadcast_to(np.diag(spectrum) @ np.eye(rows, 2), (fields, rows, 2))
-    W = np.broadcast_to(w * np.eye(2), (fields, 2, 2))
-    first, second = np.array(h_1), np.array(h_2)
-    pull, push_pull = np.array(slope), np.array(push_slope)
-    contract = EulerStep(-first / (S or 2), A, zeros[:, :rows], pull, pull, outer * A.mT)
-    if S is None:
-        push = gradient_step(W, second, zeros, push_pull, push_pull, sign=1)
-        steps = [contract, contract, push]
-    else:
-        steps = [EulerStep(second / S, W, zeros, push_pull, push_pull), contract] * S
-    facts = {
-        "a": 0.5,
-        "S": float(S or 1),
-        "h_1": first,
-        "h_2": second,
-        "s_min": min(spectrum),
-        "s_max": max(spectrum),
-        "sigma_min": min(spectrum) if len(spectrum) == 2 else 0.0,
-        "sigma_max": max(spectrum),
-        "w_max": w * ones,
-        "omega_max": w * ones,
-        "slope_low": pull,
-        "slope_high": pull,
-        "push_low": push_pull,
-        "push_high": push_pull,
-        "adjoint_defect": abs(outer - 1) * max(spectrum),
-        **claims,
-    }
-    return composed(steps, facts, unit_pairs(fields, 2))
-
-
-def _breaking(S: int | None) -> dict[str, Callable[[], Trial]]:
-    def block(
-        slope: float = 0.5, push_slope: float = 1.0, h_1: float = 0.5, **changes: Any
-    ) -> Callable[[], Trial]:
-        return lambda: _linear_block(
-            S=S, h_1=[h_1], h_2=[0.5], slope=[slope], push_slope=[push_slope], **changes
-        )
-
     return {
-        "gradient": block(outer=-1.0),
-        "slopes": block(slope=0.25),
-        "smallest": block(spectrum=(1.0,)),
-        "largest": block(slope=1.0, h_1=4.0, spectrum=(0.5, 2.0), s_max=1.0),
-        "push-slopes": block(push_slope=2.0),
-        "push-norm": block(w=2.0, w_max=1.0),
+        name: Violation(_blocks(flexible=flexible, **change), draw)
+        for name, change in changes.items()
     }
+
+
+def _aligned(
+    contract: float, expand: float, slope: float, push_slope: float, S: int = 1
+) -> Block:
+    """Activations that are linear, and an expansion that no direction escapes."""
+    slopes, push_slopes = (slope, slope), (push_slope, push_slope)
+    any_square, identity = Shape(2, 2, "gaussian"), Shape(2, 2, "identity")
+    return Block(
+        any_square, identity, 0.5, slopes, push_slopes, contract, expand, "zero", "zero", 0, S
+    )
 
 
 SWITCHING = Strategy(
-    sample=_alternations,
-    sharp=lambda: _linear_block(
-        S=2,
-        h_1=[0.5, 1.0, 5.0],
-        h_2=[0.5, 0.05, -0.5],
-        slope=[0.5, 0.5, 1.0],
-        push_slope=[1.0, 1.0, -1.0],
+    structures=_blocks(flexible=False),
+    draw=_alternations,
+    sharp=(
+        _aligned(0.25, 0.25, 0.5, 1.0, S=2),
+        _aligned(0.5, 0.025, 0.5, 1.0, S=2),
+        _aligned(2.5, -0.25, 1.0, -1.0, S=2),
     ),
-    without=_breaking(2),
+    without=_without(_alternations, flexible=False),
 )
 
 FLEXIBLE = Strategy(
-    sample=_flexible,
-    sharp=lambda: _linear_block(
-        S=None,
-        h_1=[0.5, 1.0, 5.0, 1.0, 1.0],
-        h_2=[0.5, 0.05, 0.5, -1.5, -2.5],
-        slope=[0.5, 0.5, 1.0, 0.5, 0.5],
-        push_slope=[1.0, 1.0, 1.0, 0.0, 1.0],
+    structures=_blocks(flexible=True),
+    draw=_flexible,
+    sharp=(
+        _aligned(0.25, 0.5, 0.5, 1.0),
+        _aligned(0.5, 0.05, 0.5, 1.0),
+        _aligned(2.5, 0.5, 1.0, 1.0),
+        _aligned(0.5, -1.5, 0.5, 0.0),
+        _aligned(0.5, -2.5, 0.5, 1.0),
     ),
-    without=_breaking(None),
+    without=_without(_flexible, flexible=True),
 )

@@ -1,92 +1,126 @@
 """Flexible switching with tied weights [T10]: exactly orthogonal matrices, one offset."""
 
+from dataclasses import dataclass
+from typing import Any
+
 import numpy as np
-from numpy.random import Generator
+from hypothesis import strategies as st
 
 from verification.strategies import draws
-from verification.strategies.draws import BEYOND
-from verification.strategies.euler import gradient_step, unit_pairs
+from verification.strategies.euler import gradient_step
 from verification.strategies.rounding import Array
 from verification.strategies.switching import composed
-from verification.strategies.trial import Facts, Strategy, Trial
+from verification.strategies.trial import Facts, Strategy, Structure, Trial, Violation
 
 
-def _tied(
+@dataclass(frozen=True, repr=False)
+class Tied(Structure):
+    """Two half steps with slope `negative` below 0 (a when left out) and `positive` above, then
+    x + h_2 A'ReLU(Ax + b), for signed permutations A of this size. With `push_offset` the last
+    step has an offset of its own."""
+
+    size: int
+    a: float
+    h_1: float
+    h_2: float
+    offset: str
+    seed: int
+    negative: float | None = None
+    positive: float = 1.0
+    push_offset: str | None = None
+
+
+def _block(
     A: Array,
     offset: Array,
-    a: float,
-    h_1: Array,
-    h_2: Array,
+    structure: Any,
     pairs: draws.Pairs,
+    *,
+    negative: float,
+    positive: float = 1.0,
     push_offset: Array | None = None,
-    **facts: float,
+    defect: float = 0.0,
 ) -> Trial:
-    """Two half steps with max(u, au), then x + h_2 A'ReLU(Ax + offset)."""
     ones = np.ones(len(A))
-    substep = gradient_step(A, h_1 / 2, offset, a * ones, ones)
+    h_1, h_2 = structure.h_1 * ones, structure.h_2 * ones
+    substep = gradient_step(A, h_1 / 2, offset, negative * ones, positive * ones)
     last = offset if push_offset is None else push_offset
-    steps = [substep, substep, gradient_step(A, h_2, last, 0 * ones, ones, sign=1)]
-    described: Facts = {
-        "a": a,
-        "h_1": h_1,
-        "h_2": h_2,
-        "slope_negative": a,
-        "slope_positive": 1.0,
-        "orthogonality_defect": 0.0,
-        "tie_defect": float(np.abs(last - offset).max()),
-        **facts,
-    }
-    return composed(steps, described, pairs)
-
-
-def _random(rng: Generator, fields: int, points: int) -> Trial:
-    A = draws.signed_permutations(rng, fields, int(rng.integers(1, 9)))
-    pairs = draws.pairs(rng, A, points)
-    offset = draws.offsets(rng, A, pairs.x[:, :, 0])
-    ones = np.ones(fields)
-    a = float(rng.choice([0.0, 0.1, 0.5, 0.9, 1.0]))
-    h_1 = draws.steps(rng, ones, low=-0.5, high=2.0)
-    h_2 = draws.steps(rng, ones, low=-2.5, high=1.0)
-    return _tied(A, offset, a, h_1, h_2, pairs)
-
-
-def _scalar(
-    h_1: list[float], h_2: list[float], side: list[float], a: float = 0.5, **changes
-) -> Trial:
-    fields = len(h_1)
-    offset = np.array(side)[:, None] * BEYOND
-    A = np.ones((fields, 1, 1))
-    return _tied(A, offset, a, np.array(h_1), np.array(h_2), unit_pairs(fields, 1), **changes)
-
-
-def _slopes_exchanged() -> Trial:
-    """Slope 1 below 0 and a above: contracted by 1 - a h_1/2 and then expanded."""
-    A, offset, ones = np.ones((1, 1, 1)), np.full((1, 1), BEYOND), np.ones(1)
-    substep = gradient_step(A, ones / 2, offset, ones, ones / 2)
-    steps = [substep, substep, gradient_step(A, ones / 2, offset, 0 * ones, ones, sign=1)]
     facts: Facts = {
-        "a": 0.5,
-        "h_1": 1.0,
-        "h_2": 0.5,
-        "slope_negative": 1.0,
-        "slope_positive": 0.5,
-        "orthogonality_defect": 0.0,
-        "tie_defect": 0.0,
+        "a": structure.a,
+        "h_1": structure.h_1,
+        "h_2": structure.h_2,
+        "slope_negative": negative,
+        "slope_positive": positive,
+        "orthogonality_defect": defect,
+        "tie_defect": np.abs(last - offset).max(axis=1),
     }
-    return composed(steps, facts, unit_pairs(1, 1))
+    push = gradient_step(A, h_2, last, 0 * ones, ones, sign=1)
+    return composed([substep, substep, push], facts, pairs)
 
 
-def _rounded_reflection() -> Trial:
-    """A reflection rounded to float32, on the tied boundary at h_1 = 0.11.
+def _tied(structure: Tied, fields: int, points: int) -> Trial:
+    rng = np.random.default_rng(structure.seed)
+    A = draws.signed_permutations(rng, fields, structure.size)
+    pairs = draws.pairs(rng, A, points)
+    offset, push_offset = (
+        None if kind is None else draws.offsets(rng, kind, A, pairs.x[:, :, 0])
+        for kind in (structure.offset, structure.push_offset)
+    )
+    assert offset is not None
+    negative = structure.a if structure.negative is None else structure.negative
+    return _block(
+        A,
+        offset,
+        structure,
+        pairs,
+        negative=negative,
+        positive=structure.positive,
+        push_offset=push_offset,
+    )
+
+
+def _structures(**changes: st.SearchStrategy) -> st.SearchStrategy[Tied]:
+    parts = {
+        "size": st.integers(1, 8),
+        "a": st.sampled_from((0.5, 0.0, 0.1, 0.9, 1.0)),
+        "h_1": draws.multiples(-0.5, 2),
+        "h_2": draws.multiples(-2.5, 1),
+        "offset": st.sampled_from(draws.OFFSETS),
+        "seed": draws.seeds,
+    }
+    return st.builds(Tied, **{**parts, **changes})
+
+
+@dataclass(frozen=True, repr=False)
+class RoundedReflection(Structure):
+    """A = I - 2 v v'/|v|^2 rounded to float32, with h_2 on the tied boundary for h_1.
 
     With u = Ax and AA' = I + E, a substep moves u_0 < 0 by -h_1/2 E_01 u_1 besides scaling it. So
     with u_1 large and opposite in sign to E_01, u_0 can stay negative through both substeps with
     slope a and be just positive before the last step, which expands it.
     """
-    h_1, a = 0.11, 0.5
-    v = np.array([1.0, 2.0, 3.0])
-    A = draws.single(np.eye(3) - np.outer(v, v) / 7)
-    defect = A @ A.T - np.eye(3)
+
+    v: tuple[int, ...]
+    a: float
+    h_1: float
+
+    @property
+    def h_2(self) -> float:
+        return (1 - self.h_1 / 2) ** -2 - 1
+
+    @property
+    def A(self) -> Array:
+        v = np.array(self.v, dtype=float)
+        return draws.single(np.eye(len(v)) - 2 * np.outer(v, v) / (v @ v))
+
+    @property
+    def defect(self) -> Array:
+        return self.A @ self.A.T - np.eye(len(self.v))
+
+
+def _at_the_sign_change(structure: RoundedReflection, fields: int, points: int) -> Trial:
+    """The one pair of the docstring above, whatever is asked for."""
+    h_1, a, A, defect = structure.h_1, structure.a, structure.A, structure.defect
     drift = h_1 / 2 * abs(defect[0, 1])
     u_1 = -np.sign(defect[0, 1])
     rate = a if u_1 < 0 else 1.0
@@ -95,32 +129,44 @@ def _rounded_reflection() -> Trial:
     second = rate * drift * (1 - rate * h_1 / 2)
     gained = contracted * rate * drift + second
     start = -(gained - second / 2) / contracted**2
-    near, far = (
-        np.linalg.solve(A, np.array([first, u_1, 0.0])).astype(np.float64)
-        for first in (start, start + second / 8)
-    )
-    pairs = draws.Pairs(near[None, :, None], far[None, :, None])
-    h_2 = np.array([(1 - h_1 / 2) ** -2 - 1])
-    offset = np.zeros((1, 3))
+    u = np.zeros((2, len(A)))
+    u[:, 0], u[:, 1] = (start, start + second / 8), u_1
+    near, far = (np.linalg.solve(A, row)[None, :, None] for row in u)
+    offset = np.zeros((1, len(A)))
     size = float(np.linalg.norm(defect))
-    return _tied(A[None], offset, a, np.array([h_1]), h_2, pairs, orthogonality_defect=size)
+    pairs = draws.Pairs(near, far)
+    return _block(A[None], offset, structure, pairs, negative=a, defect=size)
 
 
-def _untied() -> Trial:
-    return _scalar([0.5], [0.5], [-1.0], push_offset=np.full((1, 1), 64 * BEYOND))
+_reflections = st.builds(
+    RoundedReflection,
+    st.lists(st.integers(1, 5), min_size=2, max_size=4).map(tuple),
+    st.sampled_from((0.5, 0.1, 0.9)),
+    draws.multiples(1 / 16, 1),
+).filter(lambda structure: structure.defect[0, 1] != 0)
+
+
+def _attained(h_1: float, h_2: float, offset: str) -> Tied:
+    return Tied(2, 0.5, h_1, h_2, offset, seed=0)
 
 
 TIED = Strategy(
-    sample=_random,
-    sharp=lambda: _scalar(
-        [0.11, 0.11, 1.0, 1.0, 0.11, -0.5],
-        [0.05, 0.15, 0.5, -1.0, 0.0, 0.5],
-        [-1, 1, -1, -1, -1, 1],
+    structures=_structures(),
+    draw=_tied,
+    sharp=(
+        _attained(0.11, 0.05, "all below"),
+        _attained(0.11, 0.15, "all above"),
+        _attained(1.0, 0.5, "all below"),
+        _attained(1.0, -1.0, "all below"),
+        _attained(-0.5, 0.5, "all above"),
     ),
     without={
-        "activation": _slopes_exchanged,
-        "orthogonal": _rounded_reflection,
-        "tied": _untied,
-        "step": lambda: _scalar([3.0], [-1.0], [1.0]),
+        "activation": Violation(
+            _structures(negative=draws.fractions(1, 0), positive=draws.fractions(0, 15 / 16, 15)),
+            _tied,
+        ),
+        "orthogonal": Violation(_reflections, _at_the_sign_change),
+        "tied": Violation(_structures(push_offset=st.sampled_from(draws.OFFSETS)), _tied),
+        "step": Violation(_structures(h_1=draws.multiples(33 / 16, 4)), _tied),
     },
 )

@@ -52,7 +52,10 @@ class ProofStep:
 
     def computed(self, theorem: "Theorem") -> int:
         """What the computation, done now, says of the law of `theorem`: 0 that the claim fails."""
-        return int(self.check(theorem))
+        found = self.check(theorem)
+        return (
+            found if type(found) is int else int(bool(found))
+        )  # SymPy has truth values of its own
 
     def holds(self, theorem: "Theorem") -> bool:
         """Whether the computation, done now, confirms the claim for the law of `theorem`."""

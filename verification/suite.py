@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsnn.errors import UserError
-from theory import ProofStep, Theorem, balls, theorems
+from theory import Theorem, balls, theorems
 from verification.strategies import STRATEGIES
 from verification.strategies.rounding import Array
 from verification.strategies.search import NothingDrawn, find
@@ -31,6 +31,7 @@ ATTAINED = 1 - 1e-6
 
 
 SEARCHED = 256  # structures tried for a violation without a hypothesis
+READABLE = 1e-6  # how far, relative to either, a printed violation is beyond its law
 FEW = (1, 16)  # fields and pairs of an instance that is to be read
 
 
@@ -57,7 +58,7 @@ class Part:
     """What one task found. `violation` describes a minimal one; `counterexamples` are the minimal
     ones without a hypothesis, None where none was found."""
 
-    steps: tuple[tuple[ProofStep, int], ...] = ()
+    steps: tuple[tuple[str, int], ...] = ()
     instances: int = 0
     violations: int = 0
     violation: str = ""
@@ -76,7 +77,7 @@ class Verdict:
     @property
     def proof(self) -> Literal["symbolic", "interval", "none"]:
         """ "interval" where a step used ball arithmetic, "none" where a step failed."""
-        if not self.part.steps or not all(computed for _, computed in self.part.steps):
+        if not self.part.steps or not all(found for _, found in self.part.steps):
             return "none"
         methods = {step.method for step in self.theorem.proof}
         return "interval" if "interval" in methods else "symbolic"
@@ -85,7 +86,7 @@ class Verdict:
     def failures(self) -> list[str]:
         """Why it is wrong: violations, proof steps that do not hold, a bound not attained."""
         part = self.part
-        reasons = [f"proof step fails: {step.claim}" for step, found in part.steps if not found]
+        reasons = [f"proof step fails: {claim}" for claim, found in part.steps if not found]
         if part.violations:
             reasons.insert(0, f"{part.violations} violations, a minimal one: {part.violation}")
         if self.theorem.sharp and part.sharpness is not None and part.sharpness < ATTAINED:
@@ -193,7 +194,8 @@ def _attained(theorem: Theorem, trial: Trial, law: Array) -> float | None:
 
 
 def _prove(theorem: Theorem) -> Part:
-    return Part(steps=tuple((step, step.computed(theorem)) for step in theorem.proof))
+    computed = ((step, step.computed(theorem)) for step in theorem.proof)
+    return Part(steps=tuple((step.means(found), found) for step, found in computed))
 
 
 def _seed(*parts: object) -> int:
@@ -288,7 +290,9 @@ def _drop(theorem: Theorem, seed: int, name: str) -> Part:
         trial = source.draw(structure, *FEW)
         law = laws(theorem, trial)
         lone = np.array([names == {name} for names in outside(theorem, trial)], dtype=bool)
-        return trial, law, violated(theorem, trial, law) & lone.reshape(-1, 1)
+        wrong = violated(theorem, trial, law) & lone.reshape(-1, 1)
+        beyond = READABLE * np.maximum(np.abs(law), np.abs(trial.measured))
+        return trial, law, wrong & (np.abs(trial.measured - law) > beyond)
 
     minimal = _search(
         theorem, source, lambda structure: bool(judged(structure)[2].any()), number, SEARCHED

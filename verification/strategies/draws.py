@@ -6,6 +6,7 @@ offsets that switch all slopes at once, steps on the boundary of a law.
 """
 
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from hypothesis import strategies as st
@@ -49,6 +50,7 @@ def squares(largest: int = 8, smallest: int = 1) -> st.SearchStrategy[Shape]:
     )
 
 
+@cache  # or Hypothesis would look through a new strategy for each draw
 def with_columns(columns: int) -> st.SearchStrategy[Shape]:
     """Square, or tall or wide with so many columns."""
     square = st.builds(lambda spectrum: Shape(columns, columns, spectrum), st.sampled_from(SPECTRA))

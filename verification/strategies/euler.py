@@ -1,7 +1,7 @@
 """One Euler step [T7, T8, T8']."""
 
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 
 import numpy as np
 from hypothesis import strategies as st
@@ -78,19 +78,18 @@ def _gradient(sign: float, structure: GradientStep, fields: int, points: int) ->
 def _gradient_steps(
     *,
     claims_slope: bool = False,
-    A: st.SearchStrategy[Shape] | None = None,
-    step: st.SearchStrategy[float] | None = None,
     **changes: st.SearchStrategy,
 ) -> st.SearchStrategy[GradientStep]:
     """Within the hypotheses, but for what `changes` says."""
 
+    @cache  # or Hypothesis would look through a new strategy for each draw
     def with_slope(a: float) -> st.SearchStrategy[GradientStep]:
         parts = {
-            "A": A or draws.shapes(),
+            "A": draws.shapes(),
             "a": st.just(a),
             "negative": draws.fractions(a, 1),
             "positive": draws.fractions(1, a),
-            "step": step or draws.multiples(-0.5, 2.5),
+            "step": draws.multiples(-0.5, 2.5),
             "offset": st.sampled_from(draws.OFFSETS),
             "seed": draws.seeds,
         }

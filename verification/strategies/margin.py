@@ -1,6 +1,7 @@
 """The margin certificate [T4] on random affine and two-layer classifiers."""
 
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from hypothesis import strategies as st
@@ -96,6 +97,7 @@ def _classify(structure: Classifier, fields: int, points: int) -> Trial:
 
 
 def _classifiers(**changes: st.SearchStrategy) -> st.SearchStrategy[Classifier]:
+    @cache  # or Hypothesis would look through a new strategy for each draw
     def with_sizes(classes: int, size: int) -> st.SearchStrategy[Classifier]:
         spectra = draws.SPECTRA if classes == size else ("identity", "gaussian")
         slope = draws.fractions(1, -1)

@@ -166,7 +166,9 @@ _networks = st.builds(
 
 
 def _scalings(**changes: st.SearchStrategy) -> Violation[RandomNetwork | ScalingNetwork]:
-    return Violation(st.builds(ScalingNetwork, **{"std": draws.fractions(1, 0.25), **changes}), _draw)
+    return Violation(
+        st.builds(ScalingNetwork, **{"std": draws.fractions(1, 0.25), **changes}), _draw
+    )
 
 
 def _claims(*names: str) -> Violation[RandomNetwork | ScalingNetwork]:
@@ -183,8 +185,6 @@ NETWORK: Strategy[RandomNetwork | ScalingNetwork] = Strategy(
         "flow": _scalings(block=draws.fractions(2, 17 / 16, 15)),
         "pool": _scalings(overlap=st.just(True)),
         "head": _claims("head_max"),
-        "normalisation": _scalings(
-            claim=st.just("std_min"), share=draws.fractions(2, 17 / 16, 15)
-        ),
+        "normalisation": _scalings(claim=st.just("std_min"), share=draws.fractions(2, 17 / 16, 15)),
     },
 )

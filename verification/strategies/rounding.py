@@ -74,7 +74,8 @@ def ratios(fx: Tracked, fy: Tracked, x: Array, y: Array) -> Array:
     relative = (largest + 8) * UNIT
     above = np.linalg.norm(moved, axis=1) * (1 - relative) - np.linalg.norm(error, axis=1) * COVER
     below = np.linalg.norm(x - y, axis=1) * (1 + relative)
-    return np.maximum(above, 0) / below * (1 - 4 * UNIT)
+    apart = below > 0  # two equal points tell nothing
+    return np.maximum(above, 0) / np.where(apart, below, np.inf) * (1 - 4 * UNIT)
 
 
 def distances(x: Array, y: Array) -> Array:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 
 import numpy as np
 from hypothesis import strategies as st
@@ -53,7 +54,7 @@ class Block(Structure):
     push_offset: str
     seed: int
     S: int = 1
-    shared: bool = True
+    shared: bool = False
     outer: float = 1.0
     claimed_norm: float = 1.0
     claimed_smallest: float | None = None
@@ -157,6 +158,7 @@ def _blocks(*, flexible: bool, **changes: st.SearchStrategy) -> st.SearchStrateg
     identity_or_any = st.just("identity") | st.sampled_from(draws.SPECTRA)
     least = 0.0 if flexible else -1.0
 
+    @cache  # or Hypothesis would look through a new strategy for each draw
     def with_structure(size: int, a: float) -> st.SearchStrategy[Block]:
         slope, push_slope = draws.fractions(a, 1), draws.fractions(1, least)
         parts = {
@@ -171,7 +173,7 @@ def _blocks(*, flexible: bool, **changes: st.SearchStrategy) -> st.SearchStrateg
             "push_offset": st.sampled_from(draws.OFFSETS),
             "seed": draws.seeds,
             "S": st.just(1) if flexible else st.sampled_from((1, 2, 4)),
-            "shared": st.just(True) if flexible else st.booleans(),
+            "shared": st.just(False) if flexible else st.booleans(),
         }
         return st.builds(Block, **{**parts, **changes})
 
@@ -194,14 +196,12 @@ def _without(draw, *, flexible: bool) -> dict[str, Violation[Block]]:
     }
 
 
-def _aligned(
-    contract: float, expand: float, slope: float, push_slope: float, S: int = 1
-) -> Block:
+def _aligned(contract: float, expand: float, slope: float, push_slope: float, S: int = 1) -> Block:
     """Activations that are linear, and an expansion that no direction escapes."""
     slopes, push_slopes = (slope, slope), (push_slope, push_slope)
     any_square, identity = Shape(2, 2, "gaussian"), Shape(2, 2, "identity")
     return Block(
-        any_square, identity, 0.5, slopes, push_slopes, contract, expand, "zero", "zero", 0, S
+        any_square, identity, 0.5, slopes, push_slopes, contract, expand, "zero", "zero", 0, S, True
     )
 
 

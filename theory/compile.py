@@ -55,6 +55,12 @@ _NAMESPACES = {"math": _math, "numpy": _numpy, "torch": _torch}
 
 
 @functools.lru_cache(maxsize=512)
+def arguments(expression: Basic) -> tuple[str, ...]:
+    """The names of the free symbols of `expression`, sorted."""
+    return tuple(sorted(str(symbol) for symbol in expression.free_symbols))
+
+
+@functools.lru_cache(maxsize=512)
 def compiled(expression: Basic, backend: Backend = "numpy") -> Callable[..., Any]:
     """`expression` as a function whose keyword arguments are the names of its free symbols.
 

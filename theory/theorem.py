@@ -12,7 +12,7 @@ from typing import Any, Literal
 from sympy import Expr, Ge, Le, symbols
 from sympy.logic.boolalg import Boolean
 
-from theory.compile import Backend, compiled
+from theory.compile import Backend, arguments, compiled
 
 measured = symbols("measured", nonnegative=True)
 """What a theorem's `measures` names, on a concrete instance."""
@@ -34,8 +34,8 @@ class Hypothesis:
 
     def holds(self, **values: float) -> bool:
         """Whether the relation is true of `values`, given by the names of its symbols."""
-        names = [str(symbol) for symbol in self.relation.free_symbols]
-        return bool(compiled(self.relation, "math")(**{name: values[name] for name in names}))
+        facts = {name: values[name] for name in arguments(self.relation)}
+        return bool(compiled(self.relation, "math")(**facts))
 
 
 @dataclass(frozen=True)
@@ -121,8 +121,8 @@ class Theorem:
         """
         if self.admissible is None:
             raise ValueError(f"{self.id} has no admissible set of steps")
-        names = {str(symbol) for symbol in self.admissible.free_symbols}
-        return bool(compiled(self.admissible, "math")(**{name: values[name] for name in names}))
+        facts = {name: values[name] for name in arguments(self.admissible)}
+        return bool(compiled(self.admissible, "math")(**facts))
 
     def proved(self) -> bool:
         """Whether there is a proof and each of its steps holds when computed now."""

@@ -1,8 +1,8 @@
 """`dsnn verify`: every theorem proved, attacked, shown sharp, and shown to need its hypotheses.
 
-The work is cut into tasks (the proof, the sharp instances, one per dropped hypothesis, one per chunk
-of random structures), each a pure function of theorem, profile, seed and index; their results are
-combined in that order, whichever process computed them.
+The work is cut into tasks (the proof, the sharp instances, one per dropped hypothesis, one per
+chunk of random structures), each a pure function of theorem, profile, seed and index; their
+results are combined in that order, whichever process computed them.
 """
 
 import functools
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from dsnn.errors import UserError
 from theory import Theorem, balls, theorems
+from theory.compile import arguments, compiled
 from verification.strategies import STRATEGIES
 from verification.strategies.rounding import Array
 from verification.strategies.search import NothingDrawn, find
@@ -48,7 +49,7 @@ class Profile:
 
 PROFILES = {
     "quick": Profile(chunks=2, structures=32, fields=8, points=64),
-    "default": Profile(chunks=8, structures=64, fields=8, points=256),
+    "default": Profile(chunks=8, structures=64, fields=8, points=320),
     "thorough": Profile(chunks=64, structures=128, fields=16, points=512),
 }
 
@@ -81,6 +82,13 @@ class Verdict:
             return "none"
         methods = {step.method for step in self.theorem.proof}
         return "interval" if "interval" in methods else "symbolic"
+
+    @property
+    def boxes(self) -> int:
+        """How many boxes the interval steps took."""
+        found = (number for _, number in self.part.steps)
+        steps = zip(self.theorem.proof, found, strict=False)
+        return sum(number for step, number in steps if step.method == "interval")
 
     @property
     def failures(self) -> list[str]:
@@ -139,7 +147,7 @@ class Verdict:
 def laws(theorem: Theorem, trial: Trial) -> Array:
     """The constant for each field (fields, 1), rounded away from what could refute it."""
     bound = balls.upper if theorem.bound == "upper" else balls.lower
-    names = sorted(str(symbol) for symbol in theorem.law.free_symbols)
+    names = arguments(theorem.law)
 
     @functools.cache
     def value(*numbers: float) -> float:
@@ -160,9 +168,9 @@ def outside(theorem: Theorem, trial: Trial) -> list[set[str]]:
     """The names of the hypotheses that each field violates."""
     found: list[set[str]] = [set() for _ in trial.measured]
     for hypothesis in theorem.hypotheses:
-        names = sorted(str(symbol) for symbol in hypothesis.relation.free_symbols)
+        names, relation = arguments(hypothesis.relation), compiled(hypothesis.relation, "math")
         for violations, row in zip(found, trial.columns(names), strict=True):
-            if not hypothesis.holds(**dict(zip(names, row, strict=True))):
+            if not relation(**dict(zip(names, row, strict=True))):
                 violations.add(hypothesis.name)
     return found
 
@@ -171,7 +179,7 @@ def _described(theorem: Theorem, structure: Any, trial: Trial, law: Array, wrong
     """The structure, and the pair that is furthest on the wrong side."""
     excess = np.where(wrong, np.abs(trial.measured - law), -1)
     index, point = np.unravel_index(int(excess.argmax()), excess.shape)
-    names = sorted(str(symbol) for symbol in theorem.law.free_symbols)
+    names = arguments(theorem.law)
     values = trial.columns(names)[int(index)]
     where = ", ".join(f"{n} = {v:.6g}" for n, v in zip(names, values, strict=True))
     measured, limit = trial.measured[index, point], law[index, 0]
@@ -193,7 +201,8 @@ def _attained(theorem: Theorem, trial: Trial, law: Array) -> float | None:
 # Tasks. -------------------------------------------------------------------------------------
 
 
-def _prove(theorem: Theorem) -> Part:
+def prove(theorem: Theorem) -> Part:
+    """The proof, computed now."""
     computed = ((step, step.computed(theorem)) for step in theorem.proof)
     return Part(steps=tuple((step.means(found), found) for step, found in computed))
 
@@ -208,7 +217,7 @@ def _judge(
 ) -> tuple[Part, Trial, Array]:
     """What a structure within the hypotheses shows. Raises UserError for one outside them."""
     trial = source.draw(structure, *size)
-    names = set().union(*outside(theorem, trial))
+    names = {name for names in outside(theorem, trial) for name in names}
     if names:
         raise UserError(
             f"the strategy of {theorem.id} drew {structure!r}, which is outside its hypotheses "
@@ -220,7 +229,7 @@ def _judge(
     return Part((), trial.measured.size, int(wrong.sum()), text), trial, law
 
 
-def _attack(
+def _first_violation(
     theorem: Theorem, source: Source, structures: int, size: tuple[int, int], seed: int
 ) -> Part:
     """Instances up to the first violation, which is shrunk."""
@@ -251,17 +260,19 @@ def _search(
         ) from error
 
 
-def _chunk(theorem: Theorem, profile: Profile, seed: int, chunk: int) -> Part:
+def attack(theorem: Theorem, profile: Profile, seed: int = 0, chunk: int = 0) -> Part:
+    """One chunk of random structures. Raises UserError where the strategy draws nothing, or
+    something outside the hypotheses."""
     strategy = _strategy(theorem)
     if strategy is None:
         return Part()
     size = profile.fields, profile.points
-    return _attack(
+    return _first_violation(
         theorem, strategy, profile.structures, size, _seed(seed, theorem.id, "chunk", chunk)
     )
 
 
-def _sharpen(theorem: Theorem) -> Part:
+def sharpen(theorem: Theorem) -> Part:
     """How closely the law is attained by the structures that are said to attain it."""
     strategy = _strategy(theorem)
     if strategy is None or not strategy.sharp:
@@ -276,7 +287,7 @@ def _sharpen(theorem: Theorem) -> Part:
     return replace(_combine(parts), sharpness=sharpness)
 
 
-def _drop(theorem: Theorem, seed: int, name: str) -> Part:
+def drop(theorem: Theorem, name: str, seed: int = 0) -> Part:
     """A minimal violation of the law outside hypothesis `name` alone. Structures made for a
     hypothesis that the theorem does not have are within its hypotheses."""
     strategy = _strategy(theorem)
@@ -284,7 +295,7 @@ def _drop(theorem: Theorem, seed: int, name: str) -> Part:
         return Part()
     source, number = strategy.without[name], _seed(seed, theorem.id, "without", name)
     if name not in {h.name for h in theorem.hypotheses}:
-        return _attack(theorem, source, SEARCHED, FEW, number)
+        return _first_violation(theorem, source, SEARCHED, FEW, number)
 
     def judged(structure: Any) -> tuple[Trial, Array, NDArray[np.bool_]]:
         trial = source.draw(structure, *FEW)
@@ -309,13 +320,13 @@ def _strategy(theorem: Theorem) -> Strategy[Any] | None:
 def _tasks(theorem: Theorem, profile: Profile, seed: int) -> list[Callable[[Theorem], Part]]:
     strategy = _strategy(theorem)
     if strategy is None:
-        return [_prove]
-    drops = [functools.partial(_drop, seed=seed, name=name) for name in strategy.without]
+        return [prove]
+    drops = [functools.partial(drop, name=name, seed=seed) for name in strategy.without]
     chunks = [
-        functools.partial(_chunk, profile=profile, seed=seed, chunk=i)
+        functools.partial(attack, profile=profile, seed=seed, chunk=i)
         for i in range(profile.chunks)
     ]
-    return [_prove, _sharpen, *drops, *chunks]
+    return [prove, sharpen, *drops, *chunks]
 
 
 _registered = functools.cache(theorems)  # used in worker processes only

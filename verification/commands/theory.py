@@ -35,7 +35,18 @@ def _summary(theorem: Theorem) -> dict[str, Any]:
     }
 
 
-def _in_full(theorem: Theorem, steps: list[bool]) -> dict[str, Any]:
+def _counterexamples(theorem: Theorem) -> dict[str, str | None]:
+    """Minimal ones by hypothesis; empty without a strategy. Raises ImportError."""
+    from verification.strategies import STRATEGIES
+    from verification.suite import drop
+
+    if theorem.id not in STRATEGIES:
+        return {}
+    names = [h.name for h in theorem.hypotheses if h.name in STRATEGIES[theorem.id].without]
+    return {name: drop(theorem, name).counterexamples[name] for name in names}
+
+
+def _in_full(theorem: Theorem, steps: list[int], minimal: dict[str, str | None]) -> dict[str, Any]:
     from sympy import latex
 
     return {
@@ -43,13 +54,23 @@ def _in_full(theorem: Theorem, steps: list[bool]) -> dict[str, Any]:
         "admissible": _expression(theorem.admissible),
         "forms": {name: str(form) for name, form in theorem.forms.items()},
         "hypotheses": [
-            {"name": h.name, "relation": str(h.relation), "words": h.words}
+            {
+                "minimal": minimal.get(h.name),
+                "name": h.name,
+                "relation": str(h.relation),
+                "words": h.words,
+            }
             for h in theorem.hypotheses
         ],
         "latex": None if theorem.constant is None else latex(theorem.constant),
         "proof": [
-            {"claim": step.claim, "holds": holds, "method": step.method}
-            for step, holds in zip(theorem.proof, steps, strict=True)
+            {
+                "boxes": found if step.method == "interval" else None,
+                "claim": step.claim,
+                "holds": found > 0,
+                "method": step.method,
+            }
+            for step, found in zip(theorem.proof, steps, strict=True)
         ],
         "sharp": theorem.sharp,
         "warning": theorem.warning,
@@ -100,15 +121,16 @@ def show_theorem(
     if json not in (None, "-"):
         check_writable(Path(json))
     try:
-        steps = [step.holds(theorem) for step in theorem.proof]
+        steps = [step.computed(theorem) for step in theorem.proof]
+        minimal = _counterexamples(theorem)
     except ImportError as error:
         raise UserError(
-            f"the proof of {id} needs {error.name}: pip install 'dsnn[verify]'"
+            f"dsnn theory show {id} needs {error.name}: pip install 'dsnn[verify]'"
         ) from error
     code = 0 if all(steps) else 1
-    if json is not None and not _write(json, _in_full(theorem, steps)):
+    if json is not None and not _write(json, _in_full(theorem, steps, minimal)):
         return code
-    _print(theorem, steps)
+    _print(theorem, steps, minimal)
     return code
 
 
@@ -123,7 +145,7 @@ def _drawn(expression: Any) -> str:
     return Printer({"use_unicode": True, "wrap_line": False}).doprint(expression)
 
 
-def _print(theorem: Theorem, steps: list[bool]) -> None:
+def _print(theorem: Theorem, steps: list[int], minimal: dict[str, str | None]) -> None:
     from rich.console import Console
     from rich.padding import Padding
     from rich.table import Table
@@ -154,7 +176,8 @@ def _print(theorem: Theorem, steps: list[bool]) -> None:
     heading("Statement")
     indented(Text(theorem.statement))
     if theorem.constant is not None:
-        heading("Lipschitz constant at most" if theorem.bound == "upper" else "Distance at least")
+        bound = "at most" if theorem.bound == "upper" else "at least"
+        heading(f"{theorem.measures[0].upper()}{theorem.measures[1:]} {bound}")
         formula(theorem.constant)
     if theorem.admissible is not None:
         heading("At most 1 for")
@@ -165,9 +188,12 @@ def _print(theorem: Theorem, steps: list[bool]) -> None:
         heading(f"Form: {name}")
         formula(form)
     heading("Proof, computed now")
-    marks = ["holds" if holds else "FAILS" for holds in steps]
-    claims = [f"{s.claim} (by balls)" if s.method == "interval" else s.claim for s in theorem.proof]
+    marks = ["holds" if found else "FAILS" for found in steps]
+    claims = [step.means(found) for step, found in zip(theorem.proof, steps, strict=True)]
     rows(list(zip(marks, claims, strict=True)))
+    if minimal:
+        heading("Without a hypothesis: minimal counterexamples, measured against the law")
+        rows([(name, text or "none found") for name, text in minimal.items()])
     if theorem.sharp:
         heading("Sharp")
         indented(Text(theorem.sharp))

@@ -97,10 +97,10 @@ def _print(verdicts: list[Verdict]) -> None:
     table.add_column("verdict", no_wrap=True)
     for verdict in verdicts:
         part = verdict.part
-        needed = sum(part.counterexamples.get(h.name, False) for h in verdict.theorem.hypotheses)
+        needed = sum(bool(part.counterexamples.get(h.name)) for h in verdict.theorem.hypotheses)
         table.add_row(
             verdict.theorem.id,
-            verdict.proof,
+            f"interval, {verdict.boxes}" if verdict.proof == "interval" else verdict.proof,
             f"{part.instances:,}",
             f"{part.violations:,}",
             "" if part.sharpness is None else f"{part.sharpness:.4f}",
@@ -115,7 +115,19 @@ def _print(verdicts: list[Verdict]) -> None:
     console.print(
         "sharp: measured / law where the law is attained; needed: hypotheses that, dropped,"
     )
-    console.print("let a field break the law; s: seconds over all processes")
+    console.print("let a field break the law; s: seconds over all processes; interval: boxes")
+    console.print()
+    console.print("Minimal counterexamples, each outside one hypothesis only:")
+    for verdict in verdicts:
+        for hypothesis in verdict.theorem.hypotheses:
+            minimal = verdict.part.counterexamples.get(hypothesis.name)
+            if minimal:
+                console.print(
+                    Text(verdict.theorem.id, style="bold"),
+                    Text(f"without {hypothesis.name}: {minimal}"),
+                    soft_wrap=True,
+                )
+    console.print()
     for verdict in verdicts:
         for reason in verdict.failures + verdict.gaps:
             console.print(Text(f"{verdict.theorem.id}: {reason}"))

@@ -66,7 +66,12 @@ def shapes(largest: int = 8) -> st.SearchStrategy[Shape]:
 
 def fractions(low: float, high: float, parts: int = 16) -> st.SearchStrategy[float]:
     """low, high or a value between; `low` is the simplest."""
-    return st.integers(0, parts).map(lambda k: low + (high - low) * k / parts)
+    least, greatest = min(low, high), max(low, high)
+
+    def at(k: int) -> float:
+        return min(max(low + (high - low) * k / parts, least), greatest)
+
+    return st.integers(0, parts).map(at)
 
 
 def shares() -> st.SearchStrategy[float]:

@@ -86,7 +86,7 @@ def _trial(
 
 @dataclass(frozen=True, repr=False)
 class RandomNetwork(Structure):
-    """Gaussian lifts to the three widths, blocks with matrices of this spectrum, a Gaussian head."""
+    """Gaussian lifts to the three widths, blocks with this spectrum, and a Gaussian head."""
 
     columns: int
     widths: tuple[int, ...]

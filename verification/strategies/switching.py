@@ -118,8 +118,9 @@ def _parts(structure: Block, fields: int, points: int) -> _Parts:
 def _contraction(structure: Block, parts: _Parts, A: Array, step: Array) -> EulerStep:
     offset = draws.offsets(parts.rng, structure.offset, A, parts.pairs.x[:, :, 0])
     ones = np.ones(len(A))
-    slopes = (slope * ones for slope in structure.slopes)
-    return replace(gradient_step(A, step, offset, *slopes), outer=structure.outer * A.mT)
+    low, high = structure.slopes
+    euler = gradient_step(A, step, offset, low * ones, high * ones)
+    return replace(euler, outer=structure.outer * A.mT)
 
 
 def _alternations(structure: Block, fields: int, points: int) -> Trial:
@@ -129,9 +130,9 @@ def _alternations(structure: Block, fields: int, points: int) -> Trial:
     ones, steps = np.ones(fields), []
     for A, W in zip(parts.contractive, parts.push, strict=True):
         offset = draws.offsets(parts.rng, structure.push_offset, W, parts.pairs.x[:, :, 0])
-        slopes = (slope * ones for slope in structure.push_slopes)
+        low, high = structure.push_slopes
         steps += [
-            EulerStep(expand, W, offset, *slopes),
+            EulerStep(expand, W, offset, low * ones, high * ones),
             _contraction(structure, parts, A, contract),
         ]
     facts = {**parts.facts, "h_1": structure.S * contract, "h_2": structure.S * expand}
@@ -145,8 +146,8 @@ def _flexible(structure: Block, fields: int, points: int) -> Trial:
     (A,), (W,), ones = parts.contractive, parts.push, np.ones(fields)
     substep = _contraction(structure, parts, A, half)
     offset = draws.offsets(parts.rng, structure.push_offset, W, parts.pairs.x[:, :, 0])
-    slopes = (slope * ones for slope in structure.push_slopes)
-    last = gradient_step(W, h_2, offset, *slopes, sign=1)
+    low, high = structure.push_slopes
+    last = gradient_step(W, h_2, offset, low * ones, high * ones, sign=1)
     return composed(
         [substep, substep, last], {**parts.facts, "h_1": 2 * half, "h_2": h_2}, parts.pairs
     )

@@ -131,7 +131,7 @@ def _at_the_sign_change(structure: RoundedReflection, fields: int, points: int) 
     start = -(gained - second / 2) / contracted**2
     u = np.zeros((2, len(A)))
     u[:, 0], u[:, 1] = (start, start + second / 8), u_1
-    near, far = (np.linalg.solve(A, row)[None, :, None] for row in u)
+    near, far = (np.linalg.solve(A, row)[None, :, None].astype(np.float64) for row in u)
     offset = np.zeros((1, len(A)))
     size = float(np.linalg.norm(defect))
     pairs = draws.Pairs(near, far)

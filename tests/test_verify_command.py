@@ -34,6 +34,8 @@ def test_json_is_the_contract(dsnn, tmp_path) -> None:
     assert entry["sharpness"] >= 1 - 1e-6
     assert [h["name"] for h in entry["hypotheses"]] == [h.name for h in theorems()[ID].hypotheses]
     assert all(h["counterexample_without"] is True for h in entry["hypotheses"])
+    assert all(h["minimal"].startswith("GradientStep(") for h in entry["hypotheses"])
+    assert "without gradient: GradientStep(" in out
     assert set(json.loads(times.read_text())) == {ID}
 
 
@@ -50,7 +52,7 @@ def test_a_wrong_law_exits_1_and_says_where(monkeypatch: pytest.MonkeyPatch, dsn
     code, out, _ = dsnn("verify", "--profile", "quick", "--jobs", "1")
     assert code == 1
     assert "failed" in out
-    assert "violations, the first" in out
+    assert "violations, a minimal one: GradientStep(" in out
 
 
 def test_what_nothing_attacks_exits_3(monkeypatch: pytest.MonkeyPatch, dsnn) -> None:

@@ -10,6 +10,13 @@ from verification.strategies.rounding import UNIT, exact
 from verification.strategies.trial import EulerStep
 
 
+def _shape(rng: np.random.Generator, columns: int) -> draws.Shape:
+    """Square in half of the draws, else tall or wide."""
+    if rng.random() < 0.5:
+        return draws.Shape(columns, columns, str(rng.choice(draws.SPECTRA)))
+    return draws.Shape(int(rng.integers(1, 2 * columns + 1)), columns, "gaussian")
+
+
 def _rational_step(step: EulerStep, x: list[Fraction]) -> list[Fraction]:
     A, b = step.inner[0], step.offset[0]
     inner = [
@@ -30,11 +37,11 @@ def _rational_step(step: EulerStep, x: list[Fraction]) -> list[Fraction]:
 @pytest.mark.parametrize("seed", range(30))
 def test_error_bounds_and_ratios_contain_the_exact_ones(seed: int) -> None:
     rng = np.random.default_rng(seed)
-    A = draws.inner(rng, 1, 4)
+    A = draws.matrices(rng, _shape(rng, 4), 1)
     pairs = draws.pairs(rng, A, 4)
-    offset = draws.offsets(rng, A, pairs.x[:, :, 0])
-    slopes = draws.slopes(rng, 1, 0.3)
-    step = EulerStep(-rng.uniform(0, 2, 1), A, offset, *slopes, A.mT)
+    offset = draws.offsets(rng, str(rng.choice(draws.OFFSETS)), A, pairs.x[:, :, 0])
+    slopes = rng.uniform(0.3, 1, (2, 1))
+    step = EulerStep(-rng.uniform(0, 2, 1), A, offset, slopes[0], slopes[1], A.mT)
     images = [step(exact(side)) for side in (pairs.x, pairs.y)]
     bounds = rounding.ratios(images[0], images[1], pairs.x, pairs.y)
     for point in range(4):
@@ -65,7 +72,7 @@ def test_a_translation_is_never_seen_to_expand() -> None:
 def test_singular_range_contains_rational_quotients(seed: int) -> None:
     """|Av|^2 / |v|^2 in rational arithmetic, at the singular vectors that a SVD returns."""
     rng = np.random.default_rng(seed)
-    A = draws.inner(rng, 3, int(rng.integers(1, 6)))
+    A = draws.matrices(rng, _shape(rng, int(rng.integers(1, 6))), 3)
     low, high = rounding.singular_range(A)
     for field in range(3):
         for v in np.linalg.svd(A[field])[2]:

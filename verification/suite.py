@@ -158,9 +158,11 @@ def laws(theorem: Theorem, trial: Trial) -> Array:
 
 
 def violated(theorem: Theorem, trial: Trial, law: Array) -> NDArray[np.bool_]:
-    """Which pairs contradict the law, (fields, points). Raises ValueError for a NaN."""
+    """Which pairs contradict the law, (fields, points). Raises UserError for a NaN."""
     if np.isnan(trial.measured).any():
-        raise ValueError(f"a field of {theorem.id} was measured to be NaN")
+        raise UserError(
+            f"the strategy of {theorem.id} measured what is not a number: keep its fields finite"
+        )
     return trial.measured > law if theorem.bound == "upper" else trial.measured < law
 
 
@@ -244,6 +246,8 @@ def _first_violation(
         return found.violations > 0
 
     minimal = _search(theorem, source, wrong, seed, structures)
+    if part.instances == 0:
+        raise UserError(f"the strategy of {theorem.id} draws structures that hold no field")
     if minimal is None:
         return part
     return replace(part, violation=_judge(theorem, source, minimal, size)[0].violation)
@@ -361,8 +365,8 @@ def verify(
     """The verdict on each theorem, in order. The same for one seed on any number of `jobs`.
 
     `on_done(done, total)` is called after each task. With several jobs a theorem that is not the
-    registered one of its id must be picklable. Raises ValueError where a strategy leaves the
-    hypotheses of its theorem, ImportError without python-flint.
+    registered one of its id must be picklable. Raises UserError where a strategy draws nothing or
+    leaves the hypotheses of its theorem, ImportError without python-flint.
     """
     registered = theorems()
     work = [(task, theorem) for theorem in chosen for task in _tasks(theorem, profile, seed)]

@@ -16,6 +16,7 @@ from verification.strategies.rounding import Array
 
 SPECTRA = (
     "identity",
+    "scaled identity",
     "permutation",
     "orthogonal",
     "circulant",
@@ -115,11 +116,13 @@ def _banded(rng: Generator, fields: int, size: int, wrap: bool) -> Array:
 
 
 def matrices(rng: Generator, shape: Shape, fields: int) -> Array:
-    """(fields, rows, columns), norms between about 1/4 and 4."""
+    """(fields, rows, columns): the identity as it is, else with norms between about 1/4 and 4."""
     rows, columns = shape.rows, shape.columns
+    if shape.spectrum == "identity":
+        return np.tile(np.eye(rows, columns), (fields, 1, 1))
     scale = 2 ** rng.uniform(-1, 1, (fields, 1, 1))
     match shape.spectrum:
-        case "identity":
+        case "scaled identity":
             matrix = np.eye(rows, columns)
         case "permutation":
             matrix = signed_permutations(rng, fields, rows)

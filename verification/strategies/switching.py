@@ -156,7 +156,8 @@ def _flexible(structure: Block, fields: int, points: int) -> Trial:
 def _blocks(*, flexible: bool, **changes: st.SearchStrategy) -> st.SearchStrategy[Block]:
     """Within the hypotheses, but for what `changes` says. Half of the expansive operators are
     multiples of the identity, which no direction escapes."""
-    identity_or_any = st.just("identity") | st.sampled_from(draws.SPECTRA)
+    multiples = st.sampled_from(("identity", "scaled identity"))
+    spectra = multiples | st.sampled_from(draws.SPECTRA)
     least = 0.0 if flexible else -1.0
 
     @cache  # or Hypothesis would look through a new strategy for each draw
@@ -164,7 +165,7 @@ def _blocks(*, flexible: bool, **changes: st.SearchStrategy) -> st.SearchStrateg
         slope, push_slope = draws.fractions(a, 1), draws.fractions(1, least)
         parts = {
             "A": draws.with_columns(size),
-            "W": st.builds(lambda spectrum: Shape(size, size, spectrum), identity_or_any),
+            "W": st.builds(lambda spectrum: Shape(size, size, spectrum), spectra),
             "a": st.just(a),
             "slopes": st.tuples(slope, slope),
             "push_slopes": st.tuples(push_slope, push_slope),
@@ -200,7 +201,7 @@ def _without(draw, *, flexible: bool) -> dict[str, Violation[Block]]:
 def _aligned(contract: float, expand: float, slope: float, push_slope: float, S: int = 1) -> Block:
     """Activations that are linear, and an expansion that no direction escapes."""
     slopes, push_slopes = (slope, slope), (push_slope, push_slope)
-    any_square, identity = Shape(2, 2, "gaussian"), Shape(2, 2, "identity")
+    any_square, identity = Shape(2, 2, "gaussian"), Shape(2, 2, "scaled identity")
     return Block(
         any_square, identity, 0.5, slopes, push_slopes, contract, expand, "zero", "zero", 0, S, True
     )

@@ -1,0 +1,251 @@
+"""The quality of `verify`: what is planted in a law, or in the map it speaks of, is found.
+
+Tables over all registered theorems: one without planted errors fails. An identity (its law is 0)
+has nothing to make smaller: errors are planted in its map.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from sympy import Abs, Max, Min, sqrt
+
+from theory import theorems
+from theory.facts import S, a, h, h_1, h_2, s_max, s_min, w_max
+from theory.margin import lipschitz, margin
+from theory.network import std_min
+from verification import suite
+from verification.strategies.rounding import Tracked
+from verification.strategies.switching import composed
+from verification.strategies.trial import EulerStep, Trial
+from verification.suite import Profile
+
+SMALL = Profile(chunks=1, structures=96, fields=4, points=16)
+ALL = list(theorems().values())
+
+
+def _max_to_min(law: Any) -> Any:
+    return law.replace(Max, Min)
+
+
+def _substitute(**changes: Any) -> Callable[[Any], Any]:
+    def mutate(law: Any) -> Any:
+        by_name = {str(symbol): symbol for symbol in law.free_symbols}
+        values = {by_name[name]: value for name, value in changes.items()}
+        return law.subs(values, simultaneous=True)
+
+    return mutate
+
+
+SMALLER = {  # each makes the law too small somewhere: fields must be found that exceed it
+    "T4-margin-certificate": {
+        "without sqrt 2": lambda law: margin / lipschitz,
+        "squared constant": _substitute(L=sqrt(lipschitz)),
+    },
+    "T7-contractive-euler": {
+        "sign": _substitute(h=-h),
+        "factor 2": _substitute(h=2 * h),
+        "half": _substitute(h=h / 2),
+        "max to min": _max_to_min,
+        "norm for its square": _substitute(s_max=sqrt(s_max), s_min=sqrt(s_min)),
+        "square of the square": _substitute(s_max=s_max**2, s_min=s_min**2),
+        "strongest slope only": lambda law: Abs(1 - h * s_max**2),
+        "weakest slope only": lambda law: Abs(1 - h * a * s_min**2),
+        "no slope": _substitute(a=a / a),
+    },
+    "T8-nonexpansive-euler": {
+        "sign": _substitute(h=-h),
+        "half": _substitute(h=h / 2),
+        "max to min": _max_to_min,
+        "norm for its square": _substitute(s_max=sqrt(s_max)),
+        "always 1": lambda law: law * 0 + 1,
+    },
+    "T8'-expansive-euler": {
+        "sign": lambda law: 1 - Abs(h) * s_max,
+        "half": _substitute(h=h / 2),
+        "signed": lambda law: 1 + h * s_max,
+        "root of the norm": _substitute(s_max=sqrt(s_max)),
+    },
+    "T8'-expansive-gradient-euler": {
+        "sign": _substitute(h=-h),
+        "half": _substitute(h=h / 2),
+        "norm for its square": lambda law: 1 + h * s_max,
+    },
+    "T9-switching": {
+        "contraction sign": _substitute(h_1=-h_1),
+        "expansion sign": lambda law: law.subs(Abs(h_2), -Abs(h_2)),
+        "contraction twice": _substitute(h_1=2 * h_1),
+        "expansion half": _substitute(h_2=h_2 / 2),
+        "max to min": _max_to_min,
+        "one substep too many": lambda law: law ** ((S + 1) / S),
+        "push norm left out": lambda law: law.subs(w_max, w_max / w_max),
+        "contraction squared": _substitute(s_min=s_min**2, s_max=s_max**2),
+    },
+    "T10-flexible-switching": {
+        "expansion sign": _substitute(h_2=-h_2),
+        "expansion half": _substitute(h_2=h_2 / 2),
+        "max to min": _max_to_min,
+        "full steps": _substitute(h_1=2 * h_1),
+        "norm for its square": _substitute(w_max=sqrt(w_max)),
+        "three contractive steps": lambda law: (
+            law * Max(Abs(1 - h_1 / 2 * a * s_min**2), Abs(1 - h_1 / 2 * s_max**2))
+        ),
+    },
+    "T10-tied": {
+        "expansion sign": _substitute(h_2=-h_2),
+        "max to min": _max_to_min,
+        "full steps": _substitute(h_1=2 * h_1),
+        "first branch only": lambda law: (1 - h_1 / 2) ** 2 * Abs(1 + h_2),
+        "second branch only": lambda law: (1 - a * h_1 / 2) ** 2,
+    },
+    "T11-network": {
+        "normalisation left out": lambda law: law * std_min,
+        "lifting scale left out": lambda law: law.subs(
+            {s: 1 for s in law.free_symbols if str(s).startswith("scale")}
+        ),
+        "inverse of the head": lambda law: law / 9,
+    },
+}
+LARGER = {  # each makes the law too large: it is no longer attained, and its proof fails
+    "T4-margin-certificate": lambda law: law / 2,
+    "T7-contractive-euler": lambda law: Abs(1 - h * a * s_min**2) + Abs(1 - h * s_max**2),
+    "T8-nonexpansive-euler": lambda law: law * 2,
+    "T8'-expansive-euler": lambda law: law.subs(s_max, 2 * s_max),
+    "T8'-expansive-gradient-euler": lambda law: law.subs(h, 2 * h),
+    "T9-switching": lambda law: law * 2,
+    "T10-flexible-switching": lambda law: law * 2,
+    "T10-tied": lambda law: law * 2,
+    "T11-network": lambda law: law * 2,
+}
+
+
+# Errors in the map that is executed: what is replaced, and by what.
+
+
+def _changed(**changes: Callable[[EulerStep], Any]) -> tuple[str, Callable[..., Tracked]]:
+    """An Euler step with some of its parts changed."""
+
+    def call(step: EulerStep, x: Tracked) -> Tracked:
+        return execute(replace(step, **{name: change(step) for name, change in changes.items()}), x)
+
+    return "verification.strategies.trial.EulerStep.__call__", call
+
+
+def _not_transposed(step: EulerStep) -> Any:
+    """A where A' belongs, if A is square."""
+    square = step.inner.shape[-1] == step.inner.shape[-2]
+    return step.inner if square and step.outer is not None else step.outer
+
+
+def _backwards(steps: Any, *rest: Any) -> Trial:
+    return composed(list(reversed(steps)), *rest)
+
+
+execute = EulerStep.__call__
+missing_adjoint = _changed(outer=_not_transposed)
+wrong_sign = _changed(step=lambda step: -step.step)
+twice_the_step = _changed(step=lambda step: 2 * step.step)
+
+EXECUTED: dict[str, dict[str, tuple[str, Callable[..., Any]]]] = {
+    "T7-contractive-euler": {
+        "missing adjoint": missing_adjoint,
+        "sign": wrong_sign,
+        "twice the step": twice_the_step,
+    },
+    "T8-nonexpansive-euler": {
+        "missing adjoint": missing_adjoint,
+        "sign": wrong_sign,
+        "twice the step": twice_the_step,
+    },
+    "T8'-expansive-euler": {"twice the step": twice_the_step},
+    "T8'-expansive-gradient-euler": {
+        "twice the step": twice_the_step,
+        "inner matrix twice": _changed(inner=lambda step: 2 * step.inner),
+    },
+    "T9-switching": {
+        "missing adjoint": missing_adjoint,
+        "sign": wrong_sign,
+        "twice the step": twice_the_step,
+    },
+    "T10-flexible-switching": {
+        "missing adjoint": missing_adjoint,
+        "sign": wrong_sign,
+        "twice the step": twice_the_step,
+    },
+    "T10-tied": {
+        "missing adjoint": missing_adjoint,
+        "twice the step": twice_the_step,
+        "wrong order of substeps": ("verification.strategies.tied.composed", _backwards),
+    },
+}
+
+
+def _cases(table: dict[str, dict[str, Any]]) -> Any:
+    return pytest.mark.parametrize(
+        ("name", "planted"),
+        [
+            pytest.param(name, planted, id=f"{name}: {kind}")
+            for name, errors in table.items()
+            for kind, planted in errors.items()
+        ],
+    )
+
+
+def test_every_theorem_is_in_a_table() -> None:
+    """A law that is sharp must also be caught when it is too large."""
+    identities = {t.id for t in ALL if t.constant is None or t.constant == 0}
+    assert set(SMALLER) | set(EXECUTED) == {t.id for t in ALL}
+    assert set(SMALLER) == {t.id for t in ALL} - identities
+    assert set(LARGER) == {t.id for t in ALL if t.sharp} - identities
+
+
+@_cases(SMALLER)
+def test_a_law_that_is_too_small_is_violated(name: str, planted: Callable[[Any], Any]) -> None:
+    theorem = theorems()[name]
+    assert suite.attack(replace(theorem, constant=planted(theorem.law)), SMALL).violations > 0
+
+
+@_cases(SMALLER)
+def test_the_proof_is_about_the_law(name: str, planted: Callable[[Any], Any]) -> None:
+    theorem = theorems()[name]
+    mutant = replace(theorem, constant=planted(theorem.law))
+    assert mutant.law != theorem.law
+    assert not mutant.proved()
+
+
+@pytest.mark.parametrize("name", LARGER)
+def test_a_law_that_is_too_large_is_not_attained(name: str) -> None:
+    theorem = theorems()[name]
+    part = suite.sharpen(replace(theorem, constant=LARGER[name](theorem.law)))
+    assert part.violations == 0
+    assert part.sharpness is not None
+    assert part.sharpness < suite.ATTAINED
+
+
+@_cases(EXECUTED)
+def test_an_error_in_the_map_is_found(
+    name: str, planted: tuple[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(*planted)
+    assert suite.attack(theorems()[name], SMALL).violations > 0
+
+
+@pytest.mark.parametrize(
+    ("name", "dropped"),
+    [(theorem.id, hypothesis.name) for theorem in ALL for hypothesis in theorem.hypotheses],
+)
+def test_a_dropped_hypothesis_is_missed(name: str, dropped: str) -> None:
+    theorem = theorems()[name]
+    left = tuple(h for h in theorem.hypotheses if h.name != dropped)
+    assert suite.drop(replace(theorem, hypotheses=left), dropped).violations > 0
+
+
+def test_the_whole_command_fails_for_a_planted_error() -> None:
+    """End to end: violations, a proof that no longer holds, exit code 1."""
+    theorem = theorems()["T7-contractive-euler"]
+    mutant = replace(theorem, constant=SMALLER[theorem.id]["max to min"](theorem.law))
+    (verdict,) = suite.verify([mutant], SMALL)
+    assert any("violations" in reason for reason in verdict.failures)
+    assert any("proof step fails" in reason for reason in verdict.failures)
+    assert suite.exit_code([verdict]) == 1

@@ -19,7 +19,7 @@ from benchmarks import documents
 from dsnn.errors import UserError
 from dsnn.files import write_json
 
-BENCHMARKS = ("training_step", "norms", "audits")
+BENCHMARKS = ("training_step", "norms", "audits", "theorems")
 
 
 def main(

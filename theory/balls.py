@@ -6,8 +6,8 @@ Abs, exp, log, and exact numbers.
 """
 
 import math
-from collections.abc import Mapping
-from functools import reduce
+from collections.abc import Callable, Mapping
+from functools import lru_cache, reduce
 from typing import Any, cast
 
 from sympy import Abs, Add, Expr, Float, Max, Min, Mul, Pow, Rational, Symbol, exp, log
@@ -39,47 +39,66 @@ def _interval(value: Number | tuple[Number, Number]) -> Any:
     return _exact(value)
 
 
-def _power(base: Any, exponent: Any) -> Any:
+def _power(exponent: Any) -> Callable[[Any], Any] | None:
     if isinstance(exponent, Rational) and exponent.is_Integer:
-        return base ** int(exponent)
+        whole = int(exponent)
+        return lambda base: base**whole
     if exponent == Rational(1, 2):
-        return base.sqrt()
+        return lambda base: base.sqrt()
     if exponent == Rational(-1, 2):
-        return base.rsqrt()
+        return lambda base: base.rsqrt()
     return None
 
 
-def _evaluate(expression: Any, balls: Mapping[str, Any]) -> Any:
+def _any_power(base: Any, exponent: Any) -> Any:
+    whole = exponent.unique_fmpz() if exponent.is_exact() else None
+    return base ** (exponent if whole is None else whole)
+
+
+def _operation(expression: Any) -> Callable[..., Any]:
+    """What `expression` does to the balls of its arguments."""
     arb = _flint().arb
+    one = {exp: arb.exp, log: arb.log, Abs: abs, Pow: _any_power}
+    many = {
+        Add: lambda x, y: x + y,
+        Mul: lambda x, y: x * y,
+        Max: arb.max,
+        Min: arb.min,
+    }
+    kind = type(expression)
+    if kind in one:
+        return one[kind]
+    if kind in many:
+        pairwise = many[kind]
+        return lambda *parts: reduce(pairwise, parts)
+    raise ValueError(f"{kind.__name__} has no ball enclosure here: {expression}")
+
+
+@lru_cache(maxsize=512)
+def _evaluator(expression: Any) -> Callable[[Mapping[str, Any]], Any]:
+    """`expression` as a function of balls by name. To be called at the working precision."""
     if isinstance(expression, Symbol):
-        if expression.name not in balls:
-            raise ValueError(f"no value for {expression.name}")
-        return balls[expression.name]
-    if isinstance(expression, Float):
-        return _exact(cast(Rational, Rational(expression)))
-    if isinstance(expression, Rational):
-        return _exact(expression)
+        return _value_of(expression.name)
+    if isinstance(expression, Float | Rational):
+        constant = _exact(cast(Rational, Rational(expression)))
+        return lambda balls: constant
     if not expression.args:
         raise ValueError(f"{expression} has no ball enclosure here")
-    parts = [_evaluate(part, balls) for part in expression.args]
-    if isinstance(expression, Pow):
-        simple = _power(parts[0], expression.exp)
-        if simple is not None:
-            return simple
-        whole = parts[1].unique_fmpz() if parts[1].is_exact() else None
-        return parts[0] ** (parts[1] if whole is None else whole)
-    if isinstance(expression, exp):
-        return parts[0].exp()
-    if isinstance(expression, log):
-        return parts[0].log()
-    if isinstance(expression, Abs):
-        return abs(parts[0])
-    if isinstance(expression, Add):
-        return sum(parts, arb(0))
-    pairwise = {Mul: lambda x, y: x * y, Max: arb.max, Min: arb.min}.get(type(expression))
-    if pairwise is None:
-        raise ValueError(f"{type(expression).__name__} has no ball enclosure here: {expression}")
-    return reduce(pairwise, parts)
+    simple = _power(expression.exp) if isinstance(expression, Pow) else None
+    if simple is not None:
+        base = _evaluator(expression.base)
+        return lambda balls: simple(base(balls))
+    operation, parts = _operation(expression), [_evaluator(part) for part in expression.args]
+    return lambda balls: operation(*(part(balls) for part in parts))
+
+
+def _value_of(name: str) -> Callable[[Mapping[str, Any]], Any]:
+    def value(balls: Mapping[str, Any]) -> Any:
+        if name not in balls:
+            raise ValueError(f"no value for {name}")
+        return balls[name]
+
+    return value
 
 
 def enclose(expression: Expr, values: Mapping[str, Number | tuple[Number, Number]]) -> Any:
@@ -89,7 +108,7 @@ def enclose(expression: Expr, values: Mapping[str, Number | tuple[Number, Number
     symbol without a value or a function that is not understood, ImportError without python-flint.
     """
     with _flint().ctx.workprec(PRECISION):
-        return _evaluate(expression, {name: _interval(v) for name, v in values.items()})
+        return _evaluator(expression)({name: _interval(v) for name, v in values.items()})
 
 
 def _round(ball: Any, direction: float) -> float:

@@ -50,7 +50,7 @@ class Profile:
 PROFILES = {
     "quick": Profile(chunks=2, structures=32, fields=8, points=64),
     "default": Profile(chunks=8, structures=64, fields=8, points=320),
-    "thorough": Profile(chunks=64, structures=128, fields=16, points=512),
+    "thorough": Profile(chunks=32, structures=128, fields=8, points=2048),
 }
 
 

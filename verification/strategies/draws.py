@@ -156,16 +156,21 @@ class Pairs:
 
 def pairs(rng: Generator, matrix: Array, points: int) -> Pairs:
     """Pairs at distances from 1e-3 to 1: half in random directions, a quarter each along the
-    first and the last right singular vector of `matrix` (fields, m, n)."""
+    first and the last right singular vector of `matrix` (fields, m, n). Fields share what does
+    not depend on their matrix."""
     fields, _, columns = matrix.shape
     right = np.linalg.svd(matrix, full_matrices=True)[2]
-    direction = rng.standard_normal((fields, columns, points))
-    direction /= np.linalg.norm(direction, axis=1, keepdims=True)
     quarter = points // 4
-    direction[:, :, :quarter] = right[:, 0, :, None]
-    direction[:, :, quarter : 2 * quarter] = right[:, -1, :, None]
-    x = rng.standard_normal((fields, columns, points))
-    return Pairs(x, x + direction * 10 ** rng.uniform(-3, 0, (fields, 1, points)))
+    length = 10 ** rng.uniform(-3, 0, points)
+    random = rng.standard_normal((columns, points - 2 * quarter))
+    random /= np.linalg.norm(random, axis=0)
+    x = np.tile(rng.standard_normal((columns, points)), (fields, 1, 1))
+    y = x.copy()
+    first, last, rest = np.split(y, [quarter, 2 * quarter], axis=2)  # views
+    first += right[:, 0, :, None] * length[:quarter]
+    last += right[:, -1, :, None] * length[quarter : 2 * quarter]
+    rest += random * length[2 * quarter :]
+    return Pairs(x, y)
 
 
 def offsets(rng: Generator, kind: str, matrix: Array, point: Array) -> Array:

@@ -29,34 +29,52 @@ class Tracked:
 
 def exact(value: Array) -> Tracked:
     """Doubles as they are."""
-    return Tracked(value, np.zeros_like(value))
+    return Tracked(value, np.broadcast_to(np.float64(0), value.shape))
 
 
 def affine(matrix: Array, x: Tracked, offset: Array | None = None) -> Tracked:
     """matrix x + offset, for matrix (fields, m, n), offset (fields, m)."""
     weight = np.abs(matrix)
-    value, moduli = matrix @ x.value, weight @ np.abs(x.value)
+    relative = (matrix.shape[-1] + 2) * UNIT
+    moduli = np.abs(x.value)
+    moduli *= relative
+    moduli += x.error
+    value, error = matrix @ x.value, weight @ moduli
     if offset is not None:
-        value = value + offset[..., None]
-        moduli = moduli + np.abs(offset)[..., None]
-    error = weight @ x.error + (matrix.shape[-1] + 2) * UNIT * moduli
-    return Tracked(value, error * COVER + UNDERFLOW)
+        value += offset[..., None]
+        error += relative * np.abs(offset)[..., None]
+    return Tracked(value, _covered(error))
+
+
+def _covered(error: Array) -> Array:
+    """In place: the rounding of the error itself, and underflow."""
+    error *= COVER
+    error += UNDERFLOW
+    return error
 
 
 def piecewise(x: Tracked, negative: Array, positive: Array) -> Tracked:
     """The activation with slope `negative` (fields,) below 0 and `positive` above."""
     below, above = negative[:, None, None], positive[:, None, None]
-    value = np.where(x.value > 0, above, below) * x.value
-    steepest = np.maximum(np.abs(below), np.abs(above))
-    return Tracked(value, (steepest * x.error + UNIT * np.abs(value)) * COVER + UNDERFLOW)
+    value = np.where(x.value > 0, above, below)
+    value *= x.value
+    error = np.abs(value)
+    error *= UNIT
+    error += np.maximum(np.abs(below), np.abs(above)) * x.error
+    return Tracked(value, _covered(error))
 
 
 def advance(x: Tracked, step: Array, field: Tracked) -> Tracked:
     """x + step * field, for step (fields,)."""
     h = step[:, None, None]
-    moved = h * field.value
-    error = x.error + np.abs(h) * field.error + 2 * UNIT * (np.abs(x.value) + np.abs(moved))
-    return Tracked(x.value + moved, error * COVER + UNDERFLOW)
+    value = h * field.value
+    error = np.abs(value)
+    error += np.abs(x.value)
+    error *= 2 * UNIT
+    error += np.abs(h) * field.error
+    error += x.error
+    value += x.value
+    return Tracked(value, _covered(error))
 
 
 def window_maxima(x: Tracked, window: int) -> Tracked:

@@ -47,6 +47,7 @@ margin_certificate = Theorem(
     ),
     constant=margin / (sqrt(2) * lipschitz),
     bound="lower",
+    measures="distance to a change of class",
     proof=(
         ProofStep(
             "a margin falls by at most the sum p + q of the moves of two logits, "

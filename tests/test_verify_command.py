@@ -68,6 +68,7 @@ def test_bad_input(refused, tmp_path) -> None:
     assert str(tmp_path) in refused("verify", ID, "--json", tmp_path)
     assert "--jobs" in refused("verify", ID, "--jobs", "0")
     assert "--seed" in refused("verify", ID, "--seed", "-1")
+    assert "cuda" in refused("verify", ID, "--device", "tpu")
     assert "stdout" in refused("verify", ID, "--json", "-", "--timings", "-")
 
 

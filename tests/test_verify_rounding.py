@@ -94,3 +94,19 @@ def test_singular_range_is_tight_and_knows_kernels() -> None:
     wide = rounding.singular_range(np.eye(3, 6)[None])
     assert wide[0][0] == 0
     assert wide[1][0] >= 1
+
+
+def test_a_torch_device_bounds_the_same_ratio() -> None:
+    """Sums in another order: both are lower bounds of one number, and close to each other."""
+    rng = np.random.default_rng(2)
+    A = draws.matrices(rng, draws.Shape(7, 5, "gaussian"), 3)
+    pairs = draws.pairs(rng, A, 16)
+    ones = np.ones(3)
+    step = EulerStep(ones / 4, A, np.zeros((3, 7)), ones / 2, ones, A.mT)
+    found = []
+    for device in (None, "cpu"):
+        with rounding.on(device):
+            images = [step(rounding.placed(side)) for side in (pairs.x, pairs.y)]
+            assert isinstance(images[0].value, np.ndarray) == (device is None)
+            found.append(rounding.ratios(images[0], images[1], pairs.x, pairs.y))
+    assert np.abs(found[0] - found[1]).max() < 1e-11

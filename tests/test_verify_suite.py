@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import strategies as st
 from sympy import Integer
 
@@ -157,3 +158,25 @@ def test_a_measurement_that_is_not_a_number_is_an_error(monkeypatch: pytest.Monk
     _with(monkeypatch, T7, draw=spoilt)
     with pytest.raises(UserError, match="not a number"):
         suite.attack(T7, SMALL)
+
+
+@pytest.mark.parametrize("name", [T7.id, T9.id, "T10-tied"])
+@pytest.mark.parametrize(
+    "device",
+    [
+        "cpu",
+        pytest.param(
+            "cuda",
+            marks=[
+                pytest.mark.cuda,
+                pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"),
+            ],
+        ),
+    ],
+)
+def test_a_torch_device_reports_the_same(name: str, device: str) -> None:
+    texts = []
+    for where in (None, device):
+        verdicts = verify([theorems()[name]], SMALL, 5, device=where)
+        texts.append(json.dumps(suite.report(verdicts, "quick", 5)))
+    assert texts[0] == texts[1]

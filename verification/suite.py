@@ -22,7 +22,7 @@ from dsnn.errors import UserError
 from theory import Theorem, balls, theorems
 from theory.compile import arguments, compiled
 from verification.strategies import STRATEGIES
-from verification.strategies.rounding import Array
+from verification.strategies.rounding import Array, on
 from verification.strategies.search import NothingDrawn, find
 from verification.strategies.trial import Strategy, Trial, Violation
 
@@ -264,16 +264,22 @@ def _search(
         ) from error
 
 
-def attack(theorem: Theorem, profile: Profile, seed: int = 0, chunk: int = 0) -> Part:
-    """One chunk of random structures. Raises UserError where the strategy draws nothing, or
-    something outside the hypotheses."""
+def attack(
+    theorem: Theorem,
+    profile: Profile,
+    seed: int = 0,
+    chunk: int = 0,
+    device: str | None = None,
+) -> Part:
+    """One chunk of random structures, on a torch device or in NumPy. Raises UserError where the
+    strategy draws nothing, or something outside the hypotheses."""
     strategy = _strategy(theorem)
     if strategy is None:
         return Part()
     size = profile.fields, profile.points
-    return _first_violation(
-        theorem, strategy, profile.structures, size, _seed(seed, theorem.id, "chunk", chunk)
-    )
+    number = _seed(seed, theorem.id, "chunk", chunk)
+    with on(device):
+        return _first_violation(theorem, strategy, profile.structures, size, number)
 
 
 def sharpen(theorem: Theorem) -> Part:
@@ -321,13 +327,15 @@ def _strategy(theorem: Theorem) -> Strategy[Any] | None:
     return STRATEGIES.get(theorem.id) if theorem.constant is not None else None
 
 
-def _tasks(theorem: Theorem, profile: Profile, seed: int) -> list[Callable[[Theorem], Part]]:
+def _tasks(
+    theorem: Theorem, profile: Profile, seed: int, device: str | None
+) -> list[Callable[[Theorem], Part]]:
     strategy = _strategy(theorem)
     if strategy is None:
         return [prove]
     drops = [functools.partial(drop, name=name, seed=seed) for name in strategy.without]
     chunks = [
-        functools.partial(attack, profile=profile, seed=seed, chunk=i)
+        functools.partial(attack, profile=profile, seed=seed, chunk=i, device=device)
         for i in range(profile.chunks)
     ]
     return [prove, sharpen, *drops, *chunks]
@@ -361,15 +369,19 @@ def verify(
     seed: int = 0,
     jobs: int = 1,
     on_done: Callable[[int, int], None] = lambda done, total: None,
+    device: str | None = None,
 ) -> list[Verdict]:
     """The verdict on each theorem, in order. The same for one seed on any number of `jobs`.
+    Euler steps are computed on the torch `device`, or in NumPy.
 
     `on_done(done, total)` is called after each task. With several jobs a theorem that is not the
     registered one of its id must be picklable. Raises UserError where a strategy draws nothing or
     leaves the hypotheses of its theorem, ImportError without python-flint.
     """
     registered = theorems()
-    work = [(task, theorem) for theorem in chosen for task in _tasks(theorem, profile, seed)]
+    work = [
+        (task, theorem) for theorem in chosen for task in _tasks(theorem, profile, seed, device)
+    ]
     if jobs == 1:
         parts = []
         for task, theorem in work:

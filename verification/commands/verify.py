@@ -14,6 +14,7 @@ import typer
 if TYPE_CHECKING:
     from verification.suite import Verdict
 
+WORTH = 2**14  # pairs of a batch from which a GPU pays for the copies to it
 COLOUR = {"holds": "green", "failed": "bold red", "undecided": "yellow"}
 
 
@@ -35,6 +36,9 @@ def verify(
     jobs: Annotated[
         int | None, typer.Option(min=1, help="processes; all processors when left out")
     ] = None,
+    device: Annotated[
+        str, typer.Option(metavar="auto|cpu|cuda", help="auto: a GPU where batches are large")
+    ] = "auto",
 ) -> int:
     """Prove every theorem, attack it with random fields, attain it, and drop its hypotheses."""
     from dsnn.errors import UserError
@@ -53,9 +57,9 @@ def verify(
         if profile not in suite.PROFILES:
             raise UserError(f"profile {profile!r} is not one of {', '.join(suite.PROFILES)}")
         with _progress() as advance:
-            verdicts = suite.verify(
-                chosen, suite.PROFILES[profile], seed, jobs or os.cpu_count() or 1, advance
-            )
+            size = suite.PROFILES[profile]
+            where = _device(device, size.fields * size.points)
+            verdicts = suite.verify(chosen, size, seed, jobs or os.cpu_count() or 1, advance, where)
     except ImportError as error:
         raise UserError(
             f"dsnn verify needs {error.name or error}: pip install 'dsnn[verify]'"
@@ -67,6 +71,23 @@ def verify(
     if "-" not in (json, timings):
         _print(verdicts)
     return suite.exit_code(verdicts)
+
+
+def _device(wanted: str, pairs: int) -> str | None:
+    """The torch device of this name; by itself only for batches of enough pairs."""
+    from dsnn.errors import UserError
+
+    if wanted not in ("auto", "cpu", "cuda"):
+        raise UserError(f"device {wanted!r} is not one of auto, cpu, cuda")
+    if wanted == "cpu" or (wanted == "auto" and pairs < WORTH):
+        return None
+    import torch
+
+    if torch.cuda.is_available():
+        return "cuda"
+    if wanted == "cuda":
+        raise UserError("there is no CUDA device here: leave out --device cuda")
+    return None
 
 
 @contextmanager

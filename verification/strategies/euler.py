@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from verification.strategies import draws
 from verification.strategies.draws import Shape
-from verification.strategies.rounding import Array, exact, ratios, singular_range
+from verification.strategies.rounding import Array, placed, ratios, singular_range
 from verification.strategies.trial import (
     EulerStep,
     Facts,
@@ -20,7 +20,7 @@ from verification.strategies.trial import (
 
 
 def trial(step: EulerStep, facts: Facts, points: draws.Pairs) -> Trial:
-    images = [step(exact(side)) for side in (points.x, points.y)]
+    images = [step(placed(side)) for side in (points.x, points.y)]
     return Trial(facts, ratios(images[0], images[1], points.x, points.y))
 
 

@@ -5,9 +5,17 @@ formula in real arithmetic on the same doubles. With u = 2^-53, a sum of k produ
 the exact one by at most k u / (1 - k u) times the sum of their moduli, in any order and with or
 without fused multiply-add (Higham, Accuracy and Stability, 3.1). Each bound is itself computed
 in float64; the factor 1 + 2^-40 covers that for sums of up to 2^12 terms, and 2^-1000 underflow.
+
+So the same holds on a GPU: within `on("cuda")` the points that `placed` takes are torch tensors
+there, the Euler steps of `trial.py` follow them, and `ratios` brings its result back.
 """
 
+import importlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,17 +40,60 @@ def exact(value: Array) -> Tracked:
     return Tracked(value, np.broadcast_to(np.float64(0), value.shape))
 
 
+_device: ContextVar[str | None] = ContextVar("device", default=None)
+
+
+@contextmanager
+def on(device: str | None) -> Iterator[None]:
+    """Where `placed` puts points: None for NumPy, else a torch device."""
+    token = _device.set(device)
+    try:
+        yield
+    finally:
+        _device.reset(token)
+
+
+def placed(value: Array) -> Tracked:
+    """Doubles as they are, on the device in force."""
+    device = _device.get()
+    if device is None:
+        return exact(value)
+    torch = importlib.import_module("torch")  # NumPy is enough without a device
+    on_device: Any = torch.as_tensor(value, device=device)
+    return Tracked(on_device, torch.zeros_like(on_device))
+
+
+def _beside(array: Array, x: Any) -> Any:
+    """`array` where x is."""
+    if isinstance(x, np.ndarray):
+        return array
+    return importlib.import_module("torch").as_tensor(np.ascontiguousarray(array), device=x.device)
+
+
+def _norms(x: Any) -> Array:
+    """Over the dimension: (fields, points), in NumPy."""
+    if isinstance(x, np.ndarray):
+        return np.linalg.norm(x, axis=1)
+    return x.square().sum(1).sqrt().cpu().numpy()
+
+
+def _where(condition: Any, yes: Any, no: Any) -> Any:
+    if isinstance(condition, np.ndarray):
+        return np.where(condition, yes, no)
+    return importlib.import_module("torch").where(condition, yes, no)
+
+
 def affine(matrix: Array, x: Tracked, offset: Array | None = None) -> Tracked:
     """matrix x + offset, for matrix (fields, m, n), offset (fields, m)."""
-    weight = np.abs(matrix)
     relative = (matrix.shape[-1] + 2) * UNIT
-    moduli = np.abs(x.value)
+    weight = _beside(np.abs(matrix), x.value)
+    moduli = abs(x.value)
     moduli *= relative
     moduli += x.error
-    value, error = matrix @ x.value, weight @ moduli
+    value, error = _beside(matrix, x.value) @ x.value, weight @ moduli
     if offset is not None:
-        value += offset[..., None]
-        error += relative * np.abs(offset)[..., None]
+        value += _beside(offset[..., None], x.value)
+        error += _beside(relative * np.abs(offset)[..., None], x.value)
     return Tracked(value, _covered(error))
 
 
@@ -56,22 +107,23 @@ def _covered(error: Array) -> Array:
 def piecewise(x: Tracked, negative: Array, positive: Array) -> Tracked:
     """The activation with slope `negative` (fields,) below 0 and `positive` above."""
     below, above = negative[:, None, None], positive[:, None, None]
-    value = np.where(x.value > 0, above, below)
+    steepest = np.maximum(np.abs(below), np.abs(above))
+    value = _where(x.value > 0, _beside(above, x.value), _beside(below, x.value))
     value *= x.value
-    error = np.abs(value)
+    error = abs(value)
     error *= UNIT
-    error += np.maximum(np.abs(below), np.abs(above)) * x.error
+    error += _beside(steepest, x.value) * x.error
     return Tracked(value, _covered(error))
 
 
 def advance(x: Tracked, step: Array, field: Tracked) -> Tracked:
     """x + step * field, for step (fields,)."""
-    h = step[:, None, None]
+    h = _beside(step[:, None, None], x.value)
     value = h * field.value
-    error = np.abs(value)
-    error += np.abs(x.value)
+    error = abs(value)
+    error += abs(x.value)
     error *= 2 * UNIT
-    error += np.abs(h) * field.error
+    error += abs(h) * field.error
     error += x.error
     value += x.value
     return Tracked(value, _covered(error))
@@ -87,10 +139,10 @@ def window_maxima(x: Tracked, window: int) -> Tracked:
 def ratios(fx: Tracked, fy: Tracked, x: Array, y: Array) -> Array:
     """Lower bounds of |f(x) - f(y)| / |x - y|, shape (fields, points)."""
     moved = fx.value - fy.value
-    error = (fx.error + fy.error + UNIT * np.abs(moved)) * COVER
+    error = (fx.error + fy.error + UNIT * abs(moved)) * COVER
     largest = max(moved.shape[1], x.shape[1])
     relative = (largest + 8) * UNIT
-    above = np.linalg.norm(moved, axis=1) * (1 - relative) - np.linalg.norm(error, axis=1) * COVER
+    above = _norms(moved) * (1 - relative) - _norms(error) * COVER
     below = np.linalg.norm(x - y, axis=1) * (1 + relative)
     apart = below > 0  # two equal points tell nothing
     return np.maximum(above, 0) / np.where(apart, below, np.inf) * (1 - 4 * UNIT)

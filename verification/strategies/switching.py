@@ -11,7 +11,7 @@ from numpy.random import Generator
 from verification.strategies import draws
 from verification.strategies.draws import Shape
 from verification.strategies.euler import ABOVE_ONE, OTHER_OUTER, TOO_LARGE, gradient_step
-from verification.strategies.rounding import Array, exact, ratios, singular_range
+from verification.strategies.rounding import Array, placed, ratios, singular_range
 from verification.strategies.trial import (
     EulerStep,
     Facts,
@@ -26,7 +26,7 @@ def composed(steps: Sequence[EulerStep], facts: Facts, points: draws.Pairs) -> T
     """The steps in their order, first to last."""
     images = []
     for side in (points.x, points.y):
-        image = exact(side)
+        image = placed(side)
         for step in steps:
             image = step(image)
         images.append(image)

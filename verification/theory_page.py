@@ -12,7 +12,7 @@ from sympy import latex
 from sympy.core.alphabets import greeks
 
 from theory import Theorem, theorems
-from verification import suite
+from verification import judging, suite
 from verification.strategies import STRATEGIES
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -135,7 +135,7 @@ def page() -> str:
 def _quotients(theorem: Theorem, structure: Any) -> np.ndarray:
     """Measured over law, or its inverse for a lower bound, of each pair."""
     trial = STRATEGIES[theorem.id].draw(structure, *suite.FEW)
-    law = suite.laws(theorem, trial)
+    law = judging.laws(theorem, trial)
     below, above = (trial.measured, law) if theorem.bound == "upper" else (law, trial.measured)
     return (below / above).ravel()
 

@@ -2,6 +2,9 @@
 
 from importlib.metadata import entry_points
 
+from theory.approximation import approximation, lie_trotter, obstruction, strang
+from theory.hamiltonian_lift import hamiltonian_lift
+from theory.lattice import maximum_step
 from theory.margin import margin_certificate
 from theory.network import network
 from theory.nonexpansive import (
@@ -10,11 +13,23 @@ from theory.nonexpansive import (
     expansive_gradient_euler,
     nonexpansive_euler,
 )
+from theory.presnov import presnov_decomposition, presnov_uniqueness
+from theory.presnov_layers import difference_of_convex, gradient_layer, skew_density
 from theory.switching import flexible_switching, switching
 from theory.theorem import Theorem
 from theory.tied import tied_switching
 
 OURS = (
+    presnov_decomposition,
+    presnov_uniqueness,
+    approximation,
+    lie_trotter,
+    strang,
+    obstruction,
+    skew_density,
+    gradient_layer,
+    hamiltonian_lift,
+    difference_of_convex,
     margin_certificate,
     contractive_euler,
     nonexpansive_euler,
@@ -24,6 +39,7 @@ OURS = (
     flexible_switching,
     tied_switching,
     network,
+    maximum_step,
 )
 
 

@@ -9,11 +9,14 @@ from verification.strategies.euler import (
 )
 from verification.strategies.margin import MARGIN
 from verification.strategies.network import NETWORK
+from verification.strategies.presnov import DECOMPOSITION, UNIQUENESS
 from verification.strategies.switching import FLEXIBLE, SWITCHING
 from verification.strategies.tied import TIED
 from verification.strategies.trial import Strategy
 
 STRATEGIES: dict[str, Strategy] = {
+    "T1-presnov": DECOMPOSITION,
+    "T1-presnov-uniqueness": UNIQUENESS,
     "T4-margin-certificate": MARGIN,
     "T7-contractive-euler": CONTRACTIVE,
     "T8-nonexpansive-euler": NONEXPANSIVE,

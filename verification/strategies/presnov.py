@@ -13,7 +13,7 @@ from theory.compile import compiled
 from theory.presnov import POTENTIAL_WEIGHT, SKEW_WEIGHT
 from verification.strategies import draws
 from verification.strategies.counted import Counted, contract, stored, total
-from verification.strategies.rounding import UNIT, Array
+from verification.strategies.rounding import UNIT
 from verification.strategies.trial import Strategy, Structure, Trial, Violation
 
 BOOLE = tuple(zip((0.0, 0.25, 0.5, 0.75, 1.0), (7, 32, 12, 32, 7), strict=True))
@@ -32,9 +32,7 @@ class Ridges:
 
 
 def ridges(rng: np.random.Generator, fields: int, size: int, degrees: tuple[int, ...]) -> Ridges:
-    vectors = [
-        [stored(rng.standard_normal((fields, size))) for _ in degrees] for _ in range(2)
-    ]
+    vectors = [[stored(rng.standard_normal((fields, size))) for _ in degrees] for _ in range(2)]
     return Ridges(vectors[0], vectors[1], degrees)
 
 
@@ -156,7 +154,7 @@ DECOMPOSITION = Strategy(
 
 @dataclass(frozen=True, repr=False)
 class Split(Structure):
-    """X = grad W + Y for W = sum_j g_j (w_j.x)^m_j and Y = sum_i (v_i.x)^l_i (a_i b_i' - b_i a_i')x.
+    """X = grad W + Y, W = sum_j g_j (w_j.x)^m_j and Y = sum_i (v_i.x)^l_i (a_i b_i' - b_i a_i') x.
 
     Y is made radial by `radial` x, and W moved by `constant` and by `angular` x_1 x_2 / |x|^2 (Y
     taking back the gradient of the latter).

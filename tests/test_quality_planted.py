@@ -12,9 +12,13 @@ import pytest
 from sympy import Abs, Max, Min, sqrt
 
 from theory import theorems
+from theory.approximation import N, errors, factors, kappa_f, kappa_g, nu, telescoping
 from theory.facts import S, a, h, h_1, h_2, s_max, s_min, w_max
+from theory.lattice import MAXIMUM_STEP
 from theory.margin import lipschitz, margin
 from theory.network import std_min
+from theory.presnov import POTENTIAL_WEIGHT, SKEW_WEIGHT
+from theory.presnov_layers import curvature, delta, shift
 from verification import suite
 from verification.strategies.rounding import Tracked
 from verification.strategies.switching import composed
@@ -38,7 +42,39 @@ def _substitute(**changes: Any) -> Callable[[Any], Any]:
     return mutate
 
 
+def _growth_left_out(law: Any) -> Any:
+    return law.subs(nu, 0)
+
+
 SMALLER = {  # each makes the law too small somewhere: fields must be found that exceed it
+    "T2-approximation": {
+        "half": lambda law: law / 2,
+        "factors left out": lambda law: law.subs(dict.fromkeys(factors, 1)),
+        "the factors of earlier pieces": lambda law: telescoping(errors[::-1], factors[::-1]),
+        "largest error only": lambda law: Max(*errors),
+    },
+    "T2-lie-trotter": {
+        "half": lambda law: law / 2,
+        "order 2": lambda law: law / N,
+        "growth left out": _growth_left_out,
+    },
+    "T2-strang": {
+        "half": lambda law: law / 2,
+        "order 3": lambda law: law / N,
+        "constants exchanged": lambda law: law.subs(
+            {kappa_f: kappa_g, kappa_g: kappa_f}, simultaneous=True
+        ),
+        "growth left out": _growth_left_out,
+    },
+    "T2-obstruction": {"too strong": lambda law: law * 6 / 5},
+    "T2'-presnov-networks": {
+        "half": lambda law: law / 2,
+        "square of delta": lambda law: law * delta,
+    },
+    "R1-difference-of-convex": {  # a lower bound: too strong
+        "curvature left out": lambda law: shift,
+        "half the curvature": lambda law: shift - curvature / 2,
+    },
     "T4-margin-certificate": {
         "without sqrt 2": lambda law: margin / lipschitz,
         "squared constant": _substitute(L=sqrt(lipschitz)),
@@ -108,6 +144,12 @@ SMALLER = {  # each makes the law too small somewhere: fields must be found that
     },
 }
 LARGER = {  # each makes the law too large: it is no longer attained, and its proof fails
+    "T2-approximation": lambda law: law * 2,
+    "T2-lie-trotter": lambda law: law * 2,
+    "T2-strang": lambda law: law * 2,
+    "T2-obstruction": lambda law: law / 2,
+    "T2'-presnov-networks": lambda law: law * 2,
+    "R1-difference-of-convex": lambda law: law / 2,
     "T4-margin-certificate": lambda law: law / 2,
     "T7-contractive-euler": lambda law: Abs(1 - h * a * s_min**2) + Abs(1 - h * s_max**2),
     "T8-nonexpansive-euler": lambda law: law * 2,
@@ -142,12 +184,34 @@ def _backwards(steps: Any, *rest: Any) -> Trial:
     return composed(list(reversed(steps)), *rest)
 
 
+STRATEGY = "verification.strategies"
 execute = EulerStep.__call__
 missing_adjoint = _changed(outer=_not_transposed)
 wrong_sign = _changed(step=lambda step: -step.step)
 twice_the_step = _changed(step=lambda step: 2 * step.step)
 
-EXECUTED: dict[str, dict[str, tuple[str, Callable[..., Any]]]] = {
+EXECUTED: dict[str, dict[str, tuple[str, Any]]] = {
+    "T1-presnov": {
+        "Lambda without the weight t": (f"{STRATEGY}.presnov.SKEW_WEIGHT", POTENTIAL_WEIGHT),
+        "a weight t in U": (f"{STRATEGY}.presnov.POTENTIAL_WEIGHT", SKEW_WEIGHT),
+    },
+    "T1-presnov-uniqueness": {
+        "a weight t in U": (f"{STRATEGY}.presnov.POTENTIAL_WEIGHT", SKEW_WEIGHT),
+    },
+    "T2-approximation": {"twice the inner matrix": _changed(inner=lambda step: 2 * step.inner)},
+    "T2'-gradient-layer": {
+        "missing adjoint": (
+            f"{STRATEGY}.presnov_layers.outer",
+            lambda A: A if A.shape[-1] == A.shape[-2] else A.mT,
+        )
+    },
+    "T3-hamiltonian-lift": {
+        "missing adjoint": (f"{STRATEGY}.hamiltonian_lift.adjoint", lambda c, w: (w, c)),
+    },
+    "B1-maximum-step": {
+        "twice the step": (f"{STRATEGY}.lattice.MAXIMUM_STEP", 2 * MAXIMUM_STEP),
+        "half the step": (f"{STRATEGY}.lattice.MAXIMUM_STEP", MAXIMUM_STEP / 2),
+    },
     "T7-contractive-euler": {
         "missing adjoint": missing_adjoint,
         "sign": wrong_sign,

@@ -59,6 +59,8 @@ def test_backends_agree_with_the_enclosure(theorem, seed: int) -> None:
     assert low <= high <= math.nextafter(math.nextafter(low, math.inf), math.inf)
     margin = 1e-12 * (1 + abs(high))
     assert low - margin <= theorem.numeric("math")(**values) <= high + margin
+    if not values:  # an identity
+        return
     arrays = {name: np.full(3, value) for name, value in values.items()}
     on_arrays = theorem.numeric("numpy")(**arrays)
     assert on_arrays.shape == (3,)

@@ -2,7 +2,7 @@
 
 from sympy import Add, Ge, Integer, Le, Matrix, diff, symbols
 
-from theory.algebra import diagonal, equal, identical, matrix, positive_terms
+from theory.algebra import diagonal, equal, identical, matrix
 from theory.facts import gradient
 from theory.presnov import tangency_defect
 from theory.theorem import Hypothesis, ProofStep, Theorem
@@ -59,7 +59,7 @@ def _shift_makes_convex(theorem: Theorem) -> bool:
     """<d, (D^2 U + shift I) d> >= (shift - M) |d|^2 for <d, D^2 U d> = (slack - M) |d|^2."""
     slack, square = symbols("slack square", nonnegative=True)
     form = (slack - curvature) * square + shift * square
-    return positive_terms((form - theorem.law * square).expand(), slack, square)
+    return identical(form - theorem.law * square, slack * square)
 
 
 def _parts_add_up(_: Theorem) -> bool:

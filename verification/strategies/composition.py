@@ -188,7 +188,7 @@ def _lines(**changes: st.SearchStrategy) -> st.SearchStrategy[Line]:
             "offsets": st.tuples(*[draws.multiples(-2, 2, 8)] * count),
             "slopes": st.tuples(draws.fractions(1, -1), draws.fractions(1, -1)),
             "slope": draws.multiples(1 / 64, 1, 64) | draws.multiples(-1, -1 / 64, 64),
-            "height": draws.multiples(-1, 1),
+            "height": st.just(0.5) | draws.multiples(-1, 1),
         }
         return st.builds(Line, **{**parts, **changes})
 

@@ -27,6 +27,11 @@ class Lift(Structure):
     outer: float = 1.0
 
 
+def adjoint(c: Counted, w: Counted) -> tuple[Counted, Counted]:
+    """(read, move): the transpose of c w' reads its argument by c and moves it along w."""
+    return c, w
+
+
 def _form(dx: Counted, dp: Counted, other_dx: Counted, other_dp: Counted) -> Counted:
     return contract("fnp,fnp->fp", dx, other_dp) - contract("fnp,fnp->fp", other_dx, dp)
 
@@ -38,13 +43,14 @@ def _lifted(structure: Lift, fields: int, points: int) -> Trial:
     f = ridges(rng, fields, n, structure.degrees)
     q, *tangents = (stored(rng.standard_normal((fields, n, points))) for _ in range(5))
     pieces = list(zip(f.c, f.w, f.s(x), f.degrees, strict=True))
-    steepest = sum(
+    slopes = [
         k
         * np.linalg.norm(c.value, axis=1)
         * np.linalg.norm(w.value, axis=1)
         * (np.abs(s.value) ** (k - 1)).max(axis=1)
         for c, w, s, k in pieces
-    )
+    ]
+    steepest = np.sum(slopes, axis=0)
     h = stored((structure.step / (steepest * (1 + 1e-10)))[:, None])
     kick = h * stored(structure.outer)
 
@@ -66,8 +72,9 @@ def _lifted(structure: Lift, fields: int, points: int) -> Trial:
         """dp = dq + outer h (Df' dq + D(Df' q) dx)."""
         terms = []
         for j, (c, w, _, _) in enumerate(pieces):
-            amount = rates(1, j) * dot(c, dq) + rates(2, j) * dot(c, q) * dot(w, dx)
-            terms.append(along(w, kick * amount))
+            read, move = adjoint(c, w)
+            amount = rates(1, j) * dot(read, dq) + rates(2, j) * dot(read, q) * dot(w, dx)
+            terms.append(along(move, kick * amount))
         return dq + total(terms)
 
     dx, dq, other_dx, other_dq = tangents

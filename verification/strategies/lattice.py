@@ -58,8 +58,8 @@ def _maximum(structure: Maximum, fields: int, points: int) -> Trial:
     read = contract("fn,fnp->fp", stored(b), moved) + stored(beta)
     values = [np.einsum("fn,fnp->fp", v, x) + c for v, c in ((a, alpha), (b, beta))]  # exact
     wrong = (read - stored(np.maximum(*values))).defect()
-    slopes = [slope * np.ones(fields) for slope in structure.slopes]
-    euler = gradient_step(A, h, alpha - beta, *slopes)
+    ones = np.ones(fields)
+    euler = gradient_step(A, h, alpha - beta, negative * ones, positive * ones)
     images = [euler(exact(side)) for side in (x, y)]
     apart = ratios(images[0], images[1], x, y)
     facts = {

@@ -4,6 +4,7 @@ The rule is exact up to degree 5 and has dyadic nodes, so that only rounding par
 from their values. Fields are sums of c (w.x)^k, which span all polynomial fields.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -49,7 +50,7 @@ def along(vector: Counted, weights: Counted) -> Counted:
     return contract("fn,fp->fnp", vector, weights)
 
 
-def integral(integrand) -> Counted:
+def integral(integrand: Callable[[Counted], Counted]) -> Counted:
     """Over [0, 1], of a polynomial of degree <= 5 in its argument."""
     terms = [
         Counted(share.value / 90, share.moduli / 90, share.roundings + 1) * integrand(stored(node))
@@ -58,7 +59,7 @@ def integral(integrand) -> Counted:
     return total(terms)
 
 
-def _weight(name, node: Counted) -> Counted:
+def _weight(name: str, node: Counted) -> Counted:
     expression = {"potential": POTENTIAL_WEIGHT, "skew": SKEW_WEIGHT}[name]
     names = {str(symbol) for symbol in expression.free_symbols}
     return stored(np.float64(compiled(expression)(**{"t": node.value} if names else {})))
@@ -183,7 +184,7 @@ def _split(structure: Split, fields: int, points: int) -> Trial:
     potential = total([g_j * s_j.power(m) for g_j, s_j, m in zip(g, s, W.degrees, strict=True)])
 
     def radial_part(t: Counted) -> Counted:
-        """<x, X(tx)>."""
+        """weight <x, X(tx)>."""
         terms = [stored(structure.radial) * t * contract("fnp,fnp->fp", x, x)]
         for g_j, w, s_j, m in zip(g, W.w, s, W.degrees, strict=True):
             vector = along(w, g_j * stored(float(m)) * (t * s_j).power(m - 1))
@@ -194,7 +195,7 @@ def _split(structure: Split, fields: int, points: int) -> Trial:
             rate = t * (t * v_i).power(power)
             vector = along(a, rate * bx) - along(b, rate * ax)
             terms.append(contract("fnp,fnp->fp", x, vector))
-        return total(terms)
+        return _weight("potential", t) * total(terms)
 
     if structure.angular:
         square = contract("fnp,fnp->fp", x, x)

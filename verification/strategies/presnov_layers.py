@@ -11,6 +11,7 @@ from verification.strategies.draws import Shape
 from verification.strategies.rounding import (
     COVER,
     UNIT,
+    Array,
     Tracked,
     affine,
     exact,
@@ -98,19 +99,24 @@ class GradientLayer(Structure):
     published: bool = False
 
 
+def outer(A: Array) -> Array:
+    """What multiplies diag(alpha) Sigma(Ax + b)."""
+    return A.mT
+
+
 def _asymmetry(structure: GradientLayer, fields: int, points: int) -> Trial:
     rng = np.random.default_rng(structure.seed)
     A = draws.matrices(rng, structure.A, fields)
     rows = structure.A.rows
     alpha = rng.uniform(-1, 1, (fields, rows))
     S = rng.choice(np.array(structure.slopes), (fields, rows, points))
-    outer, difference = A.mT, np.zeros(fields)
+    last, difference = outer(A), np.zeros(fields)
     weights = stored(alpha[..., None]) * stored(S)
     if structure.published:
-        outer, weights = alpha[..., None] * A.mT, stored(S)
-        difference = np.abs(outer - A.mT * alpha[:, None, :]).max(axis=(1, 2))
+        last, weights = alpha[..., None] * A.mT, stored(S)
+        difference = np.abs(last - A.mT * alpha[:, None, :]).max(axis=(1, 2))
     inside = contract("fmp,fmj->fpmj", weights, stored(A))
-    J = contract("fim,fpmj->fijp", stored(outer), inside)
+    J = contract("fim,fpmj->fijp", stored(last), inside)
     transposed = Counted(J.value.swapaxes(1, 2), J.moduli.swapaxes(1, 2), J.roundings)
     missed = (J - transposed).defect().max(axis=(1, 2))
     return Trial({"adjoint_defect": difference}, missed)
@@ -159,12 +165,12 @@ def _convexity(structure: Potential, fields: int, points: int) -> Trial:
     pairs = draws.pairs(rng, A, points)
     offset = draws.offsets(rng, structure.offset, A, pairs.x[:, :, 0])
     slopes = [slope * np.ones(fields) for slope in structure.slopes]
-    outer = A.mT * alpha[:, None, :]  # rounded: exact for alpha = -1, else a matrix of its own
-    slip = UNIT * np.abs(outer)
+    weighted = A.mT * alpha[:, None, :]  # rounded
+    slip = UNIT * np.abs(weighted)
 
     def gradient(x: np.ndarray) -> Tracked:
         active = piecewise(affine(A, exact(x), offset), *slopes)
-        field = affine(outer, active)
+        field = affine(weighted, active)
         return Tracked(field.value, field.error + slip @ np.abs(active.value) * COVER)
 
     first, second = gradient(pairs.x), gradient(pairs.y)

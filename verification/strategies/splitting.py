@@ -201,7 +201,8 @@ def _sheared(kind: Kind, structure: Shear, fields: int, points: int) -> Trial:
     rng = np.random.default_rng(structure.seed)
     T, N, rate, P = structure.T, structure.N, structure.rate, structure.coefficients
     y = draws.single(rng.uniform(-1, 1, (fields, max(1, points // 8))))
-    start, h = stored(y), Counted(np.float64(T / N), np.float64(T / N), 1)
+    start, whole = stored(y), stored(T / N)
+    h = Counted(whole.value, whole.moduli, 1)
     end = start + stored(rate) * stored(T)
     # the exact first entry is int P(y + rate t) dt, times rate here; the split one likewise
     true = _integral(P, start, end)

@@ -138,8 +138,8 @@ maximum_step = Theorem(
         ProofStep("A = -1 gives ReLU for h = 1 and |x| for h = 2", _relu_and_absolute_value),
     ),
     warning="Proved here: every max of mins of the entries of an affine lifting x -> Qx + q is "
-    "computed exactly by sorting steps; it is certified 1-Lipschitz by its layers where |Q| <= 1. With "
-    "rows of norm 1 and no bound on |Q| such functions are still 1-Lipschitz, and dense by the "
-    "Stone-Weierstrass theorem for lattices: recalled, as is the density with norm-constrained "
+    "computed exactly by sorting steps, and certified 1-Lipschitz by its layers where |Q| <= 1. "
+    "With rows of norm 1 and no bound on |Q| such functions are still 1-Lipschitz, and dense by "
+    "the Stone-Weierstrass theorem for lattices: recalled, as is the density with norm-constrained "
     "layers throughout (2505.12003).",
 )

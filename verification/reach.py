@@ -12,6 +12,7 @@ The box holds all trajectories: where nu bounds the symmetric part of D^2 U, <x,
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from decimal import ROUND_CEILING, Context, Decimal
 from typing import Any, Literal
 
 import numpy as np
@@ -331,3 +332,26 @@ def first_within(epsilon: float, rows: Sequence[Row]) -> Row:
             return row
     best = min(row.bound for row in rows)
     raise UserError(f"no row is within {epsilon:g}, the best bound is {best:g}: allow more steps")
+
+
+def table() -> str:
+    """The rows of both targets, as docs/approximation.md has them (`python -m
+    verification.reach`): bounds rounded up, to two digits."""
+    ways: dict[str, Callable[[Target], list[Row]]] = {
+        "Lie-Trotter": lambda target: by_presnov_flows(target, [4, 16, 64], "lie"),
+        "Strang": lambda target: by_presnov_flows(target, [4, 16, 64], "strang"),
+        "Hamiltonian": lambda target: by_hamiltonian_steps(target, [16, 64, 256]),
+    }
+    lines = ["| target | way | flows | bound | measured |", "| --- | --- | --- | --- | --- |"]
+    for target in (pendulum(), twisted_shear()):
+        for way, rows in ways.items():
+            for row in rows(target):
+                above = Decimal(row.bound).normalize(Context(prec=2, rounding=ROUND_CEILING))
+                lines.append(
+                    f"| {target.name} | {way} | {row.depth} | {above:.1e} | {row.measured:.1e} |"
+                )
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    print(table())

@@ -140,11 +140,11 @@ def _turning(structure: Vortex, fields: int, points: int) -> Trial:
     return Trial({"jump": 0.0, "singularities": 1.0}, structure.size / radius * (1 - UNIT))
 
 
-degrees = st.lists(st.integers(0, 4), min_size=1, max_size=4).map(tuple)
+degrees = st.lists(st.integers(0, 4), min_size=1, max_size=3).map(tuple)
 _sizes = draws.multiples(1 / 4, 2, 4)
 
 DECOMPOSITION = Strategy(
-    structures=st.builds(Field, st.integers(1, 6), degrees, draws.seeds),
+    structures=st.builds(Field, st.integers(1, 5), degrees, draws.seeds),
     draw=_decomposed,
     without={
         "smooth": Violation(st.builds(Jump, _sizes, _sizes, draws.seeds), _jumping),

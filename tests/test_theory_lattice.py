@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from theory.lattice import max_of_mins
-from theory.nonexpansive import nonexpansive_euler
 
 
 @pytest.mark.parametrize("groups", [[[0]], [[2, 0], [1]], [[0, 1, 2], [3, 4], [5], [6, 7]]])
@@ -16,7 +15,7 @@ def test_steps_compute_the_max_of_mins(groups: list[list[int]]) -> None:
     for i, j in max_of_mins(groups):
         A = np.zeros(size)
         A[i], A[j] = -1.0, 1.0
-        assert nonexpansive_euler.admits(h=1.0, s_max=float(np.sqrt(A @ A)))
+        assert 1.0 * (A @ A) <= 2  # h |A|^2 <= 2
         z = z - np.maximum(z @ A, 0)[:, None] * A
     wanted = np.max([vectors[:, group].min(axis=1) for group in groups], axis=0)
     assert (z[:, groups[0][0]] == wanted).all()

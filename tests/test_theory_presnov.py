@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from scipy.integrate import quad
-from sympy import Abs, Integer, Matrix, atan2, cos, exp, lambdify, simplify, sin, symbols
+from sympy import Abs, Integer, Matrix, atan2, cos, exp, integrate, lambdify, simplify, sin, symbols
 
 from theory.presnov import presnov, presnov_decomposition, presnov_uniqueness, t
 
@@ -65,6 +65,13 @@ def test_what_cannot_be_decomposed_is_refused() -> None:
         presnov([], [])
     with pytest.raises(ValueError, match=r"closed form|confirm"):
         presnov([Abs(sin(x + y)), atan2(x, y)], [x, y])
+
+
+def test_a_wrong_closed_form_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As when SymPy's integral takes the wrong branch."""
+    monkeypatch.setattr("theory.presnov.integrate", lambda *arguments: 2 * integrate(*arguments))
+    with pytest.raises(ValueError, match="closed form"):
+        presnov(*FIELDS["pendulum"])
 
 
 @pytest.mark.parametrize("theorem", [presnov_decomposition, presnov_uniqueness])

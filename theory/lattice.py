@@ -98,7 +98,7 @@ def _every_max_of_mins(theorem: Theorem) -> bool:
             A[0, j], A[0, i] = 1, -1
             z = _step(z, 1, A, bool((A * z)[0] > 0))
         wanted = max(min(values[index] for index in group) for group in groups)
-        if not identical(z[0] - wanted, theorem.law):
+        if not identical(z[0], theorem.law + wanted):
             return False
     return True
 

@@ -12,13 +12,14 @@ import pytest
 from sympy import Abs, Max, Min, sqrt
 
 from theory import theorems
-from theory.approximation import N, errors, factors, kappa_f, kappa_g, nu, telescoping
+from theory.approximation import errors, factors, telescoping
 from theory.facts import S, a, h, h_1, h_2, s_max, s_min, w_max
 from theory.lattice import MAXIMUM_STEP
 from theory.margin import lipschitz, margin
 from theory.network import std_min
 from theory.presnov import POTENTIAL_WEIGHT, SKEW_WEIGHT
 from theory.presnov_layers import curvature, delta, shift
+from theory.splitting import N, kappa_f, kappa_g, nu
 from verification import suite
 from verification.strategies.rounding import Tracked
 from verification.strategies.switching import composed

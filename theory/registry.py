@@ -2,7 +2,7 @@
 
 from importlib.metadata import entry_points
 
-from theory.approximation import approximation, lie_trotter, obstruction, strang
+from theory.approximation import approximation, obstruction
 from theory.hamiltonian_lift import hamiltonian_lift
 from theory.lattice import maximum_step
 from theory.margin import margin_certificate
@@ -15,6 +15,7 @@ from theory.nonexpansive import (
 )
 from theory.presnov import presnov_decomposition, presnov_uniqueness
 from theory.presnov_layers import difference_of_convex, gradient_layer, skew_density
+from theory.splitting import lie_trotter, strang
 from theory.switching import flexible_switching, switching
 from theory.theorem import Theorem
 from theory.tied import tied_switching

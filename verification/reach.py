@@ -21,7 +21,9 @@ from sympy import Expr, Integer, Matrix, exp, lambdify, symbols
 
 from dsnn.errors import UserError
 from theory import balls
-from theory.approximation import (
+from theory.approximation import telescoping
+from theory.presnov import along_rays, presnov
+from theory.splitting import (
     N,
     T,
     kappa,
@@ -31,9 +33,7 @@ from theory.approximation import (
     lie_trotter,
     nu,
     strang,
-    telescoping,
 )
-from theory.presnov import along_rays, presnov
 from verification.suprema import STATE, one_sided, size
 
 Array = np.ndarray

@@ -1,6 +1,6 @@
 """What an identity says: a defect, computed from symbols, is the theorem's own constant 0."""
 
-from typing import Any
+from typing import Any, cast
 
 from sympy import MatrixBase, fraction, together
 
@@ -10,7 +10,7 @@ from theory.theorem import Theorem
 
 def is_law(theorem: Theorem, defect: Any) -> bool:
     """Whether the expression `defect`, or every entry of it, is the constant of `theorem`."""
-    entries = list(defect) if isinstance(defect, MatrixBase) else [defect]
+    entries = list(cast(Any, defect)) if isinstance(defect, MatrixBase) else [defect]
     return all(identical(entry, theorem.law) for entry in entries)
 
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sympy import Integer, Matrix, Rational, diff, ones, sin, symbols
+from sympy import Integer, Matrix, Rational, diff, expand, ones, sin, symbols
 
 from theory.algebra import equal, identical, matrix
 from theory.facts import h
@@ -32,11 +32,11 @@ def _runge_kutta(theorem: Theorem) -> bool:
     A stage is evaluated at a point, and the field has sum 0 at every point."""
     size, stages = 3, 3
     x, b = matrix("x", size, 1), matrix("b", stages, 1)
-    moved = x
+    moved: Any = x
     for i in range(stages):
         free = [symbols(f"k_{i}{j}", real=True) for j in range(size - 1)]
         moved = moved + h * b[i] * Matrix([*free, -sum(free)])
-    return is_law(theorem, (sum(moved) - sum(x)).expand())
+    return is_law(theorem, expand(sum(moved) - sum(x)))
 
 
 def _upper_triangle(theorem: Theorem) -> bool:

@@ -7,10 +7,10 @@ T9's with measured spectra; the paper's s_min = 1 is an assumption that zero pad
 
 from dataclasses import replace
 
-from sympy import Matrix, Max, eye, symbols
+from sympy import Matrix, eye, symbols
 from sympy import zeros as zero_matrix
 
-from theory.algebra import identical, ratio
+from theory.algebra import ratio
 from theory.facts import S, a, h_1, h_2, s_max, s_min, w_max
 from theory.switching import sharp_boundary, switching
 from theory.symmetry import convolution
@@ -57,17 +57,6 @@ def _assumed_one_is_wrong(theorem: Theorem) -> bool:
     return bool(step == 1 == assumed) and true == 2 and moved == true * lost
 
 
-def _gap_of_the_assumption(theorem: Theorem) -> bool:
-    """For a step within 2/(s_max^2 + a s_min^2) the factor is 1 - h_1 a s_min^2 / S: every unit of
-    s_min^2 that is assumed and not there costs h_1 a / S of it."""
-    missing = symbols("missing", nonnegative=True)
-    factor = 1 - h_1 / S * a * s_min**2
-    lost = factor.subs(s_min**2, s_min**2 - missing) - factor
-    first = theorem.law.args[0].args
-    has_factor = any(isinstance(part, Max) and part.has(s_min) for part in first)
-    return has_factor and identical(lost, h_1 * a * missing / S)
-
-
 padded_switching = replace(
     switching,
     id="T9-zero-padding",
@@ -89,9 +78,6 @@ padded_switching = replace(
         ),
         ProofStep(
             "with s_min = 1 assumed the law says 1 where the block has 2", _assumed_one_is_wrong
-        ),
-        ProofStep(
-            "what the assumption costs: h_1 a / S for each unit of s_min^2", _gap_of_the_assumption
         ),
     ),
     sharp="shift kernels: the lost entry is not contracted at all",

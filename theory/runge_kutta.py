@@ -3,7 +3,7 @@
 For the difference of two solutions, with stages Y_i and g_i the differences of the field there,
   |d+|^2 = |d|^2 + 2h sum b_i <g_i, Y_i> - h^2 sum m_ij <g_i, g_j>,
   m_ij = b_i a_ij + b_j a_ji - b_i b_j:
-what the field says about <g, Y> decides with what the coefficients say about m (Butcher, Dahlquist).
+what the field says about <g, Y> and the coefficients about m decides (Butcher, Dahlquist).
 """
 
 from typing import Any

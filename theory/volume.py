@@ -4,6 +4,8 @@ A divergence-free field (x, v)' = (f(v), g(x)) is split into x+ = x + h f(v), wh
 function of v only, and v+ = v + h g(x+). Each has a triangular Jacobian with ones on the diagonal.
 """
 
+from typing import Any
+
 from sympy import Function, Integer, Matrix, eye, symbols
 from sympy import zeros as zero_matrix
 
@@ -54,10 +56,10 @@ def _divergence_free(theorem: Theorem) -> bool:
 def _explicit_euler_is_not(theorem: Theorem) -> bool:
     """With the old x in the second half: 1 - h^2 f'g' in the plane, I - h^2 F G in 2+2."""
     f, g = symbols("f g", real=True)
-    plane = Matrix([[1, h * f], [h * g, 1]]).det()
+    plane: Any = Matrix([[1, h * f], [h * g, 1]]).det()
     upper, lower = shears(2, 2)
     F, G = upper[:2, 2:] / h, lower[2:, :2] / h
-    both = (upper + lower - eye(4)).det(method="berkowitz")
+    both: Any = (upper + lower - eye(4)).det(method="berkowitz")
     schur = (eye(2) - h**2 * F * G).det()
     return (
         identical(plane, 1 - h**2 * f * g)

@@ -15,7 +15,7 @@ from theory.facts import gradient, h
 from theory.identity import is_law
 from theory.theorem import Hypothesis, ProofStep, Theorem
 
-stale, hessian_defect = symbols("stale hessian_defect", nonnegative=True)
+stale, hessian_defect, layer_defect = symbols("stale hessian_defect layer_defect", nonnegative=True)
 
 
 def structure(size: int) -> Any:
@@ -147,7 +147,7 @@ no_vanishing_gradient = Theorem(
     "gradients do not vanish.",
     source="Murari, lecture notes (44); Galimberti et al.",
     status="published",
-    hypotheses=(gradient, _order),
+    hypotheses=(Hypothesis("symplectic", "every layer is symplectic", equal(layer_defect, 0)),),
     constant=Integer(1),
     bound="lower",
     measures="norm of the Jacobian",

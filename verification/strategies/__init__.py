@@ -7,6 +7,7 @@ from verification.strategies.euler import (
     EXPANSIVE_GRADIENT,
     NONEXPANSIVE,
 )
+from verification.strategies.jacobians import MIDPOINT, NO_VANISHING, SYMPLECTIC, VOLUME
 from verification.strategies.margin import MARGIN
 from verification.strategies.network import NETWORK
 from verification.strategies.switching import FLEXIBLE, SWITCHING
@@ -23,4 +24,8 @@ STRATEGIES: dict[str, Strategy] = {
     "T10-flexible-switching": FLEXIBLE,
     "T10-tied": TIED,
     "T11-network": NETWORK,
+    "T12-volume": VOLUME,
+    "T13-symplectic-shears": SYMPLECTIC,
+    "T13-no-vanishing-gradient": NO_VANISHING,
+    "T13-implicit-midpoint": MIDPOINT,
 }

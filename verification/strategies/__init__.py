@@ -7,8 +7,17 @@ from verification.strategies.euler import (
     EXPANSIVE_GRADIENT,
     NONEXPANSIVE,
 )
+from verification.strategies.invariants import (
+    DISCRETE_GRADIENT,
+    EULER_GROWTH,
+    FIRST_INTEGRAL,
+    GAUSS,
+    PROJECTION,
+    RELAXATION,
+)
 from verification.strategies.jacobians import MIDPOINT, NO_VANISHING, SYMPLECTIC, VOLUME
 from verification.strategies.margin import MARGIN
+from verification.strategies.mass import MASS, MASS_PROJECTION
 from verification.strategies.network import NETWORK
 from verification.strategies.switching import FLEXIBLE, SWITCHING
 from verification.strategies.tied import TIED
@@ -28,4 +37,12 @@ STRATEGIES: dict[str, Strategy] = {
     "T13-symplectic-shears": SYMPLECTIC,
     "T13-no-vanishing-gradient": NO_VANISHING,
     "T13-implicit-midpoint": MIDPOINT,
+    "T14-mass": MASS,
+    "T14-projection": MASS_PROJECTION,
+    "T15-first-integral": FIRST_INTEGRAL,
+    "T15-discrete-gradient": DISCRETE_GRADIENT,
+    "T15-gauss-quadratic": GAUSS,
+    "T15-relaxation": RELAXATION,
+    "T15-projection": PROJECTION,
+    "T15-euler-growth": EULER_GROWTH,
 }

@@ -2,13 +2,16 @@
 
 Every operation rounds its result by at most one unit (a sum of k terms by k, a product of matrices
 by the inner size plus two) and passes on the errors of its operands; COVER and UNDERFLOW cover the
-rounding of the bounds themselves, as in `rounding`. Where nothing is known the error is inf, and
-`at_least` says 0.
+rounding of the bounds themselves, as in `rounding`. Where nothing is known the error is inf or NaN,
+and `at_least` says 0.
 """
 
 import numpy as np
 
 from verification.strategies.rounding import COVER, UNDERFLOW, UNIT, Array, Tracked, exact
+
+
+_unknown_stays_unknown = np.errstate(invalid="ignore")  # 0 * inf is NaN, which says no more
 
 
 def _tracked(value: Array, passed: Array, rounded: Array) -> Tracked:
@@ -33,6 +36,7 @@ def minus(x: Tracked, y: Tracked) -> Tracked:
     return plus(x, negative(y))
 
 
+@_unknown_stays_unknown
 def times(x: Tracked, y: Tracked) -> Tracked:
     """The product entry by entry, shapes broadcast."""
     value = x.value * y.value
@@ -45,6 +49,7 @@ def scaled(factor: Array | float, x: Tracked) -> Tracked:
     return times(exact(np.asarray(factor, dtype=float)), x)
 
 
+@_unknown_stays_unknown
 def over(x: Tracked, y: Tracked) -> Tracked:
     """The quotient entry by entry; error inf where y may be 0."""
     room = np.abs(y.value) * (1 - 4 * UNIT) - y.error * COVER
@@ -76,6 +81,7 @@ def inner(x: Tracked, y: Tracked, keepdims: bool = False) -> Tracked:
     return total(times(x, y), 1, keepdims)
 
 
+@_unknown_stays_unknown
 def product(X: Tracked, Y: Tracked) -> Tracked:
     """Matrices in the last two dimensions, the others broadcast."""
     value = X.value @ Y.value

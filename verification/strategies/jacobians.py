@@ -337,7 +337,9 @@ def _midpoint_steps(**changes: st.SearchStrategy) -> st.SearchStrategy[MidpointS
 MIDPOINT = Strategy(
     structures=_midpoint_steps(),
     draw=_midpoint,
-    without={"hamiltonian": Violation(
+    without={
+        "hamiltonian": Violation(
             _midpoint_steps(A=_gaussian(2, 4), doubled=st.just(True)), _midpoint
-        )},
+        )
+    },
 )

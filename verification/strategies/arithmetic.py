@@ -10,7 +10,6 @@ import numpy as np
 
 from verification.strategies.rounding import COVER, UNDERFLOW, UNIT, Array, Tracked, exact
 
-
 _unknown_stays_unknown = np.errstate(invalid="ignore")  # 0 * inf is NaN, which says no more
 
 

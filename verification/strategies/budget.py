@@ -115,8 +115,20 @@ BUDGET = Strategy(
     structures=_steps(),
     draw=_block,
     sharp=(
-        Steps(_plane, _plane, 0.5, (0.5, 1.0), (0.0, 1.0), "ce", 2.0**-13, 2.0**-13, "all below",
-              "all above", seed=0, repeat=64),
+        Steps(
+            _plane,
+            _plane,
+            0.5,
+            (0.5, 1.0),
+            (0.0, 1.0),
+            "ce",
+            2.0**-13,
+            2.0**-13,
+            "all below",
+            "all above",
+            seed=0,
+            repeat=64,
+        ),
     ),
     without={
         "gradient": Violation(_steps(outer=OTHER_OUTER), _block),

@@ -10,8 +10,15 @@ from verification.strategies import draws
 from verification.strategies.arithmetic import minus, plus, quotients, scaled
 from verification.strategies.draws import Shape
 from verification.strategies.flows import largest_eigenvalue
-from verification.strategies.rounding import COVER, Array, Tracked, affine, exact, ratios
-from verification.strategies.rounding import singular_range
+from verification.strategies.rounding import (
+    COVER,
+    Array,
+    Tracked,
+    affine,
+    exact,
+    ratios,
+    singular_range,
+)
 from verification.strategies.stages import METHODS, Field, layer, random_skew, runge_kutta
 from verification.strategies.trial import Strategy, Structure, Trial, Violation
 
@@ -42,9 +49,7 @@ def _cocoercive(structure: CocoerciveStep, fields: int, points: int) -> Trial:
     pairs = draws.pairs(rng, A, points)
     offset = draws.offsets(rng, structure.offset, A, pairs.x[:, :, 0])
     field = layer(A, offset, structure.slopes, -A.mT)
-    images = [
-        runge_kutta(field, structure.method, exact(side), h) for side in (pairs.x, pairs.y)
-    ]
+    images = [runge_kutta(field, structure.method, exact(side), h) for side in (pairs.x, pairs.y)]
     facts = {"nu": nu, "cocoercivity": true, "r": r, "true_radius": 1.0, "h": h}
     return Trial(facts, ratios(images[0], images[1], pairs.x, pairs.y))
 
@@ -87,9 +92,9 @@ CIRCLE = Strategy(
 
 @dataclass(frozen=True, repr=False)
 class ThetaStep(Structure):
-    """The method with one stage, a_11 = theta and b_1 = 1, on -A'sigma(Ax + b) + turn K x + growth x
-    with K skew: from chosen stages m and k = f(m), x = m - theta h k and x+ = m + (1 - theta) h k.
-    theta = 1/2 is implicit midpoint, 1 implicit Euler.
+    """The method with one stage, a_11 = theta and b_1 = 1: implicit midpoint for theta = 1/2,
+    implicit Euler for 1. On f(x) = -A'sigma(Ax + b) + turn K x + growth x with K skew, from chosen
+    stages m and k = f(m): x = m - theta h k and x+ = m + (1 - theta) h k.
     """
 
     A: Shape
@@ -167,9 +172,9 @@ B_STABLE = Strategy(
 
 @dataclass(frozen=True, repr=False)
 class TwoNumbers(Structure):
-    """An explicit Euler step of -A'sigma(Ax + b) + turn K x, K skew and h = step / L; or of the linear
-    field -a A'A x + turn K x. The numbers mu and L are bounds of the true ones, `claimed_rate` and
-    `claimed_norm` times these are claimed."""
+    """An explicit Euler step of -A'sigma(Ax + b) + turn K x with K skew, or of the linear field
+    -a A'A x + turn K x, h = step / L. The numbers mu and L are bounds of the true ones,
+    `claimed_rate` and `claimed_norm` times these are claimed."""
 
     A: Shape
     a: float

@@ -1,7 +1,7 @@
 """Exact flows [T5, T6], by series with a bound on what is left out.
 
-A linear flow is a matrix exponential. The flow of x' = s sigma(x + b), entry by entry, keeps the sign
-of u = x + b, and so is u -> e^(s slope t) u with the slope on that side.
+A linear flow is a matrix exponential. The flow of x' = s sigma(x + b), entry by entry, keeps the
+sign of u = x + b, and so is u -> e^(s slope t) u with the slope on that side.
 """
 
 from dataclasses import dataclass
@@ -15,8 +15,14 @@ from theory.flows import PIECES
 from verification.strategies import draws
 from verification.strategies.arithmetic import exponential, minus, plus, product, scaled, times
 from verification.strategies.draws import Shape
-from verification.strategies.rounding import COVER, UNIT, Array, Tracked, exact, ratios
-from verification.strategies.rounding import singular_range
+from verification.strategies.rounding import (
+    COVER,
+    UNIT,
+    Array,
+    Tracked,
+    exact,
+    ratios,
+)
 from verification.strategies.trial import Strategy, Structure, Trial, Violation
 
 LONGEST = 1.5  # of time times norm: the series reaches 2 in the Frobenius norm of small matrices
@@ -24,7 +30,8 @@ LONGEST = 1.5  # of time times norm: the series reaches 2 in the Frobenius norm 
 
 @dataclass(frozen=True)
 class Piece:
-    """One flow of a batch: its time (fields,), an upper bound of its one-sided constant, its map."""
+    """One flow of a batch: its map, its time and an upper bound of its one-sided constant, each
+    (fields,)."""
 
     time: Array
     one_sided: Array
@@ -42,7 +49,11 @@ class Piece:
         factor = Tracked(
             np.where(side, above.value, below.value), np.where(side, above.error, below.error)
         )
-        return minus(times(factor, u), exact(self.offset[..., None]))
+        # the map is evaluated at the double u, and has the larger factor for Lipschitz constant
+        image = times(factor, exact(u.value))
+        steepest = np.maximum(above.value + above.error, below.value + below.error)
+        image = Tracked(image.value, image.error + steepest * u.error * COVER)
+        return minus(image, exact(self.offset[..., None]))
 
     def _factor(self, slope: float) -> Tracked:
         """e^(rate slope time), (fields, 1, 1)."""
@@ -98,7 +109,7 @@ def _piece(rng: Generator, flow: Flow, offset: str, fields: int) -> Piece:
     time = draws.single(flow.time / norm)
     zero = np.zeros((fields, flow.M.columns))
     if flow.slopes is None:
-        # the doubles time * M are what the exponential is taken of: the field is that over time
+        # the exponential is taken of the doubles time * M: the field is that over time
         bound = largest_eigenvalue(M) + 4 * UNIT * norm
         return Piece(time, bound, M, (0.0, 0.0), norm, zero)
     rate = flow.sign * norm

@@ -25,8 +25,8 @@ from verification.strategies.trial import Strategy, Structure, Trial, Violation
 
 
 def corner(A: Array, outer: Array | None, slopes: Array, step: Array) -> Tracked:
-    """step * outer D A at every point, (fields, points, n, m), for A (fields, k, m), outer
-    (fields, n, k) or None for the identity, D = diag(slopes), (fields, k, points), step (fields,)."""
+    """step * outer D A at every point, (fields, points, n, m): A (fields, k, m), D = diag(slopes),
+    slopes (fields, k, points), outer (fields, n, k) or None for the identity, step (fields,)."""
     weighted = times(exact(slopes.mT[..., None]), exact(A[:, None]))
     field = weighted if outer is None else product(exact(outer[:, None]), weighted)
     return scaled(step[:, None, None, None], field)

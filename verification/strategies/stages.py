@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 from numpy.random import Generator
+from sympy import Rational
 
 from theory.runge_kutta import EULER, HEUN, RK4, Tableau
 from verification.strategies import draws
@@ -20,7 +21,7 @@ METHODS: dict[str, Tableau] = {"Euler": EULER, "Heun": HEUN, "RK4": RK4}
 def _coefficient(step: Array, value: Any) -> Tracked:
     """step * value, (fields, 1, 1), for an exact number value."""
     factor = float(value)
-    exact = float(value).is_integer() or 1024 * factor == float(1024 * value)
+    exact = Rational(factor) == value
     product = step[:, None, None] * factor
     return Tracked(product, (1 if exact else 3) * UNIT * np.abs(product))
 

@@ -138,7 +138,7 @@ def solve(M: Tracked, B: Tracked) -> Tracked:
     """The X with M X = B. With an approximate inverse P and r = |I - P M| < 1, the inverse has norm
     at most |P| / (1 - r), which bounds an approximate X by its residual; error inf otherwise."""
     size = M.value.shape[-1]
-    P = np.linalg.inv(M.value)
+    P = np.linalg.inv(M.value).astype(np.float64)
     defect = minus(exact(np.eye(size)), product(exact(P), M))
     r = _size(np.abs(defect.value) + defect.error)
     X = P @ B.value

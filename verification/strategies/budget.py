@@ -50,8 +50,8 @@ def _block(structure: Steps, fields: int, points: int) -> Trial:
             square = high**2 + structure.a * low**2
             h = draws.single((1 - 2.0**-20) * 2 * structure.contract / square)
             offset = draws.offsets(rng, structure.offset, A, point)
-            slopes = (slope * ones for slope in structure.slopes)
-            step = gradient_step(A, h, offset, *slopes)
+            below, above = structure.slopes
+            step = gradient_step(A, h, offset, below * ones, above * ones)
             steps.append(replace(step, outer=structure.outer * A.mT))
             decay = decay + h * structure.a * low**2 / COVER
             taken.append(h)
@@ -61,8 +61,8 @@ def _block(structure: Steps, fields: int, points: int) -> Trial:
             norm = singular_range(A)[1]
             h = draws.single(structure.expand / norm)
             offset = draws.offsets(rng, structure.push_offset, A, point)
-            slopes = (slope * ones for slope in structure.push_slopes)
-            steps.append(EulerStep(h, A, offset, *slopes))
+            below, above = structure.push_slopes
+            steps.append(EulerStep(h, A, offset, below * ones, above * ones))
             growth = growth + np.abs(h) * norm * COVER
         matrices.append(A)
     facts = {

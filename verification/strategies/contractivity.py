@@ -1,7 +1,7 @@
 """Runge-Kutta steps that do not expand [T8]: co-coercive fields, B-stability, two numbers only."""
 
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 
 import numpy as np
 from hypothesis import strategies as st
@@ -198,8 +198,7 @@ def _two_numbers(structure: TwoNumbers, fields: int, points: int) -> Trial:
         M = K - structure.a * (A.mT @ A)
         mu, L = -largest_eigenvalue(M), singular_range(M)[1]
 
-        def field(x: Tracked) -> Tracked:
-            return affine(M, x)
+        field: Field = partial(affine, M)
     else:
         field = _turning(A, offset, (structure.a, structure.high), K)
         low, high = singular_range(A)

@@ -26,8 +26,8 @@ class MassStep(Structure):
 
 def _row_sums(size: int, *, less_columns: bool) -> Array:
     """The matrix that takes vec A to (A - A')1, or to A1: (size, size^2)."""
-    rows = np.kron(np.eye(size), np.ones((1, size)))
-    columns = np.kron(np.ones((1, size)), np.eye(size))
+    rows: Array = np.kron(np.eye(size), np.ones((1, size))).astype(np.float64)
+    columns: Array = np.kron(np.ones((1, size)), np.eye(size)).astype(np.float64)
     return rows - columns if less_columns else rows
 
 

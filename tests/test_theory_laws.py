@@ -253,7 +253,7 @@ def test_a_budget_that_is_kept_is_left_alone_and_an_empty_one_allows_nothing() -
 
 
 def test_circle_radii_of_methods() -> None:
-    """Positive weights are needed, and a method that is no better than Euler in two halves has 2."""
+    """Euler in two halves has radius 2, and a weight 0 leaves no circle."""
     halves = Matrix([[0, 0], [HALF, 0]]), Matrix([HALF, HALF])
     assert circle_radius(*halves) == 2
     with pytest.raises(ValueError, match="positive"):

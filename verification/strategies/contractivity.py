@@ -172,8 +172,8 @@ B_STABLE = Strategy(
 
 @dataclass(frozen=True, repr=False)
 class TwoNumbers(Structure):
-    """An explicit Euler step of -A'sigma(Ax + b) + turn K x with K skew, or of the linear field
-    -a A'A x + turn K x, h = step / L. The numbers mu and L are bounds of the true ones,
+    """An explicit Euler step of -A'sigma(Ax + b) + turn K x + growth x with K skew, or of the linear
+    field with -a A'A x for the first term, h = step / L. The numbers mu and L are bounds of the true ones,
     `claimed_rate` and `claimed_norm` times these are claimed."""
 
     A: Shape
@@ -184,6 +184,7 @@ class TwoNumbers(Structure):
     offset: str
     linear: bool
     seed: int
+    growth: float = 0.0
     claimed_rate: float = 1.0
     claimed_norm: float = 1.0
 
@@ -195,15 +196,16 @@ def _two_numbers(structure: TwoNumbers, fields: int, points: int) -> Trial:
     pairs = draws.pairs(rng, A, points)
     offset = draws.offsets(rng, structure.offset, A, pairs.x[:, :, 0])
     if structure.linear:
-        M = K - structure.a * (A.mT @ A)
+        M = K - structure.a * (A.mT @ A) + structure.growth * np.eye(structure.A.columns)
         mu, L = -largest_eigenvalue(M), singular_range(M)[1]
 
         field: Field = partial(affine, M)
     else:
-        field = _turning(A, offset, (structure.a, structure.high), K)
+        field = _turning(A, offset, (structure.a, structure.high), K, structure.growth)
         low, high = singular_range(A)
-        mu = structure.a * low**2 / COVER
-        L = (structure.high * high**2 + singular_range(K)[1]) * COVER
+        least = structure.a * low**2
+        mu = least - structure.growth - (least + structure.growth) * (COVER - 1)
+        L = (structure.high * high**2 + singular_range(K)[1] + structure.growth) * COVER
     h = draws.single(structure.step / L)
     images = [runge_kutta(field, "Euler", exact(side), h) for side in (pairs.x, pairs.y)]
     facts = {
@@ -228,6 +230,7 @@ def _fields_of_two_numbers(**changes: st.SearchStrategy) -> st.SearchStrategy[Tw
             "offset": st.sampled_from(draws.OFFSETS),
             "linear": st.booleans().map(lambda piecewise: not piecewise),
             "seed": draws.seeds,
+            "growth": draws.multiples(0, 1),
         }
         return st.builds(TwoNumbers, **{**parts, **changes})
 

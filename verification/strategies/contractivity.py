@@ -172,9 +172,9 @@ B_STABLE = Strategy(
 
 @dataclass(frozen=True, repr=False)
 class TwoNumbers(Structure):
-    """An explicit Euler step of -A'sigma(Ax + b) + turn K x + growth x with K skew, or of the linear
-    field with -a A'A x for the first term, h = step / L. The numbers mu and L are bounds of the true ones,
-    `claimed_rate` and `claimed_norm` times these are claimed."""
+    """An explicit Euler step of -A'sigma(Ax + b) + turn K x + growth x with K skew, or of a linear
+    field with -a A'A x for the first term; h = step / L. The numbers mu and L are bounds of the
+    true ones, `claimed_rate` and `claimed_norm` times these are claimed."""
 
     A: Shape
     a: float
@@ -206,7 +206,7 @@ def _two_numbers(structure: TwoNumbers, fields: int, points: int) -> Trial:
         least = structure.a * low**2
         mu = least - structure.growth - (least + structure.growth) * (COVER - 1)
         L = (structure.high * high**2 + singular_range(K)[1] + structure.growth) * COVER
-    h = draws.single(structure.step / L)
+    h = draws.single(structure.step / np.maximum(L, 2.0**-10))  # a field may vanish
     images = [runge_kutta(field, "Euler", exact(side), h) for side in (pairs.x, pairs.y)]
     facts = {
         "mu": structure.claimed_rate * mu,

@@ -274,15 +274,15 @@ EXECUTED: dict[str, dict[str, tuple[str, Callable[..., Any]]]] = {
     "T9-zero-padding": {"twice the step": twice_the_step, "sign": wrong_sign},
     "D8-naive": {"twice the step": twice_the_step},
     "T12-volume": {
-        "both halves from the old state": _in("jacobians", "product", _first_shear_only),
+        "both halves from the old state": _in("volume", "product", _first_shear_only),
         "determinant without signs": _in(
-            "jacobians", "determinant", lambda X: determinant(Tracked(abs(X.value), X.error))
+            "volume", "determinant", lambda X: determinant(Tracked(abs(X.value), X.error))
         ),
     },
-    "T13-symplectic-shears": {"missing adjoint": _in("jacobians", "_outer", _without_last)},
+    "T13-symplectic-shears": {"missing adjoint": _in("symplectic", "_outer", _without_last)},
     "T13-implicit-midpoint": {
-        "missing adjoint": _in("jacobians", "_outer", _without_last),
-        "explicit": _in("jacobians", "solve", lambda M, B: B),
+        "missing adjoint": _in("symplectic", "_outer", _without_last),
+        "explicit": _in("symplectic", "solve", lambda M, B: B),
     },
     "T14-mass": {
         "transpose left out": _in(
@@ -298,8 +298,8 @@ EXECUTED: dict[str, dict[str, tuple[str, Callable[..., Any]]]] = {
         "transpose left out": _in("invariants", "minus_transpose", lambda X: X),
         "explicit": _in("invariants", "solve", lambda M, B: B),
     },
-    "T15-relaxation": {"factor 2": _in("invariants", "over", lambda x, y: scaled(2.0, over(x, y)))},
-    "T15-projection": {"squares for roots": _in("invariants", "root", lambda x: x)},
+    "T15-relaxation": {"factor 2": _in("spheres", "over", lambda x, y: scaled(2.0, over(x, y)))},
+    "T15-projection": {"squares for roots": _in("spheres", "root", lambda x: x)},
     "T16-equivariance": {"border": _in("symmetry", "layer", _with_a_border)},
     "T16-shift": {"cut off at the border": _in("symmetry", "_convolution", _cut_off)},
 }

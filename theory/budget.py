@@ -1,7 +1,7 @@
 """The budget of T6 for explicit Euler steps: what contracts pays for what expands.
 
-With p = h a s_min^2 for every contractive step and e = |h| |W| for every expansive one, T7 and T8'
-give factors 1 - p <= e^-p and 1 + e <= e^e, in any order and number: sum e <= sum p is enough.
+With p = h a s_min^2 for every contractive step and q = |h| |W| for every expansive one, T7 and T8'
+give factors 1 - p <= e^-p and 1 + q <= e^q, in any order and number: sum q <= sum p is enough.
 """
 
 from typing import Any
@@ -19,7 +19,7 @@ decay, growth, true_decay, true_growth = symbols(
     "decay growth true_decay true_growth", nonnegative=True
 )
 shortest, longest = symbols("shortest longest", real=True)
-p, e = symbols("p e", nonnegative=True)
+p, q = symbols("p q", nonnegative=True)  # of a contractive step, of an expansive one
 
 
 def _tangent(_: Theorem) -> bool:
@@ -40,12 +40,12 @@ def _one_factor_decides(_: Theorem) -> bool:
 
 
 def _exponents(theorem: Theorem) -> bool:
-    """e^-p for a contractive step, e^e for an expansive one (T8' is 1 + e): the law of one of each,
-    and of any number, with decay = sum p and growth = sum e."""
-    expansive = identical(expansive_euler.law.subs(Abs(h) * s_max, e), 1 + e)
-    one_each = identical(theorem.law.subs({decay: p, growth: e}), exp(-p) * exp(e))
-    more = theorem.law.subs({decay: decay + p, growth: growth + e})
-    return expansive and one_each and identical(more, theorem.law * exp(-p) * exp(e))
+    """e^-p for a contractive step, e^q for an expansive one (T8' is 1 + q): the law of one of each,
+    and of any number, with decay = sum p and growth = sum q."""
+    expansive = identical(expansive_euler.law.subs(Abs(h) * s_max, q), 1 + q)
+    one_each = identical(theorem.law.subs({decay: p, growth: q}), exp(-p) * exp(q))
+    more = theorem.law.subs({decay: decay + p, growth: growth + q})
+    return expansive and one_each and identical(more, theorem.law * exp(-p) * exp(q))
 
 
 def _is_t6(theorem: Theorem) -> bool:
@@ -66,18 +66,18 @@ def _at_most_one(theorem: Theorem) -> bool:
 
 
 def _gap(theorem: Theorem) -> bool:
-    """log of the law less log of the product (1 - p)(1 + e): (p^2 + e^2)/2 at leading order."""
+    """log of the law less log of the product (1 - p)(1 + q): (p^2 + q^2)/2 at leading order."""
     t = symbols("t", nonnegative=True)
-    difference = log(_at(theorem, p * t, e * t)) - log(1 - p * t) - log(1 + e * t)
+    difference = log(_at(theorem, p * t, q * t)) - log(1 - p * t) - log(1 + q * t)
     leading = series(difference, t, 0, 3).removeO()
     return identical(leading, theorem.forms["gap"] * t**2)
 
 
 def _attained_by_many_small_steps(theorem: Theorem) -> bool:
-    """((1 - p u)(1 + e u))^(1/u) for u -> 0 is the law."""
+    """((1 - p u)(1 + q u))^(1/u) for u -> 0 is the law."""
     u = symbols("u", positive=True)
-    exponent = limit((log(1 - p * u) + log(1 + e * u)) / u, u, 0, "+")
-    return identical(exp(exponent), _at(theorem, p, e))
+    exponent = limit((log(1 - p * u) + log(1 + q * u)) / u, u, 0, "+")
+    return identical(exp(exponent), _at(theorem, p, q))
 
 
 euler_budget = Theorem(
@@ -111,7 +111,7 @@ euler_budget = Theorem(
     ),
     constant=exp(growth - decay),
     admissible=Le(growth, decay),
-    forms={"gap": ratio(1, 2) * (p**2 + e**2)},
+    forms={"gap": ratio(1, 2) * (p**2 + q**2)},
     proof=(
         ProofStep("1 + t <= e^t for every real t: tangent of a convex function", _tangent),
         ProofStep(
@@ -122,7 +122,7 @@ euler_budget = Theorem(
         ProofStep("the law is that of T6 for flows of the same length", _is_t6),
         ProofStep("the law is at most 1 exactly for growth <= decay", _at_most_one),
         ProofStep(
-            "a pair of steps with p and e is below the law by a factor e^-(p^2 + e^2)/2 at "
+            "a pair of steps with p and q is below the law by a factor e^-((p^2 + q^2)/2) at "
             "leading order",
             _gap,
         ),

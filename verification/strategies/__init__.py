@@ -10,24 +10,19 @@ from verification.strategies.euler import (
     NONEXPANSIVE,
 )
 from verification.strategies.flows import FLOW, SWITCHING_FLOW
-from verification.strategies.invariants import (
-    DISCRETE_GRADIENT,
-    EULER_GROWTH,
-    FIRST_INTEGRAL,
-    GAUSS,
-    PROJECTION,
-    RELAXATION,
-)
-from verification.strategies.jacobians import MIDPOINT, NO_VANISHING, SYMPLECTIC, VOLUME
+from verification.strategies.invariants import DISCRETE_GRADIENT, FIRST_INTEGRAL, GAUSS
 from verification.strategies.margin import MARGIN
 from verification.strategies.mass import MASS, MASS_PROJECTION
 from verification.strategies.naive import NAIVE
 from verification.strategies.network import NETWORK
 from verification.strategies.padding import PADDED
+from verification.strategies.spheres import EULER_GROWTH, PROJECTION, RELAXATION
 from verification.strategies.switching import FLEXIBLE, SWITCHING
 from verification.strategies.symmetry import EQUIVARIANCE, SHIFT
+from verification.strategies.symplectic import MIDPOINT, NO_VANISHING, SYMPLECTIC
 from verification.strategies.tied import TIED
 from verification.strategies.trial import Strategy
+from verification.strategies.volume import VOLUME
 
 STRATEGIES: dict[str, Strategy] = {
     "T4-margin-certificate": MARGIN,

@@ -8,21 +8,32 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
-from sympy import Abs, Max, Min, sqrt
+from sympy import Abs, Max, Min, Rational, sqrt
 
 from theory import theorems
 from theory.approximation import errors, factors, telescoping
+from theory.budget import decay, growth
 from theory.facts import S, a, h, h_1, h_2, s_max, s_min, w_max
+from theory.flows import nu, time
+from theory.invariants import rate
 from theory.lattice import MAXIMUM_STEP
 from theory.margin import lipschitz, margin
 from theory.network import std_min
 from theory.presnov import POTENTIAL_WEIGHT, SKEW_WEIGHT
 from theory.presnov_layers import curvature, delta, shift
-from theory.splitting import N, kappa_f, kappa_g, nu
+from theory.runge_kutta import L, mu
+from theory.splitting import N, kappa_f, kappa_g
+from theory.splitting import nu as growth_bound
 from verification import suite
+from verification.strategies.arithmetic import determinant, minus, over, plus, scaled
+from verification.strategies.jacobians import identity
+from verification.strategies.mass import _row_sums
 from verification.strategies.rounding import Tracked
+from verification.strategies.stages import layer
 from verification.strategies.switching import composed
+from verification.strategies.symmetry import _convolution
 from verification.strategies.trial import EulerStep, Trial
 from verification.suite import Profile
 
@@ -44,7 +55,11 @@ def _substitute(**changes: Any) -> Callable[[Any], Any]:
 
 
 def _growth_left_out(law: Any) -> Any:
-    return law.subs(nu, 0)
+    return law.subs(growth_bound, 0)
+
+
+def _without_a_piece(law: Any) -> Any:
+    return law.subs({symbol: 0 for symbol in law.free_symbols if str(symbol) == "time_1"})
 
 
 SMALLER = {  # each makes the law too small somewhere: fields must be found that exceed it
@@ -136,6 +151,47 @@ SMALLER = {  # each makes the law too small somewhere: fields must be found that
         "first branch only": lambda law: (1 - h_1 / 2) ** 2 * Abs(1 + h_2),
         "second branch only": lambda law: (1 - a * h_1 / 2) ** 2,
     },
+    "T5-flow": {
+        "sign": _substitute(nu=-nu),
+        "half": _substitute(time=time / 2),
+        "always 1": lambda law: law * 0 + 1,
+    },
+    "T6-switching-flow": {
+        "a piece left out": _without_a_piece,
+        "square root": sqrt,
+        "inverse": lambda law: 1 / law,
+    },
+    "T6-euler-budget": {
+        "decay twice": _substitute(decay=2 * decay),
+        "growth half": _substitute(growth=growth / 2),
+        "growth left out": _substitute(growth=0 * growth),
+        "sign": lambda law: 1 / law,
+    },
+    "T8-circle-contractive": {"below 1": lambda law: law * 3 / 4},
+    "T8-b-stable": {"below 1": lambda law: law * 3 / 4},
+    "T8-lipschitz-euler": {
+        "sign": _substitute(h=-h),
+        "rate twice": _substitute(mu=2 * mu),
+        "half": _substitute(h=h / 2),
+        "square left out": lambda law: law.subs(L**2, L),
+    },
+    "T9-zero-padding": {
+        "the paper's assumption": _substitute(s_min=s_max),
+        "expansion half": _substitute(h_2=h_2 / 2),
+        "contraction twice": _substitute(h_1=2 * h_1),
+        "max to min": _max_to_min,
+    },
+    "T13-no-vanishing-gradient": {"above 1": lambda law: law * 5 / 4},
+    "T15-euler-growth": {
+        "sign": lambda law: sqrt(2 - law**2),
+        "half": _substitute(rate=rate / 2),
+        "always 1": lambda law: law * 0 + 1,
+    },
+    "D8-naive": {
+        "one norm left out": _substitute(w_max=w_max / w_max),
+        "without the identity": lambda law: law - Rational(1, 2),
+        "half": _substitute(s_max=s_max / 2),
+    },
     "T11-network": {
         "normalisation left out": lambda law: law * std_min,
         "lifting scale left out": lambda law: law.subs(
@@ -160,6 +216,16 @@ LARGER = {  # each makes the law too large: it is no longer attained, and its pr
     "T10-flexible-switching": lambda law: law * 2,
     "T10-tied": lambda law: law * 2,
     "T11-network": lambda law: law * 2,
+    "T5-flow": lambda law: law * 2,
+    "T6-switching-flow": lambda law: law * 2,
+    "T6-euler-budget": lambda law: law * 2,
+    "T8-circle-contractive": lambda law: law * 2,
+    "T8-b-stable": lambda law: law * 2,
+    "T8-lipschitz-euler": lambda law: law * 2,
+    "T9-zero-padding": lambda law: law * 2,
+    "T13-no-vanishing-gradient": lambda law: law / 2,
+    "T15-euler-growth": lambda law: law * 2,
+    "D8-naive": lambda law: law * 2,
 }
 
 
@@ -186,6 +252,36 @@ def _backwards(steps: Any, *rest: Any) -> Trial:
 
 
 STRATEGY = "verification.strategies"
+
+
+def _in(module: str, name: str, planted: Callable[..., Any]) -> tuple[str, Callable[..., Any]]:
+    return f"verification.strategies.{module}.{name}", planted
+
+
+def _without_last(A: Any, *_: Any) -> Any:
+    """A itself where A' belongs, if A is square."""
+    return A if A.shape[-1] == A.shape[-2] else A.mT
+
+
+def _first_shear_only(steps: Any, old: Any) -> Any:
+    return minus(plus(steps, old), identity(old, old.value.shape[-1]))
+
+
+def _with_a_border(*arguments: Any) -> Any:
+    """A layer whose first entry is lost."""
+    field = layer(*arguments)
+
+    def cut(x: Tracked) -> Tracked:
+        image = field(x)
+        return scaled(np.arange(x.value.shape[1])[:, None] > 0, image)
+
+    return cut
+
+
+def _cut_off(taps: Any, size: int, *, circular: bool) -> Any:
+    return _convolution(taps, size, circular=False)[0], np.zeros(len(taps))
+
+
 execute = EulerStep.__call__
 missing_adjoint = _changed(outer=_not_transposed)
 wrong_sign = _changed(step=lambda step: -step.step)
@@ -243,6 +339,37 @@ EXECUTED: dict[str, dict[str, tuple[str, Any]]] = {
         "twice the step": twice_the_step,
         "wrong order of substeps": ("verification.strategies.tied.composed", _backwards),
     },
+    "T9-zero-padding": {"twice the step": twice_the_step, "sign": wrong_sign},
+    "D8-naive": {"twice the step": twice_the_step},
+    "T12-volume": {
+        "both halves from the old state": _in("volume", "product", _first_shear_only),
+        "determinant without signs": _in(
+            "volume", "determinant", lambda X: determinant(Tracked(abs(X.value), X.error))
+        ),
+    },
+    "T13-symplectic-shears": {"missing adjoint": _in("symplectic", "_outer", _without_last)},
+    "T13-implicit-midpoint": {
+        "missing adjoint": _in("symplectic", "_outer", _without_last),
+        "explicit": _in("symplectic", "solve", lambda M, B: B),
+    },
+    "T14-mass": {
+        "transpose left out": _in(
+            "mass", "_row_sums", lambda size, less_columns: _row_sums(size, less_columns=False)
+        )
+    },
+    "T14-projection": {"not divided": _in("mass", "over", lambda x, y: x)},
+    "T15-first-integral": {"transpose left out": _in("invariants", "minus_transpose", lambda X: X)},
+    "T15-discrete-gradient": {
+        "half of the correction": _in("invariants", "over", lambda x, y: scaled(0.5, over(x, y)))
+    },
+    "T15-gauss-quadratic": {
+        "transpose left out": _in("invariants", "minus_transpose", lambda X: X),
+        "explicit": _in("invariants", "solve", lambda M, B: B),
+    },
+    "T15-relaxation": {"factor 2": _in("spheres", "over", lambda x, y: scaled(2.0, over(x, y)))},
+    "T15-projection": {"squares for roots": _in("spheres", "root", lambda x: x)},
+    "T16-equivariance": {"border": _in("symmetry", "layer", _with_a_border)},
+    "T16-shift": {"cut off at the border": _in("symmetry", "_convolution", _cut_off)},
 }
 
 

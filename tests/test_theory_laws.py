@@ -2,15 +2,19 @@
 
 import itertools
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from sympy import Symbol
+from sympy import Integer, Matrix, Symbol
 
 from theory import balls, theorems
+from theory.algebra import ratio
+from theory.budget import euler_budget
 from theory.nonexpansive import contractive_euler, expansive_euler, nonexpansive_euler
-from theory.projections import flexible, nonexpansive, prescribed
+from theory.projections import flexible, nonexpansive, prescribed, within_budget
+from theory.runge_kutta import circle_radius
 from theory.switching import (
     boundary,
     flexible_boundary,
@@ -21,6 +25,7 @@ from theory.switching import (
     switching,
 )
 
+HALF = ratio(1, 2)
 ALL = list(theorems().values())
 STEPS = [(theorem, step) for theorem in ALL for step in theorem.proof]
 
@@ -48,6 +53,8 @@ def _values(theorem, rng: np.random.Generator) -> dict[str, float]:
         assert isinstance(symbol, Symbol)
         drawn = rng.uniform(0.1, 2) if symbol.is_nonnegative else rng.uniform(-2, 2)
         values[symbol.name] = float(rng.integers(1, 5)) if symbol.is_integer else float(drawn)
+    if {"mu", "L"} <= set(values):  # no field contracts faster than its Lipschitz constant
+        values["mu"] = min(values["mu"], values["L"])
     return values
 
 
@@ -62,11 +69,12 @@ def test_backends_agree_with_the_enclosure(theorem, seed: int) -> None:
     if not values:  # an identity
         return
     arrays = {name: np.full(3, value) for name, value in values.items()}
-    on_arrays = theorem.numeric("numpy")(**arrays)
-    assert on_arrays.shape == (3,)
+    on_arrays = np.asarray(theorem.numeric("numpy")(**arrays))
+    assert on_arrays.shape == ((3,) if values else ())
     assert (np.abs(on_arrays - high) <= margin).all()
     tensors = {name: torch.full((3,), v, dtype=torch.float64) for name, v in values.items()}
-    assert (theorem.numeric("torch")(**tensors) - high).abs().max() <= margin
+    on_tensors = torch.as_tensor(theorem.numeric("torch")(**tensors))
+    assert (on_tensors - high).abs().max() <= margin
 
 
 def test_unknown_backend_is_named() -> None:
@@ -209,3 +217,55 @@ def test_projections_leave_admissible_steps_where_they_are() -> None:
     assert nonexpansive.numeric("math")(h=1.5) == (1.5,)
     assert flexible.numeric("math")(h_1=1.0, h_2=-0.5) == (1.0, -0.5)
     assert prescribed.numeric("math")(h_C=0.6)[0] == 0.6
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_steps_within_budget_satisfy_their_law_in_float32(seed: int) -> None:
+    """Measured spectra, any raw steps: what is projected and rounded to float32 is 1-Lipschitz."""
+    rng = np.random.default_rng(seed)
+    down, up = int(rng.integers(1, 5)), int(rng.integers(0, 5))
+    raw = {f"h_c{i}": rng.uniform(-1, 5) for i in range(down)}
+    raw |= {f"h_e{j}": rng.uniform(-5, 5) for j in range(up)}
+    raw |= {f"w_max{j}": rng.uniform(0, 2) for j in range(up)}
+    for i in range(down):
+        raw[f"s_min{i}"], raw[f"s_max{i}"] = np.sort(rng.uniform(0.1, 2, 2))
+    raw = {name: float(np.float32(value)) for name, value in raw.items()}
+    tensors = {name: torch.tensor(value, dtype=torch.float32) for name, value in raw.items()}
+    projection = within_budget(down, up)
+    steps = [float(s) for s in projection.numeric("torch")(a=torch.tensor(0.5), **tensors)]
+    decay = growth = 0.0
+    for i, step in enumerate(steps[:down]):
+        low, high = raw[f"s_min{i}"], raw[f"s_max{i}"]
+        assert 0 <= step <= 2 / (high**2 + 0.5 * low**2)
+        assert _at(contractive_euler.law, a=0.5, h=step, s_min=low, s_max=high) <= 1
+        decay += step * 0.5 * low**2
+    for j, step in enumerate(steps[down:]):
+        assert abs(step) <= abs(raw[f"h_e{j}"])
+        growth += abs(step) * raw[f"w_max{j}"]
+    assert _at(euler_budget.law, decay=decay, growth=growth) <= 1
+    assert euler_budget.admits(decay=decay, growth=growth)
+
+
+def test_a_budget_that_is_kept_is_left_alone_and_an_empty_one_allows_nothing() -> None:
+    project = within_budget(1, 1).numeric("math")
+    spectrum = {"a": 0.5, "s_min0": 1.0, "s_max0": 1.0, "w_max0": 1.0}
+    assert project(h_c0=1.0, h_e0=-0.25, **spectrum) == (1.0, -0.25)
+    assert project(h_c0=0.0, h_e0=1.0, **spectrum) == (0.0, 0.0)
+    assert project(h_c0=0.0, h_e0=0.0, **spectrum) == (0.0, 0.0)
+
+
+def test_circle_radii_of_methods() -> None:
+    """Euler in two halves has radius 2, and a weight 0 leaves no circle."""
+    halves = Matrix([[0, 0], [HALF, 0]]), Matrix([HALF, HALF])
+    assert circle_radius(*halves) == 2
+    with pytest.raises(ValueError, match="positive"):
+        circle_radius(Matrix([[0, 0], [HALF, 0]]), Matrix([0, 1]))  # explicit midpoint
+
+
+IDENTITIES = [theorem for theorem in ALL if theorem.constant == 0]
+
+
+@pytest.mark.parametrize("theorem", IDENTITIES, ids=lambda theorem: theorem.id)
+def test_an_identity_with_another_constant_has_no_proof(theorem) -> None:
+    assert theorem.proved()
+    assert not replace(theorem, constant=Integer(1)).proved()

@@ -13,13 +13,13 @@ def identical(left: Any, right: Any) -> bool:
 
 
 def positive_terms(expression: Any, *variables: Symbol) -> bool:
-    """expression >= 0 for all variables >= 0, seen from its coefficients: none is negative.
+    """expression >= 0 for all variables >= 0, seen from its coefficients: each is known to be >= 0.
 
     `expression` is a rational function without minus signs below the line, for instance.
     """
     numerator, denominator = cast(Expr, together(expression)).as_numer_denom()
     return all(
-        coefficient >= 0
+        coefficient.is_nonnegative is True
         for part in (numerator, denominator)
         for coefficient in Poly(part, *variables).coeffs()
     )

@@ -10,13 +10,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from sympy import Expr, Max, Min, Rational, Symbol, sqrt, symbols
+from sympy import Add, Expr, Max, Min, Rational, Symbol, sqrt, symbols
 
 from theory.algebra import ratio
 from theory.compile import Backend, compiled
-from theory.facts import h, h_1, h_2
+from theory.facts import a, h, h_1, h_2
 
 KEEP = 1 - ratio(1, 10**6)
+TINY = ratio(1, 10**30)  # no 0 / 0 in a block that neither expands nor contracts
 
 h_C, h_E = symbols("h_C h_E", real=True)
 
@@ -65,3 +66,25 @@ flexible = Projection(
     (h_1, h_2),
     tuple(clamp(step, *BOX[step]) for step in (h_1, h_2)),
 )
+
+
+# T6 for Euler steps with measured spectra.
+
+
+def within_budget(contractive: int, expansive: int) -> Projection:
+    """Steps of a block with so many contractive and expansive Euler steps, in any order.
+
+    Raw parameters: the slope bound `a`, the steps `h_c0`, ... of the contractive operators with
+    their spectra `s_min0`, `s_max0`, ..., and the steps `h_e0`, ... of the expansive operators with
+    norms at most `w_max0`, ... A contractive step is clamped to [0, 2 / (s_max^2 + a s_min^2)],
+    and all expansive ones are scaled by one factor, so that their growth is at most the decay of
+    the others. Both bounds keep a factor 1 - 1e-6, which covers float32 for up to 8 steps.
+    """
+    down = [symbols(f"h_c{i} s_min{i} s_max{i}", real=True) for i in range(contractive)]
+    up = [symbols(f"h_e{j} w_max{j}", real=True) for j in range(expansive)]
+    steps = [Min(Max(step, 0), KEEP * 2 / (high**2 + a * low**2)) for step, low, high in down]
+    decay = KEEP * Add(*(step * a * low**2 for step, (_, low, _) in zip(steps, down, strict=True)))
+    growth = Add(*(Max(step, -step) * norm for step, norm in up))
+    share = decay / Max(growth, decay, TINY)
+    raw = (a, *(symbol for group in (*down, *up) for symbol in group))
+    return Projection("T6-euler-budget", raw, (*steps, *(step * share for step, _ in up)))

@@ -3,9 +3,21 @@
 from importlib.metadata import entry_points
 
 from theory.approximation import approximation, obstruction
+from theory.budget import euler_budget
+from theory.flows import flow, switching_flow
 from theory.hamiltonian_lift import hamiltonian_lift
+from theory.invariants import (
+    discrete_gradient,
+    euler_growth,
+    first_integral,
+    gauss,
+    projection,
+    relaxation,
+)
 from theory.lattice import maximum_step
 from theory.margin import margin_certificate
+from theory.mass import mass, mass_projection
+from theory.naive import naive
 from theory.network import network
 from theory.nonexpansive import (
     contractive_euler,
@@ -13,12 +25,17 @@ from theory.nonexpansive import (
     expansive_gradient_euler,
     nonexpansive_euler,
 )
+from theory.padding import padded_switching
 from theory.presnov import presnov_decomposition, presnov_uniqueness
 from theory.presnov_layers import difference_of_convex, gradient_layer, skew_density
+from theory.runge_kutta import b_stable, circle_contractive, lipschitz_euler
 from theory.splitting import lie_trotter, strang
 from theory.switching import flexible_switching, switching
+from theory.symmetry import equivariance, shift_equivariance
+from theory.symplectic import implicit_midpoint, no_vanishing_gradient, symplectic_shears
 from theory.theorem import Theorem
 from theory.tied import tied_switching
+from theory.volume import volume
 
 OURS = (
     presnov_decomposition,
@@ -32,15 +49,37 @@ OURS = (
     hamiltonian_lift,
     difference_of_convex,
     margin_certificate,
+    flow,
+    switching_flow,
+    euler_budget,
     contractive_euler,
     nonexpansive_euler,
     expansive_euler,
     expansive_gradient_euler,
+    circle_contractive,
+    b_stable,
+    lipschitz_euler,
     switching,
+    padded_switching,
     flexible_switching,
     tied_switching,
     network,
     maximum_step,
+    naive,
+    volume,
+    symplectic_shears,
+    no_vanishing_gradient,
+    implicit_midpoint,
+    mass,
+    mass_projection,
+    first_integral,
+    discrete_gradient,
+    gauss,
+    relaxation,
+    projection,
+    euler_growth,
+    equivariance,
+    shift_equivariance,
 )
 
 

@@ -53,6 +53,11 @@ from theory.theorem import ProofStep, Theorem
 
 HALF = ratio(1, 2)
 x, c, w = symbols("x c w", nonnegative=True)
+ORTHOGONAL = {a: HALF, s_min: Integer(1), s_max: Integer(1), w_max: Integer(1)}
+RECTANGLES = {  # by the number of substeps; with two, the steps that training reaches
+    1: {"h_1": (ratio(3, 10), ratio(7, 10)), "h_2": (Integer(0), ratio(125, 1000))},
+    2: {"h_1": (ratio(3, 10), Integer(1)), "h_2": (Integer(0), ratio(14115, 10**5))},
+}
 
 
 def contraction(step: Any) -> Expr:
@@ -186,6 +191,20 @@ def _areas(_: Theorem) -> bool:
     return bool(right) and one and two
 
 
+def _rectangles_by_balls(theorem: Theorem) -> int:
+    """a = 1/2, orthogonal: the paper's law and this one are at most 1 on RECTANGLES, by interval
+    subdivision: how many boxes in all."""
+    boxes = 0
+    for substeps, ends in RECTANGLES.items():
+        for law in (paper_switching, theorem.law):
+            at: Any = law.subs({**ORTHOGONAL, S: substeps})
+            found = balls.prove_at_most(at, ends, Integer(1))
+            if not found:
+                return 0
+            boxes += found
+    return boxes
+
+
 switching = Theorem(
     id="T9-switching",
     statement=r"\Big(\Psi^{h_1/S}_{-\nabla V} \circ \Psi^{h_2/S}_{\Sigma(W\cdot+v)}\Big)^S:\quad "
@@ -230,6 +249,12 @@ switching = Theorem(
             _closed_form_for_training,
         ),
         ProofStep("areas in the unit square for a = 1/2: ln 3 - 1 and 2 ln 3 - 2", _areas),
+        ProofStep(
+            "for a = 1/2 and orthogonal matrices the law, and the paper's, is at most 1 on "
+            "[0.3, 0.7] x [0, 0.125] with S = 1 and on [0.3, 1] x [0, 0.14115] with S = 2",
+            _rectangles_by_balls,
+            method="interval",
+        ),
     ),
     sharp="over the class: W = w_max I, every contractive step aligned with one singular vector, "
     "and activations linear with slope a or 1",
@@ -239,7 +264,6 @@ switching = Theorem(
 
 paper_flexible = (1 - h_1 / 2 + h_1**2 / 4) * (1 + h_2)
 flexible_boundary = 1 / (1 - h_1 / 2 + h_1**2 / 4) - 1
-ORTHOGONAL = {a: HALF, s_min: Integer(1), s_max: Integer(1), w_max: Integer(1)}
 
 
 def _two_halves_and_a_gradient_step(theorem: Theorem) -> bool:
@@ -289,6 +313,20 @@ def _one_point_nine_fails(_: Theorem) -> bool:
     return value == ratio(1000125, 10**6)
 
 
+def _papers_box_by_balls(_: Theorem) -> int:
+    """The paper's law on [0.11, 1.89] x [0, 0.05]."""
+    box = {"h_1": BOX[h_1], "h_2": (Integer(0), BOX[h_2][1])}
+    return balls.prove_at_most(paper_flexible, box, Integer(1))
+
+
+def _overhang_by_balls(_: Theorem) -> bool:
+    """With 1.9 for 1.89 subdivision finds a point above 1, and the corner is one."""
+    corner = {"h_1": ratio(19, 10), "h_2": BOX[h_2][1]}
+    box = {"h_1": (BOX[h_1][0], corner["h_1"]), "h_2": (Integer(0), corner["h_2"])}
+    above = balls.lower(paper_flexible, corner) > 1
+    return above and balls.prove_at_most(paper_flexible, box, Integer(1)) == 0
+
+
 def _box_by_balls(theorem: Theorem) -> int:
     """The law is at most 1 at every point of the box, by interval subdivision: how many boxes."""
     law = theorem.law.subs(ORTHOGONAL)
@@ -333,6 +371,16 @@ flexible_switching = Theorem(
         ProofStep(
             "the law is at most 1 on the training box [0.11, 1.89] x [-1.9, 0.05]",
             _box_by_balls,
+            method="interval",
+        ),
+        ProofStep(
+            "the paper's law is at most 1 on [0.11, 1.89] x [0, 0.05]",
+            _papers_box_by_balls,
+            method="interval",
+        ),
+        ProofStep(
+            "on [0.11, 1.9] x [0, 0.05] it is not: a ball above 1 at (1.9, 0.05)",
+            _overhang_by_balls,
             method="interval",
         ),
     ),

@@ -115,6 +115,28 @@ def _banded(rng: Generator, fields: int, size: int, wrap: bool) -> Array:
     return matrix
 
 
+def _shift_kernel(rng: Generator, fields: int, size: int) -> Array:
+    """The zero-padded convolution with one tap 1 beside the centre: orthogonal on the circle."""
+    left = rng.random((fields, 1, 1)) < 0.5
+    return np.where(left, np.eye(size, k=1), np.eye(size, k=-1))
+
+
+def _paraunitary_kernel(rng: Generator, fields: int, size: int) -> Array:
+    """The zero-padded convolution on size / 2 pixels of two channels with the taps QP beside the
+    centre and Q(I - P) in it, P a projection and Q orthogonal: orthogonal on the circle."""
+    Q = _orthogonal(rng, fields, 2)
+    v = Q[:, :, :1]
+    P, Q = v @ v.mT, _orthogonal(rng, fields, 2)
+    beside, centre = Q @ P, Q @ (np.eye(2) - P)
+    pixels = size // 2
+    return np.stack(
+        [
+            np.kron(np.eye(pixels, k=1), side) + np.kron(np.eye(pixels), here)
+            for side, here in zip(beside, centre, strict=True)
+        ]
+    )
+
+
 def matrices(rng: Generator, shape: Shape, fields: int) -> Array:
     """(fields, rows, columns): the identity as it is, else with norms between about 1/4 and 4."""
     rows, columns = shape.rows, shape.columns
@@ -132,6 +154,10 @@ def matrices(rng: Generator, shape: Shape, fields: int) -> Array:
             matrix = _banded(rng, fields, rows, wrap=True) / 2
         case "truncated":
             matrix = _banded(rng, fields, rows, wrap=False) / 2
+        case "shift kernel":
+            matrix = _shift_kernel(rng, fields, rows)
+        case "paraunitary kernel":
+            matrix = _paraunitary_kernel(rng, fields, rows)
         case "clustered":
             matrix = _with_spectrum(rng, 1 + 1e-9 * rng.standard_normal((fields, rows)))
         case "spread":

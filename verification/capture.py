@@ -1,0 +1,403 @@
+"""From any `nn.Module` to a graph of what it computes on one example.
+
+`torch.export` traces the module; where it refuses, `make_fx` does, without its bookkeeping. The
+program is then translated operator by operator (`capture_rules` and its siblings). An operator
+that has no exact equivalent in the vocabulary becomes an unknown node; a module whose examples are
+not treated alike, or that cannot be traced, is `Uncapturable`.
+
+The program is traced and translated for a batch of one and for a batch of two: a graph is returned
+only if both give the same, and if it reproduces the module on random examples.
+"""
+
+import contextlib
+import copy
+import logging
+import math
+import operator
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.fx.experimental.proxy_tensor import make_fx
+
+import verification.capture_elementwise
+import verification.capture_linear
+import verification.capture_movement
+import verification.capture_pooling  # noqa: F401  (all four register their rules)
+from verification.capture_builder import Builder, Unrecognised, Value
+from verification.capture_cleanup import cleaned
+from verification.capture_constants import Folded, fold, moved, number, stored
+from verification.capture_movement import MOVEMENTS
+from verification.capture_rules import RULES, Call
+from verification.graph import Constant, Graph
+from verification.interpret import Interpreter
+
+__all__ = ["Uncapturable", "capture", "input_shapes"]
+
+_UNDEFINED = ("empty", "empty_like", "new_empty", "empty_strided", "new_empty_strided")
+
+
+class Uncapturable(Exception):
+    """No graph describes this module on one example, for the reason given in one line."""
+
+    def __init__(self, reason: str):
+        self.reason = " ".join(reason.split())
+        super().__init__(self.reason)
+
+
+def capture(module: nn.Module, shape: tuple[int, ...]) -> Graph:
+    """What `module` in eval mode computes of one example of `shape`, handed to it as a batch.
+
+    Traced on a copy on the CPU, in its own dtype. Raises Uncapturable.
+    """
+    with _one_line_errors():
+        traced = copy.deepcopy(module).to("cpu").eval().requires_grad_(False)
+        one, two = (_translated(traced, (batch, *shape)) for batch in (1, 2))
+        _compare(one, two)
+        _reproduces(one, traced, shape)
+    return one
+
+
+def input_shapes(
+    module: nn.Module, shape: tuple[int, ...]
+) -> dict[str, tuple[int, ...] | Uncapturable]:
+    """By name of a submodule, the shape of the one example that it is called with when `module`
+    ("" by name) is called with one of `shape`; or why it has none."""
+    with _one_line_errors():
+        watched = copy.deepcopy(module).to("cpu").eval().requires_grad_(False)
+        seen: dict[str, list[tuple[Any, ...]]] = {}
+        for name, part in watched.named_modules():
+            calls = seen.setdefault(name, [])
+
+            def hook(_: nn.Module, args: Any, kwargs: Any, calls: list[Any] = calls) -> None:
+                calls.append((*args, *kwargs.values()))
+
+            part.register_forward_pre_hook(hook, with_kwargs=True)
+        with torch.no_grad():
+            watched(_example(watched, (2, *shape)))
+    return {name: _common_shape(calls) for name, calls in seen.items()}
+
+
+def _common_shape(calls: list[tuple[Any, ...]]) -> tuple[int, ...] | Uncapturable:
+    if not calls:
+        return Uncapturable("it is never called")
+    if any(len(call) != 1 or not isinstance(call[0], Tensor) for call in calls):
+        return Uncapturable("it is not called with a single tensor")
+    shapes = {tuple(call[0].shape) for call in calls}
+    if len(shapes) > 1:
+        return Uncapturable(f"it is called with several shapes: {sorted(shapes)}")
+    (shape,) = shapes
+    if not shape or shape[0] != 2:
+        return Uncapturable(f"its input of shape {shape} is not the batch of two that it came from")
+    return shape[1:]
+
+
+@contextlib.contextmanager
+def _one_line_errors() -> Iterator[None]:
+    """Whatever tracing or running somebody's module raises becomes Uncapturable; what torch
+    prints and warns meanwhile is dropped."""
+    level = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except (Uncapturable, MemoryError):
+        raise
+    except Exception as error:
+        first = next(iter(str(error).strip().splitlines()), "")
+        raise Uncapturable(f"{type(error).__name__}: {first}"[:300]) from error
+    finally:
+        logging.disable(level)
+
+
+def _example(module: nn.Module, full: tuple[int, ...]) -> Tensor:
+    """A random batch in the dtype of the module."""
+    stored = (*module.parameters(), *module.buffers())
+    dtype = next((t.dtype for t in stored if t.is_floating_point()), torch.float32)
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(full, generator=generator).to(dtype)
+
+
+def _translated(module: nn.Module, full: tuple[int, ...]) -> Graph:
+    return _Translation(full, _names(module)).graph(_exported(module, _example(module, full)))
+
+
+def _exported(module: nn.Module, x: Tensor) -> torch.export.ExportedProgram:
+    """The module as a program without side effects. Raises whatever torch does."""
+    try:
+        program = torch.export.export(module, (x,), strict=False)
+    except Exception as error:
+        try:
+            flat = make_fx(module, "fake", pre_dispatch=True, _allow_non_fake_inputs=True)(x)
+        except Exception:
+            raise error from None
+        program = torch.export.export(flat, (x,), strict=False)
+    program = program.run_decompositions({})
+    signature = program.graph_signature
+    if signature.buffers_to_mutate or signature.user_inputs_to_mutate:
+        changed = [*signature.buffers_to_mutate.values(), *signature.user_inputs_to_mutate.values()]
+        raise Uncapturable(f"it changes {', '.join(changed)} when called")
+    return program
+
+
+def _names(module: nn.Module) -> dict[tuple[Any, ...], str]:
+    """By identity of the memory of a parameter or buffer, its name."""
+    tensors = [*module.named_buffers(), *module.named_parameters()]
+    return {_identity(tensor): name for name, tensor in reversed(tensors)}
+
+
+def _identity(tensor: Tensor) -> tuple[Any, ...]:
+    return tensor.data_ptr(), tuple(tensor.shape), tensor.stride(), tensor.dtype
+
+
+class _Translation:
+    """One pass over an exported program."""
+
+    def __init__(self, full: tuple[int, ...], names: dict[tuple[Any, ...], str]):
+        self.full, self.names = full, names
+        self.build = Builder(full[0])
+        self.known: dict[fx.Node, Any] = {}
+
+    def graph(self, program: torch.export.ExportedProgram) -> Graph:
+        stored_tensors = {**program.constants, **program.state_dict}
+        specs = {spec.arg.name: spec for spec in program.graph_signature.input_specs}
+        inputs = [s for s in specs.values() if s.kind.name == "USER_INPUT"]
+        if len(inputs) != 1:
+            raise Uncapturable(f"it takes {len(inputs)} inputs, expected one tensor")
+        for node in program.graph.nodes:
+            if node.op == "placeholder":
+                spec = specs[node.name]
+                if spec.kind.name == "USER_INPUT":
+                    self.known[node] = self._input(node)
+                else:
+                    tensor = stored_tensors[spec.target].detach()
+                    self.known[node] = stored(tensor, self.names.get(_identity(tensor), ""))
+            elif node.op == "call_function":
+                self.known[node] = self._called(node)
+            elif node.op == "output":
+                return self._finished(node.args[0])
+            else:
+                raise Uncapturable(f"it contains a {node.op} of {node.target}")
+        raise Uncapturable("it returns nothing")
+
+    def _input(self, node: fx.Node) -> Value:
+        self.build.base = node.name
+        return self.build.emit("input", [], self.full)
+
+    def _finished(self, results: Any) -> Graph:
+        results = [self.known.get(result) for result in results]
+        if len(results) != 1 or not isinstance(results[0], Value | Folded):
+            raise Uncapturable(f"it returns {len(results)} results, expected one tensor")
+        (result,) = results
+        if isinstance(result, Folded):
+            raise Uncapturable("its output does not depend on its input")
+        return cleaned(Graph(tuple(self.build.nodes.values()), result.name))
+
+    def _called(self, node: fx.Node) -> Any:
+        if node.target is operator.getitem:
+            return self._item(node)
+        operands = fx.node.map_arg((node.args, node.kwargs), lambda n: _Known(self.known[n]))
+        operands = _opened(operands)
+        overload = node.target
+        self.build.base, self.build.module = node.name, _module(node)
+        if not isinstance(overload, torch._ops.OpOverload):
+            return self._foreign(node, operands)
+        op = overload._schema.name.split("::")[-1]
+        given = dict(zip((a.name for a in overload._schema.arguments), operands[0], strict=False))
+        given |= operands[1]
+        if not _values(list(given.values())):
+            return self._folded(op, overload, given)
+        if op.startswith(("_assert", "sym_constrain")):
+            return None
+        return self._translated(node, op, overload, given)
+
+    def _item(self, node: fx.Node) -> Any:
+        container, position = node.args
+        parts = self.known[container]  # type: ignore[index]
+        part = parts[position] if isinstance(parts, tuple) else None
+        if part is None and node.users:
+            self.build.base, self.build.module = node.name, _module(node)
+            return self._unknown(node, str(container), [])
+        return part
+
+    def _foreign(self, node: fx.Node, operands: Any) -> Any:
+        """A Python function, or an operator of higher order."""
+        values = _values(operands)
+        if values:
+            return self._unknown(node, str(node.target), values)
+        target: Any = node.target
+        return number(target(*_executed(operands[0]), **_executed(operands[1])))
+
+    def _folded(self, op: str, overload: Any, given: dict[str, Any]) -> Any:
+        if torch.Tag.nondeterministic_seeded in overload.tags or op in _UNDEFINED:
+            raise Uncapturable(f"the values of {op} differ from call to call")
+        executed = overload(**_executed(given))
+        first = next(iter(given.values()), None)
+        if isinstance(first, Folded) and op in (
+            *MOVEMENTS,
+            "clone",
+            "detach",
+            "alias",
+            "to",
+            "item",
+            "_to_copy",
+            "lift_fresh_copy",
+            "contiguous",
+        ):
+            return self._moved(op, overload, given, first, executed)
+        if isinstance(executed, Tensor):
+            return fold(op, list(given.values()), executed)
+        if isinstance(executed, tuple | list):
+            return tuple(fold("", [], e) if isinstance(e, Tensor) else number(e) for e in executed)
+        return executed if executed is None else number(executed)
+
+    def _moved(
+        self, op: str, overload: Any, given: dict[str, Any], base: Folded, executed: Any
+    ) -> Any:
+        if op == "item":
+            return moved(base, base.value, executed)
+        if op not in MOVEMENTS:
+            floats = base.value.is_floating_point() and executed.is_floating_point()
+            if not floats or _precision(executed.dtype) < _precision(base.value.dtype):
+                return fold("", [], executed)
+            return moved(base, base.value, executed)
+        name = next(iter(given))
+        values = overload(**{**_executed(given), name: base.value})
+        if isinstance(executed, Tensor):
+            return moved(base, values, executed)
+        pairs = zip(values, executed, strict=True)
+        return tuple(moved(base, value, result) for value, result in pairs)
+
+    def _translated(self, node: fx.Node, op: str, overload: Any, given: dict[str, Any]) -> Any:
+        arguments = {a.name: given.get(a.name, a.default_value) for a in overload._schema.arguments}
+        values = _values(list(given.values()))
+        try:
+            first = node.meta["val"]
+            first = first[0] if isinstance(first, tuple | list) else first
+            if not isinstance(first, Tensor):
+                raise Uncapturable(f"it reads a number out of the data: {overload}")
+            if op not in RULES:
+                raise Unrecognised("")
+            _keeps_precision(node, first)
+            call = Call(op, arguments, tuple(first.shape), first.dtype, overload)
+            return RULES[op](self.build, call)
+        except Unrecognised as error:
+            reason = f": {error}" if str(error) else ""
+            return self._unknown(node, f"{overload}{reason}", values)
+
+    def _unknown(self, node: fx.Node, operator: str, values: list[Value]) -> Any:
+        val = node.meta["val"]
+        try:
+            if isinstance(val, tuple | list):
+                return tuple(
+                    self.build.emit("unknown", values, tuple(v.shape), {"operator": operator})
+                    for v in val
+                )
+            return self.build.emit("unknown", values, tuple(val.shape), {"operator": operator})
+        except (Unrecognised, AttributeError) as error:
+            raise Uncapturable(f"{operator}, {error}") from error
+
+
+@dataclass(frozen=True)
+class _Known:
+    """Keeps `map_arg` from looking into a value."""
+
+    value: Any
+
+
+def _opened(argument: Any) -> Any:
+    """The arguments as containers of values."""
+    if isinstance(argument, _Known):
+        return argument.value
+    if isinstance(argument, tuple | list):
+        return [_opened(a) for a in argument]
+    if isinstance(argument, dict):
+        return {key: _opened(a) for key, a in argument.items()}
+    return argument
+
+
+def _values(arguments: Any) -> list[Value]:
+    if isinstance(arguments, Value):
+        return [arguments]
+    if isinstance(arguments, dict):
+        arguments = list(arguments.values())
+    if isinstance(arguments, tuple | list):
+        return [value for argument in arguments for value in _values(argument)]
+    return []
+
+
+def _executed(arguments: Any) -> Any:
+    if isinstance(arguments, Folded):
+        return arguments.executed
+    if isinstance(arguments, dict):
+        return {key: _executed(argument) for key, argument in arguments.items()}
+    if isinstance(arguments, tuple | list):
+        return [_executed(argument) for argument in arguments]
+    return arguments
+
+
+def _module(node: fx.Node) -> str:
+    stack = node.meta.get("nn_module_stack")
+    return str(list(stack.values())[-1][0]) if stack else ""
+
+
+def _precision(dtype: torch.dtype) -> float:
+    return -torch.finfo(dtype).eps
+
+
+def _keeps_precision(node: fx.Node, result: Tensor) -> None:
+    """Raises Unrecognised where real numbers become integers, or floats of fewer digits."""
+    if not result.is_floating_point():
+        raise Unrecognised(f"a result of type {result.dtype}")
+    for operand in node.all_input_nodes:
+        val = operand.meta.get("val")
+        if isinstance(val, Tensor) and val.is_floating_point() and val.ndim:
+            if _precision(result.dtype) < _precision(val.dtype):
+                raise Unrecognised(f"rounding from {val.dtype} to {result.dtype}")
+
+
+def _compare(one: Graph, two: Graph) -> None:
+    """Raises Uncapturable unless the graphs are the same but for the names of nodes."""
+    if len(one.nodes) != len(two.nodes):
+        raise Uncapturable("a batch of two is computed by other operators than a batch of one")
+    places = [{node.name: k for k, node in enumerate(g)} for g in (one, two)]
+    for a, b in zip(one, two, strict=True):
+        wired = [
+            [place[n] for n in node.inputs] for place, node in zip(places, (a, b), strict=True)
+        ]
+        same = wired[0] == wired[1] and a.kind == b.kind and a.shape == b.shape
+        same = same and _equal(a.attributes, b.attributes) and _equal(a.constants, b.constants)
+        if not same:
+            raise Uncapturable(
+                f"it treats a batch of two differently from a batch of one, at {a.name} ({a.kind})"
+            )
+    if places[0][one.output] != places[1][two.output]:
+        raise Uncapturable("a batch of two has another output than a batch of one")
+
+
+def _equal(a: Any, b: Any) -> bool:
+    if isinstance(a, Tensor):
+        return a.shape == b.shape and a.dtype == b.dtype and torch.equal(a, b)
+    if isinstance(a, Constant):
+        return (a.factor, a.name) == (b.factor, b.name) and _equal(a.value, b.value)
+    if isinstance(a, Mapping):
+        return a.keys() == b.keys() and all(_equal(a[key], b[key]) for key in a)
+    return a == b
+
+
+def _reproduces(graph: Graph, module: nn.Module, shape: tuple[int, ...]) -> None:
+    """Raises Uncapturable if the graph and the module differ beyond rounding on random examples:
+    what a tracer cannot see (numbers from outside torch, state, code that asks whether it is
+    being traced) shows here."""
+    if any(node.kind == "unknown" for node in graph):
+        return
+    x = _example(module, (3, *shape))
+    with torch.no_grad():
+        ours, theirs = Interpreter(graph)(x.to(torch.float64)), module(x)
+    tolerance = math.sqrt(torch.finfo(x.dtype).eps) * (float(ours.abs().max()) + 1e-3)
+    if ours.shape != theirs.shape or not bool((ours - theirs).abs().max() <= tolerance):
+        raise Uncapturable("the traced program does not reproduce the module")

@@ -16,7 +16,6 @@ import math
 import operator
 import warnings
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -29,8 +28,8 @@ import verification.capture_movement
 import verification.capture_pooling  # noqa: F401  (all four register their rules)
 from verification.capture_builder import Builder, Unrecognised, Value
 from verification.capture_cleanup import cleaned
-from verification.capture_constants import Folded, fold, moved, number, stored
-from verification.capture_movement import MOVEMENTS
+from verification.capture_constants import Folded, evaluated, fold, moved, number, stored
+from verification.capture_movement import MOVEMENTS, SAME
 from verification.capture_rules import RULES, Call
 from verification.graph import Constant, Graph
 from verification.interpret import Interpreter
@@ -132,16 +131,26 @@ def _exported(module: nn.Module, x: Tensor) -> torch.export.ExportedProgram:
         program = torch.export.export(module, (x,), strict=False)
     except Exception as error:
         try:
-            flat = make_fx(module, "fake", pre_dispatch=True, _allow_non_fake_inputs=True)(x)
+            tracer = make_fx(
+                module, tracing_mode="fake", pre_dispatch=True, _allow_non_fake_inputs=True
+            )
+            flat = tracer(x)
         except Exception:
             raise error from None
         program = torch.export.export(flat, (x,), strict=False)
-    program = program.run_decompositions({})
-    signature = program.graph_signature
-    if signature.buffers_to_mutate or signature.user_inputs_to_mutate:
-        changed = [*signature.buffers_to_mutate.values(), *signature.user_inputs_to_mutate.values()]
+    if any(_has_effects(node) for node in program.graph.nodes):
+        program = program.run_decompositions({})
+    changed = program.graph_signature.buffers_to_mutate.values()
+    if changed:
         raise Uncapturable(f"it changes {', '.join(changed)} when called")
     return program
+
+
+def _has_effects(node: fx.Node) -> bool:
+    """Whether the operator may write to its arguments, or holds a program of its own."""
+    if isinstance(node.target, torch._ops.OpOverload):
+        return node.target._schema.is_mutable
+    return node.op == "call_function" and node.target is not operator.getitem
 
 
 def _names(module: nn.Module) -> dict[tuple[Any, ...], str]:
@@ -174,12 +183,14 @@ class _Translation:
                 if spec.kind.name == "USER_INPUT":
                     self.known[node] = self._input(node)
                 else:
-                    tensor = stored_tensors[spec.target].detach()
+                    tensor = stored_tensors[str(spec.target)].detach()
                     self.known[node] = stored(tensor, self.names.get(_identity(tensor), ""))
             elif node.op == "call_function":
                 self.known[node] = self._called(node)
             elif node.op == "output":
-                return self._finished(node.args[0])
+                kinds = [spec.kind.name for spec in program.graph_signature.output_specs]
+                results = zip(kinds, _opened(node.args[0], self.known), strict=True)
+                return self._finished([r for kind, r in results if kind == "USER_OUTPUT"])
             else:
                 raise Uncapturable(f"it contains a {node.op} of {node.target}")
         raise Uncapturable("it returns nothing")
@@ -188,8 +199,7 @@ class _Translation:
         self.build.base = node.name
         return self.build.emit("input", [], self.full)
 
-    def _finished(self, results: Any) -> Graph:
-        results = [self.known.get(result) for result in results]
+    def _finished(self, results: list[Any]) -> Graph:
         if len(results) != 1 or not isinstance(results[0], Value | Folded):
             raise Uncapturable(f"it returns {len(results)} results, expected one tensor")
         (result,) = results
@@ -200,8 +210,7 @@ class _Translation:
     def _called(self, node: fx.Node) -> Any:
         if node.target is operator.getitem:
             return self._item(node)
-        operands = fx.node.map_arg((node.args, node.kwargs), lambda n: _Known(self.known[n]))
-        operands = _opened(operands)
+        operands = _opened((node.args, node.kwargs), self.known)
         overload = node.target
         self.build.base, self.build.module = node.name, _module(node)
         if not isinstance(overload, torch._ops.OpOverload):
@@ -217,7 +226,9 @@ class _Translation:
 
     def _item(self, node: fx.Node) -> Any:
         container, position = node.args
-        parts = self.known[container]  # type: ignore[index]
+        assert isinstance(container, fx.Node)
+        assert isinstance(position, int)
+        parts = self.known[container]
         part = parts[position] if isinstance(parts, tuple) else None
         if part is None and node.users:
             self.build.base, self.build.module = node.name, _module(node)
@@ -237,22 +248,12 @@ class _Translation:
             raise Uncapturable(f"the values of {op} differ from call to call")
         executed = overload(**_executed(given))
         first = next(iter(given.values()), None)
-        if isinstance(first, Folded) and op in (
-            *MOVEMENTS,
-            "clone",
-            "detach",
-            "alias",
-            "to",
-            "item",
-            "_to_copy",
-            "lift_fresh_copy",
-            "contiguous",
-        ):
+        if isinstance(first, Folded) and (op in MOVEMENTS or op in SAME or op == "item"):
             return self._moved(op, overload, given, first, executed)
         if isinstance(executed, Tensor):
             return fold(op, list(given.values()), executed)
         if isinstance(executed, tuple | list):
-            return tuple(fold("", [], e) if isinstance(e, Tensor) else number(e) for e in executed)
+            return tuple(evaluated(e) if isinstance(e, Tensor) else number(e) for e in executed)
         return executed if executed is None else number(executed)
 
     def _moved(
@@ -263,7 +264,7 @@ class _Translation:
         if op not in MOVEMENTS:
             floats = base.value.is_floating_point() and executed.is_floating_point()
             if not floats or _precision(executed.dtype) < _precision(base.value.dtype):
-                return fold("", [], executed)
+                return evaluated(executed)
             return moved(base, base.value, executed)
         name = next(iter(given))
         values = overload(**{**_executed(given), name: base.value})
@@ -302,21 +303,14 @@ class _Translation:
             raise Uncapturable(f"{operator}, {error}") from error
 
 
-@dataclass(frozen=True)
-class _Known:
-    """Keeps `map_arg` from looking into a value."""
-
-    value: Any
-
-
-def _opened(argument: Any) -> Any:
-    """The arguments as containers of values."""
-    if isinstance(argument, _Known):
-        return argument.value
+def _opened(argument: Any, known: Mapping[fx.Node, Any]) -> Any:
+    """The arguments of a node with what its nodes stand for."""
+    if isinstance(argument, fx.Node):
+        return known[argument]
     if isinstance(argument, tuple | list):
-        return [_opened(a) for a in argument]
-    if isinstance(argument, dict):
-        return {key: _opened(a) for key, a in argument.items()}
+        return [_opened(a, known) for a in argument]
+    if isinstance(argument, Mapping):
+        return {key: _opened(a, known) for key, a in argument.items()}
     return argument
 
 
@@ -355,9 +349,10 @@ def _keeps_precision(node: fx.Node, result: Tensor) -> None:
         raise Unrecognised(f"a result of type {result.dtype}")
     for operand in node.all_input_nodes:
         val = operand.meta.get("val")
-        if isinstance(val, Tensor) and val.is_floating_point() and val.ndim:
-            if _precision(result.dtype) < _precision(val.dtype):
-                raise Unrecognised(f"rounding from {val.dtype} to {result.dtype}")
+        if not isinstance(val, Tensor) or not val.is_floating_point() or not val.ndim:
+            continue
+        if _precision(result.dtype) < _precision(val.dtype):
+            raise Unrecognised(f"rounding from {val.dtype} to {result.dtype}")
 
 
 def _compare(one: Graph, two: Graph) -> None:
@@ -397,7 +392,7 @@ def _reproduces(graph: Graph, module: nn.Module, shape: tuple[int, ...]) -> None
         return
     x = _example(module, (3, *shape))
     with torch.no_grad():
-        ours, theirs = Interpreter(graph)(x.to(torch.float64)), module(x)
+        ours, theirs = Interpreter(graph)(x.to(torch.float64)), module(x.clone())
     tolerance = math.sqrt(torch.finfo(x.dtype).eps) * (float(ours.abs().max()) + 1e-3)
     if ours.shape != theirs.shape or not bool((ours - theirs).abs().max() <= tolerance):
         raise Uncapturable("the traced program does not reproduce the module")

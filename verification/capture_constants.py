@@ -77,7 +77,12 @@ def fold(op: str, arguments: list[Any], executed: Tensor) -> Folded:
     the module computes `executed`."""
     operands = [a if isinstance(a, Folded) else _lifted(a) for a in arguments]
     found = _exactly(op, operands, executed) if executed.is_floating_point() else None
-    return found or Folded(executed, executed, exact=False)
+    return found or evaluated(executed)
+
+
+def evaluated(executed: Tensor) -> Folded:
+    """A tensor as the module computes it, taken as it is."""
+    return Folded(executed, executed, exact=False)
 
 
 def moved(base: Folded, value: Tensor, executed: Any) -> Folded:

@@ -122,24 +122,15 @@ def _adjoint(build: Builder, call: Call) -> Value:
     x, weight, bias = call.data("input"), _weight(call, "weight"), call.constant("bias")
     count = weight.value.ndim - 2
     _check_images(build, x, count)
-    padding = []
-    for p, extra in zip(
-        several(call["padding"], count), several(call["output_padding"], count), strict=True
-    ):
-        padding.append([p, p - extra])
-    if min(map(min, padding)) < 0 and any(
-        extra >= s
-        for extra, s in zip(
-            several(call["output_padding"], count), several(call["stride"], count), strict=True
-        )
-    ):
-        raise Unrecognised("an output padding beyond the stride")
-    strides = several(call["stride"], count)
-    for pads, s in zip(padding, strides, strict=True):
-        if pads[0] - pads[1] < s:
-            pads[1] = pads[0]
+    stride = several(call["stride"], count)
+    padding = _symmetric(call["padding"], count)
+    for pads, s, extra in zip(padding, stride, several(call["output_padding"], count), strict=True):
+        if extra >= s:  # else the convolution drops what does not fill its stride
+            pads[1] -= extra
+        if pads[1] < 0:
+            raise Unrecognised("an output padding beyond the stride")
     attributes = {
-        "stride": strides,
+        "stride": stride,
         "padding": padding,
         "dilation": several(call["dilation"], count),
         "groups": call["groups"],

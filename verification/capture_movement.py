@@ -10,74 +10,19 @@ from verification.capture_builder import Builder, Padded, Unrecognised, Value
 from verification.capture_constants import Folded
 from verification.capture_rules import Call, rule
 
-MOVEMENTS = [
-    "view",
-    "reshape",
-    "_unsafe_view",
-    "flatten",
-    "unflatten",
-    "permute",
-    "transpose",
-    "t",
-    "numpy_T",
-    "mT",
-    "mH",
-    "adjoint",
-    "movedim",
-    "moveaxis",
-    "swapaxes",
-    "swapdims",
-    "unsqueeze",
-    "squeeze",
-    "slice",
-    "select",
-    "narrow",
-    "expand",
-    "expand_as",
-    "repeat",
-    "tile",
-    "roll",
-    "flip",
-    "fliplr",
-    "flipud",
-    "rot90",
-    "pixel_shuffle",
-    "pixel_unshuffle",
-    "channel_shuffle",
-    "unfold",
-    "im2col",
-    "index",
-    "index_select",
-    "gather",
-    "diagonal",
-    "split",
-    "split_with_sizes",
-    "chunk",
-    "tensor_split",
-    "unbind",
-    "unsafe_split",
-    "unsafe_chunk",
-    "view_as",
-    "reshape_as",
-    "repeat_interleave",
-    "tril",
-    "triu",
-    "diag_embed",
-    "upsample_nearest1d",
-    "upsample_nearest2d",
-    "reflection_pad1d",
-    "reflection_pad2d",
-    "replication_pad1d",
-    "replication_pad2d",
-    "slice_copy",
-    "select_copy",
-    "view_copy",
-    "permute_copy",
-    "expand_copy",
-    "transpose_copy",
-    "unsqueeze_copy",
-    "squeeze_copy",
-]
+MOVEMENTS = frozenset(
+    {
+        "_unsafe_view", "adjoint", "channel_shuffle", "chunk", "diag_embed", "diagonal",
+        "expand", "expand_as", "flatten", "flip", "fliplr", "flipud", "gather", "im2col", "index",
+        "index_select", "mH", "mT", "moveaxis", "movedim", "narrow", "numpy_T", "permute",
+        "pixel_shuffle", "pixel_unshuffle", "reflection_pad1d", "reflection_pad2d", "repeat",
+        "repeat_interleave", "replication_pad1d", "replication_pad2d", "reshape", "reshape_as",
+        "roll", "rot90", "select", "slice", "split", "split_with_sizes", "squeeze", "swapaxes",
+        "swapdims", "t", "tensor_split", "tile", "transpose", "tril", "triu", "unbind", "unflatten",
+        "unfold", "unsafe_chunk", "unsafe_split", "unsqueeze", "upsample_nearest1d",
+        "upsample_nearest2d", "view", "view_as",
+    }
+)  # fmt: skip
 """Of their first argument they only move, copy, drop or zero entries."""
 
 
@@ -110,34 +55,45 @@ def _plain(argument: Any) -> Any:
     return argument.executed if isinstance(argument, Folded) else argument
 
 
-@rule("index", "gather", "index_select", "repeat_interleave", "tile_by")
+@rule("gather", "index", "index_select", "repeat_interleave")
 def _indexed(build: Builder, call: Call) -> Any:
-    for argument in call.arguments.values():
+    for key, argument in call.arguments.items():
         listed = argument if isinstance(argument, list | tuple) else [argument]
-        if argument is not call[_name(call)] and any(isinstance(a, Value) for a in listed):
+        if key != _name(call) and any(isinstance(a, Value) for a in listed):
             raise Unrecognised("positions that depend on the input")
     return _move(build, call)
 
 
-@rule("clone", "contiguous", "detach", "alias", "lift_fresh_copy", "lift_fresh", "dropout",
-      "alpha_dropout", "feature_dropout", "native_dropout", "positive", "to", "_to_copy",
-      "type_as", "float", "double", "alias_copy", "detach_")  # fmt: skip
+SAME = frozenset(
+    {"_to_copy", "alias", "clone", "contiguous", "detach", "lift_fresh", "lift_fresh_copy",
+     "positive", "to", "type_as"}
+)  # fmt: skip
+"""The value itself. Casts to lower precision are refused before any rule is asked."""
+
+
+@rule(*SAME, "alpha_dropout", "dropout", "feature_dropout", "feature_alpha_dropout")
 def _same(build: Builder, call: Call) -> Value:
-    """Casts to lower precision are refused before any rule is asked."""
     if call.get("train") and call.get("p"):
         raise Unrecognised("a random mask")
-    if call.op in ("native_dropout", "to", "_to_copy") and call.get("train"):
-        raise Unrecognised("a random mask")
-    x = call.data(_name(call))
-    return Value(x.name, x.full)
+    return call.data(_name(call))
 
 
-@rule("pad", "constant_pad_nd", "_pad_circular")
+@rule("copy")
+def _copy(build: Builder, call: Call) -> Value:
+    """`self`, of which only the shape matters, overwritten by `src`."""
+    return build.expanded(call.data("src"), call.full)
+
+
+@rule("zeros_like", "ones_like", "full_like", "new_zeros", "new_ones", "new_full")
+def _filled(build: Builder, call: Call) -> Folded:
+    filled = call.run(self=torch.zeros(call.data("self").full, dtype=call.dtype))
+    return Folded(filled, filled)
+
+
+@rule("pad", "constant_pad_nd")
 def _pad(build: Builder, call: Call) -> Value:
     x = call.data("self")
     pads, mode = list(call["pad"]), call.get("mode", "constant")
-    if call.op == "_pad_circular":
-        mode = "circular"
     filling = call.get("value") or 0.0
     if not math.isfinite(filling):
         raise Unrecognised(f"padding with {filling}")
@@ -150,7 +106,7 @@ def _pad(build: Builder, call: Call) -> Value:
         return torch.nn.functional.pad(numbers, pads, mode=mode)
 
     y = build.moved(x, run)
-    if mode != "constant" and mode != "circular":
+    if mode not in ("constant", "circular"):
         return y
     if filling:
         outside = torch.nn.functional.pad(torch.zeros(x.full), pads, value=1.0)

@@ -46,7 +46,7 @@ class Call:
             raise Unrecognised(f"{name} depends on the input")
         return number(value) if isinstance(value, int | float) else value
 
-    def run(self, **replaced: Any) -> Any:
+    def run(self, /, **replaced: Any) -> Any:
         """The operator on its own arguments, some of them replaced."""
         return self.target(**{**self.arguments, **replaced})
 
@@ -65,11 +65,11 @@ def rule(*operators: str) -> Callable[[Rule], Rule]:
     return register
 
 
-def exact(value: int | float) -> Fraction:
-    """A Python number of the program. Raises Unrecognised unless it is finite."""
+def exact(value: int | float | Fraction) -> Fraction:
+    """A Python number of the program. Raises Unrecognised unless it is a finite one."""
     try:
         return Fraction(value)
-    except (OverflowError, ValueError) as error:
+    except (OverflowError, TypeError, ValueError) as error:
         raise Unrecognised(f"the number {value}") from error
 
 

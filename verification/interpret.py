@@ -25,7 +25,7 @@ class Interpreter(nn.Module):
         super().__init__()
         self.graph, self.held = graph, {}
         for position, node in enumerate(graph):
-            if node.kind not in _RUN:
+            if node.kind not in ("input", "constant", *_RUN):
                 operator = node.attributes.get("operator", node.kind)
                 raise ValueError(f"nothing is known of the operator {operator}")
             for key, constant in node.constants.items():
@@ -40,9 +40,12 @@ class Interpreter(nn.Module):
         for node in self.graph:
             constants = {key: getattr(self, self.held[node.name, key]) for key in node.constants}
             inputs = [values[name] for name in node.inputs]
-            values[node.name] = (
-                x if node.kind == "input" else _RUN[node.kind](node, inputs, constants)
-            )
+            if node.kind == "constant":
+                values[node.name] = constants["value"].expand(x.shape[0], *node.shape)
+            elif node.kind == "input":
+                values[node.name] = x
+            else:
+                values[node.name] = _RUN[node.kind](node, inputs, constants)
         return values[self.graph.output]
 
 
@@ -191,13 +194,7 @@ def _product(node: Node, inputs: list[Tensor], constants: dict[str, Tensor]) -> 
     return x * y if node.kind == "product" else x / y
 
 
-def _batched_constant(node: Node, inputs: list[Tensor], constants: dict[str, Tensor]) -> Tensor:
-    return constants["value"][None]
-
-
 _RUN: dict[str, Run] = {
-    "input": lambda node, inputs, constants: inputs[0],
-    "constant": _batched_constant,
     "linear": _linear,
     "conv": _conv,
     "adjoint": _adjoint,

@@ -2,8 +2,9 @@
 
 Each is of the form: exact x, computed x~ with |x~ - x| <= e; the result is off by the Lipschitz
 constant of the operation times e, plus its own rounding. Elementary functions in float64 are
-assumed to have an error of at most 2^-46 (1 + |x|) times the size of their parameters: some 64
-units in the last place of 1, where the libraries behind torch state 1 to 4.
+assumed to have an error of at most 2^-46 (1 + |x|) times the size of their parameters, and exp
+one of 2^-46 relatively: 64 to 128 units in the last place, where the libraries behind torch state
+one to four.
 """
 
 import math
@@ -47,7 +48,9 @@ def _batched(watch: RunningError, input: Any) -> tuple[Tensor, Error]:
 
 
 def _above(value: Fraction) -> float:
-    """Upper bound on |value|."""
+    """Upper bound on |value|. Raises UnboundedOperation where float64 has not its magnitude."""
+    if value and not 2.0**-500 < abs(value) < 2.0**500:
+        raise UnboundedOperation(f"no rounding bound for the number {value}")
     return math.nextafter(abs(float(value)), math.inf)
 
 
@@ -110,6 +113,8 @@ def _activated(
     watch: RunningError, input: Any, name: str, parameters: Mapping[str, Fraction]
 ) -> Tensor:
     x, error = _batched(watch, input)
+    if any(Fraction(float(p)) != p for p in parameters.values()):
+        raise UnboundedOperation(f"no rounding bound for {name} with parameters beyond float64")
     value = activated(x, name, parameters)
     carried = max(_above(slope) for slope in SLOPES[name](**parameters)) * error.bound
     if name in _ONE_ROUNDING:

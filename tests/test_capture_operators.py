@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
+from dsnn.operators import Convolution, LinearOperator
 from verification.capture import capture
 from verification.graph import KINDS, Graph
 from verification.interpret import Interpreter
@@ -24,6 +25,15 @@ class Function(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.function(x, *self.buffers())
+
+
+class Adjoint(nn.Module):
+    def __init__(self, operator: LinearOperator):
+        super().__init__()
+        self.operator = operator
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.operator.adjoint(x)
 
 
 def agrees(module: nn.Module, shape: tuple[int, ...]) -> Graph:
@@ -78,9 +88,12 @@ LINEAR: dict[str, tuple[nn.Module, tuple[int, ...]]] = {
     "transpose beyond": (
         nn.ConvTranspose2d(4, 2, 3, stride=1, padding=2, output_padding=1, dilation=2), IMAGE),
     "transpose 1d": (nn.ConvTranspose1d(4, 2, 4, stride=3, padding=1, output_padding=2), (4, 5)),
+    "adjoint circular": (Adjoint(Convolution(3, 4, 3, circular=True)), IMAGE),
+    "adjoint circular strided": (Adjoint(Convolution(3, 4, 5, stride=2, circular=True)), IMAGE),
+    "adjoint circular grouped": (Adjoint(Convolution(2, 4, groups=2, circular=True)), IMAGE),
     "batch norm": (nn.BatchNorm2d(4), IMAGE),
     "batch norm plain": (nn.BatchNorm1d(6, affine=False), VECTOR),
-    "layer norm": (nn.LayerNorm((6, 5)), IMAGE),
+    "layer norm": (nn.LayerNorm([6, 5]), IMAGE),
     "group norm": (nn.GroupNorm(2, 4), IMAGE),
     "instance norm": (nn.InstanceNorm2d(4, affine=True), IMAGE),
     "instance norm tracked": (nn.InstanceNorm2d(4, track_running_stats=True), IMAGE),
@@ -251,3 +264,23 @@ def test_movement(name: str):
 @pytest.mark.parametrize("name", ELEMENTWISE)
 def test_elementwise(name: str):
     agrees(*ELEMENTWISE[name])
+
+
+@pytest.mark.parametrize("name", [name for name in LINEAR if "circular" in name])
+def test_circular_convolutions_and_their_adjoints_are_one_node(name: str):
+    graph = agrees(*LINEAR[name])
+    (node,) = graph.nodes[1:]
+    assert node.kind == ("adjoint" if "adjoint" in name else "conv")
+    assert node.attributes["circular"]
+
+
+def test_a_border_added_elsewhere_is_no_circular_adjoint():
+    def fold(x: Tensor, weight: Tensor) -> Tensor:
+        y = F.conv_transpose2d(x, weight)
+        core = y.narrow(2, 1, 6).clone()
+        core.narrow(2, 4, 1).add_(y.narrow(2, 0, 1))
+        core.narrow(2, 0, 1).add_(y.narrow(2, 7, 1))
+        return core
+
+    graph = agrees(Function(fold, torch.randn(4, 2, 3, 1)), IMAGE)
+    assert not any(node.attributes.get("circular") for node in graph)

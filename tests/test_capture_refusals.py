@@ -127,6 +127,8 @@ REFUSED: dict[str, tuple[nn.Module, str]] = {
     "a special batch of one": (Function(lambda x: x if len(x) == 1 else 2 * x), "batch"),
     "a special batch of three": (Function(lambda x: x if len(x) < 3 else 2 * x), "reproduce"),
     "squeezed batch": (Function(lambda x: x.squeeze(0).softmax(-1).sum(0)), "batch"),
+    "weights that are no numbers": (
+        Function(lambda x, w: x @ w, torch.full((4, 4), float("nan"))), "not finite"),
     "an exception": (Broken(), "first line"),
 }  # fmt: skip
 

@@ -28,8 +28,7 @@ def _hull(*slopes: Fraction) -> Range:
 
 
 def _clamp(low: Fraction | None = None, high: Fraction | None = None) -> Range:
-    if low is None and high is None:
-        return Fraction(1), Fraction(1)
+    """One of the limits at least is given."""
     return Fraction(0), Fraction(low is None or high is None or low < high)
 
 

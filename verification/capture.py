@@ -356,7 +356,12 @@ def _keeps_precision(node: fx.Node, result: Tensor) -> None:
 
 
 def _compare(one: Graph, two: Graph) -> None:
-    """Raises Uncapturable unless the graphs are the same but for the names of nodes."""
+    """Raises Uncapturable unless the graphs are the same but for the names of nodes, and all of
+    their constants finite."""
+    for node in one:
+        for key, constant in node.constants.items():
+            if not bool(torch.isfinite(constant.value).all()):
+                raise Uncapturable(f"the {key} {constant.name} of {node.name} is not finite")
     if len(one.nodes) != len(two.nodes):
         raise Uncapturable("a batch of two is computed by other operators than a batch of one")
     places = [{node.name: k for k, node in enumerate(g)} for g in (one, two)]

@@ -3,12 +3,13 @@
 from dataclasses import replace
 from fractions import Fraction
 
+from verification.capture_folds import folded
 from verification.graph import Constant, Graph, Node
 
 
 def cleaned(graph: Graph) -> Graph:
-    """Sums of sums flattened, and only what the output depends on."""
-    return _needed(_flattened(_needed(graph)))
+    """Circular adjoints recognised, sums of sums flattened, and only what the output depends on."""
+    return _needed(_flattened(_needed(folded(graph))))
 
 
 def _needed(graph: Graph) -> Graph:

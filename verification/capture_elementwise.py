@@ -195,6 +195,8 @@ def _clamp(build: Builder, call: Call) -> Value:
             limits[key] = limit.scalar
         elif limit in (float("inf"), -float("inf")) and (limit > 0) == (key == "high"):
             limits[key] = None
+    if set(limits.values()) == {None}:
+        return call.data("self")
     return activation(build, call, "clamp", **limits)
 
 

@@ -164,12 +164,13 @@ def linear(node: Node, inputs: list[Balls], c: Constants) -> Balls:
 
 def gather(node: Node, inputs: list[Balls], c: Constants) -> Balls:
     index = node.attributes["index"].numpy()
-    return each(lambda i: ZERO if i < 0 else inputs[0].flatten()[i], index)
+    entries = [*inputs[0].flatten(), ZERO]
+    return each(lambda i: entries[i], index)
 
 
 def combine(node: Node, inputs: list[Balls], c: Constants) -> Balls:
     terms = zip(node.attributes["coefficients"], inputs, strict=True)
-    return sum((ball(k) * x for k, x in terms), c.get("bias", ZERO))
+    return sum((ball(k) * x for k, x in terms), np.full(node.shape, ZERO) + c.get("bias", ZERO))
 
 
 def windows(node: Node, inputs: list[Balls], c: Constants) -> Balls:

@@ -86,7 +86,8 @@ def test_a_step_outside_the_kernel_is_one_combination():
 
 
 def test_parametrised_weights_are_read_as_executed():
-    layer = parametrizations.orthogonal(nn.Linear(5, 5)).eval()
+    layer = nn.Linear(5, 5)
+    parametrizations.orthogonal(layer).eval()
     graph = capture(layer, (5,))
     weight = graph.nodes[1].constants["weight"]
     assert (weight.name, weight.factor) == ("", 1)
@@ -99,8 +100,9 @@ def test_resnet18_of_torchvision():
     net = torchvision.models.resnet18()
     for module in net.modules():
         if isinstance(module, nn.BatchNorm2d):
-            module.running_mean.normal_()
-            module.running_var.uniform_(0.5, 2)
+            for statistic, low in ((module.running_mean, -1.0), (module.running_var, 0.5)):
+                assert statistic is not None
+                statistic.uniform_(low, 2)
     graph = capture(net, (3, 64, 64))
     kinds = [node.kind for node in graph]
     assert (kinds.count("conv"), kinds.count("scale"), kinds.count("combine")) == (20, 20, 8)
@@ -126,3 +128,22 @@ def test_a_witness_is_searched_and_replayed_on_a_graph():
     plain = (interpreter(x) - interpreter(y)).norm() / (x - y).norm()
     assert ratio <= plain
     assert ratio > 0.999 * plain
+
+
+class DoubledInNumpy(nn.Module):
+    """What torch.export refuses: weights that leave torch on their way."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(3, 4))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x @ torch.from_numpy(self.weight.detach().numpy() * 2).T
+
+
+def test_where_export_refuses_fx_traces():
+    module = DoubledInNumpy()
+    with pytest.raises(RuntimeError, match="numpy"):
+        torch.export.export(module, (torch.zeros(1, 4),), strict=False)
+    weight = capture(module, (4,)).nodes[1].constants["weight"]
+    assert torch.equal(weight.value, 2 * module.weight.detach())

@@ -1,7 +1,7 @@
 """From any `nn.Module` to a graph of what it computes on one example.
 
-`torch.export` traces the module; where it refuses, `make_fx` does, without its bookkeeping. The
-program is then translated operator by operator (`capture_rules` and its siblings). An operator
+`torch.export` traces the module; where it refuses, `torch.fx` does first (`make_fx`). The program
+is then translated operator by operator (`capture_rules` and its siblings). An operator
 that has no exact equivalent in the vocabulary becomes an unknown node; a module whose examples are
 not treated alike, or that cannot be traced, is `Uncapturable`.
 
@@ -20,6 +20,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.proxy_tensor import make_fx
 
 import verification.capture_elementwise
@@ -131,19 +132,22 @@ def _exported(module: nn.Module, x: Tensor) -> torch.export.ExportedProgram:
         program = torch.export.export(module, (x,), strict=False)
     except Exception as error:
         try:
-            tracer = make_fx(
-                module, tracing_mode="fake", pre_dispatch=True, _allow_non_fake_inputs=True
-            )
-            flat = tracer(x)
+            program = torch.export.export(_flat(module, x), (x,), strict=False)
         except Exception:
             raise error from None
-        program = torch.export.export(flat, (x,), strict=False)
     if any(_has_effects(node) for node in program.graph.nodes):
         program = program.run_decompositions({})
     changed = program.graph_signature.buffers_to_mutate.values()
     if changed:
         raise Uncapturable(f"it changes {', '.join(changed)} when called")
     return program
+
+
+def _flat(module: nn.Module, x: Tensor) -> nn.Module:
+    """The module traced by `make_fx`, which lets it do with its weights what export does not. The
+    input is a tensor without values, so nothing can depend on them unseen."""
+    unreal = FakeTensorMode(allow_non_fake_inputs=True).from_tensor(x)
+    return make_fx(module, tracing_mode="real", pre_dispatch=True)(unreal)
 
 
 def _has_effects(node: fx.Node) -> bool:
@@ -267,7 +271,7 @@ class _Translation:
                 return evaluated(executed)
             return moved(base, base.value, executed)
         name = next(iter(given))
-        values = overload(**{**_executed(given), name: base.value})
+        values = overload(**{**_executed(given), name: base.value.contiguous()})
         if isinstance(executed, Tensor):
             return moved(base, values, executed)
         pairs = zip(values, executed, strict=True)
@@ -300,7 +304,9 @@ class _Translation:
                 )
             return self.build.emit("unknown", values, tuple(val.shape), {"operator": operator})
         except (Unrecognised, AttributeError) as error:
-            raise Uncapturable(f"{operator}, {error}") from error
+            place = f" in {self.build.module}" if self.build.module else ""
+            reason = "" if ":" in operator else f": {error}"
+            raise Uncapturable(f"{operator}{place}{reason}") from error
 
 
 def _opened(argument: Any, known: Mapping[fx.Node, Any]) -> Any:

@@ -66,7 +66,7 @@ def _indexed(build: Builder, call: Call) -> Any:
 
 SAME = frozenset(
     {"_to_copy", "alias", "clone", "contiguous", "detach", "lift_fresh", "lift_fresh_copy",
-     "positive", "to", "type_as"}
+     "positive", "resolve_conj", "resolve_neg", "to", "type_as"}
 )  # fmt: skip
 """The value itself. Casts to lower precision are refused before any rule is asked."""
 

@@ -72,7 +72,7 @@ def activated(x: Tensor, name: str, parameters: Mapping[str, Fraction]) -> Tenso
 
 
 @watched
-def normalised(x: Tensor, dims: Sequence[int], epsilon: Fraction) -> Tensor:
+def normalised(x: Tensor, dims: list[int], epsilon: Fraction) -> Tensor:
     """(x - mean) / sqrt(var + epsilon) over `dims`."""
     x = x - x.mean(dims, keepdim=True)
     return x / (x.square().mean(dims, keepdim=True) + float(epsilon)).sqrt()

@@ -128,7 +128,7 @@ def _activated(
 
 
 @rule(normalised)
-def _normalised(watch: RunningError, input: Any, dims: Sequence[int], epsilon: Fraction) -> Tensor:
+def _normalised(watch: RunningError, input: Any, dims: list[int], epsilon: Fraction) -> Tensor:
     """With y = x - mean and s = sqrt(|y|²/n + epsilon), of which the computed ones are off by d
     and by at most d / sqrt(n) + c s, y / s is off by at most (2 d + c sqrt(n) s) / s* for the
     exact s*, and s* is at least sqrt(epsilon) and at least s less its error."""

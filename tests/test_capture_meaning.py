@@ -4,6 +4,7 @@ its rounding error of it."""
 import itertools
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
@@ -263,13 +264,33 @@ class Thirds(nn.Module):
         return self.then(x / 3)
 
 
+def is_within(graph: Graph, interpreted: Graph, shape: tuple[int, ...]) -> bool:
+    """Whether what the interpreter makes of `interpreted` is what `graph` means, up to the error
+    that it admits, which is small."""
+    x = 3 * torch.randn((2, *shape), generator=torch.Generator().manual_seed(2))
+    result = evaluate(Interpreter(interpreted), x)
+    within = []
+    for example, value, error in zip(x, result.value, result.error, strict=True):
+        off = (meaning(graph, balls(example)) - balls(value)).flatten()
+        limit = ball(float(error))
+        within.append(bool(sum((d * d for d in off), ZERO) <= limit * limit))
+        assert float(error) <= 1e-11
+    return all(within)
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_the_interpreter_is_within_its_error_of_the_meaning(name: str):
     module, shape = CASES[name]
     graph = capture(Thirds(module).float(), shape)
-    x = 3 * torch.randn((2, *shape), generator=torch.Generator().manual_seed(2))
-    result = evaluate(Interpreter(graph), x)
-    for example, value, error in zip(x, result.value, result.error, strict=True):
-        off = (meaning(graph, balls(example)) - balls(value)).flatten()
-        assert sum((d * d for d in off), ZERO) <= ball(float(error)) * ball(float(error))
-        assert float(error) <= 1e-11
+    assert is_within(graph, graph, shape)
+
+
+@pytest.mark.parametrize("name", ["linear", "conv2d", "average pooling", "selu", "softmax"])
+def test_a_small_change_of_a_coefficient_is_seen(name: str):
+    module, shape = CASES[name]
+    graph = capture(Thirds(module).float(), shape)
+    first, third, *others = graph.nodes
+    assert third.kind == "combine"
+    off = {"coefficients": [Fraction(1, 3) + Fraction(1, 2**38)]}
+    changed = Graph((first, replace(third, attributes=off), *others), graph.output)
+    assert not is_within(graph, changed, shape)

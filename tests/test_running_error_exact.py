@@ -265,7 +265,6 @@ UNKNOWN: dict[str, Callable[[Tensor], Tensor]] = {
     "branching on values": lambda x: x if x.sum() > 0 else -x,
     "branching on precision": lambda x: x if x.dtype == torch.float64 else -x,
     "an option without a rule": lambda x: torch.add(x, x, alpha=2),
-    "division by what was computed": lambda x: x / (x * 0.1),
     "in place": lambda x: F.relu(x, inplace=True),
 }
 

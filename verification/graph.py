@@ -4,36 +4,42 @@ certificates are derived from.
 A graph is a list of nodes in the order of computation. Shapes are those of one example, without a
 batch dimension. Everything constant (weights, step sizes, weights computed by a parametrisation)
 has been folded into the nodes; `capture` does that. The meaning of a graph is a function of real
-numbers on the constants as stored:
+numbers on the constants as stored; a number in the module's code is the float64 that it is.
+Numbers in attributes are ints or fractions, index a tensor of int64 (tests/test_capture_meaning.py
+writes the meaning out):
 
 ========== ========================================================================================
 kind       value, for inputs x (and y), constants in bold, attributes in italics
 ========== ========================================================================================
 input      the example
-constant   **value**, which does not depend on the example
+constant   **value**, which does not depend on the example (the tensor that something is divided
+           by, or its maximum taken with)
 linear     **weight** x + **bias** along the last dimension; weight (m, n)
-conv       convolution of x (n, *extent) by **weight** (m, n / *groups*, *size) plus **bias**, with
-           *stride*, *padding* [[before, after], ...], *dilation*, *groups*, *circular*; 1 or 2
-           dimensions
+conv       convolution of x (n, *extent) by **weight** (m, n / *groups*, *size) plus **bias** (m,),
+           with *stride*, *padding* [[before, after], ...], *dilation*, *groups*, *circular*; 1 or 2
+           dimensions. Zero or circular padding done just before it is part of it
 adjoint    the adjoint of that convolution (a transposed convolution) plus **bias** (n,): the same
            attributes, and *extent*, those of the convolution's input, which is the output here
-scale      **weight** * x + **bias**, both broadcast to the shape of x
+scale      **weight** * x + **bias**, both broadcast to the shape of x; either may be missing its
+           leading dimensions, as all constants that are broadcast. Batch normalisation in eval
+           mode is one, its constants computed in float64, within 2^-50 of the exact ones
 gather     y_i = x_**index**[i], or 0 where the index is -1: index (shape) into x flattened. Every
            movement of data: slices, permutations, padding, copies, pixel shuffles
 reshape    the same entries in the same order
-combine    sum of *coefficients* [k] * input k, all of one shape, plus **bias** broadcast
+combine    sum of *coefficients* [k] * input k, distinct and all of one shape, plus **bias**
+           broadcast. Sums of sums are flattened where nothing else reads the inner one
 concat     the inputs one after another along *dim*
 window_sum sum over windows, dimension by dimension: entry i along dim *dims*[k] is
            *weights*[k][i] times the sum of x over *windows*[k][i] = [start, stop)
 window_max maximum over windows of that form (*dims*, *windows*)
-activation *function* (a name of `activations.SLOPES`, with *parameters*) entry by entry; the
-           **slope** of prelu is broadcast to x
+activation *function* (a name of `activations.SLOPES`, with *parameters* by name, or prelu) entry
+           by entry; the **slope** of prelu is broadcast to x
 maximum    entrywise max(x, y); minimum likewise
 softmax    along *dim*
 norm       l2 norm over *dims*, kept as size 1
 normalise  (x - mean) / sqrt(var + *epsilon*) over *dims*, var of the population (layer, group and
            instance norm; their affine part is a `scale` of its own)
-product    x * y entrywise after broadcasting; quotient likewise
+product    x * y entrywise after broadcasting (to the right); quotient x / y likewise
 matmul     the matrix product x y over the last two dimensions
 unknown    the operator named in *operator*, of which nothing is known
 ========== ========================================================================================

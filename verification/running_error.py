@@ -17,7 +17,8 @@ import torch
 from torch import Tensor, nn
 
 import verification.running_error_affine
-import verification.running_error_rules  # noqa: F401  (both register their rules)
+import verification.running_error_graph
+import verification.running_error_rules  # noqa: F401  (all three register their rules)
 from verification.running_error_watch import RunningError, UnboundedOperation, norm
 
 __all__ = ["Evaluation", "UnboundedOperation", "evaluate", "norm"]

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from dsnn.operators.rounding import UNIT
 from verification.running_error_watch import (
     METADATA,
     Error,
@@ -94,12 +95,16 @@ def _mul(watch: RunningError, input: Any, other: Any) -> Tensor:
 
 @rule(torch.div, torch.Tensor.div, torch.Tensor.__truediv__)
 def _div(watch: RunningError, input: Any, other: Any) -> Tensor:
+    """x / y is off by at most (ex + |x / y| ey) / m, m a lower bound on the exact |y|."""
     (x, ex), (y, ey) = watch.operand(input), watch.operand(other)
-    if ey.bound.any() or ey.batched:
-        raise UnboundedOperation("no rounding bound for a division by a computed number")
-    value = x / y
-    carried = _spread(x, ex, value, ex.batched) / y.abs().amin()
-    return watch.result(value, carried + rounding(value, ex.batched), ex.batched)
+    value, batched = x / y, ex.batched or ey.batched
+    sx, sy = _spread(x, ex, value, batched), _spread(y, ey, value, batched)
+    smallest = y.abs().flatten(1).amin(1) if ey.batched else y.abs().amin()
+    low = smallest - ey.bound * (1 + 4 * UNIT)
+    carried = sx / low
+    if sy.any():
+        carried = torch.where(low > 0, (sx + _largest(value, batched) * sy) / low, torch.inf)
+    return watch.result(value, carried * (1 + 8 * UNIT) + rounding(value, batched), batched)
 
 
 @rule(torch.addcmul, torch.Tensor.addcmul)

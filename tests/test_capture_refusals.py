@@ -1,0 +1,175 @@
+"""What capture does not understand it says: an unknown node, or a reason in one line."""
+
+import random
+import time
+from collections.abc import Callable
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from verification.capture import Uncapturable, capture, input_shapes
+from verification.interpret import Interpreter
+
+
+class Function(nn.Module):
+    def __init__(self, function: Callable[..., Tensor], *constants: Tensor):
+        super().__init__()
+        self.function = function
+        for k, constant in enumerate(constants):
+            self.register_buffer(f"c{k}", constant)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function(x, *self.buffers())
+
+
+UNKNOWN: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
+    "exp": (torch.exp, "aten.exp"),
+    "sqrt": (lambda x: x.abs().sqrt(), "aten.sqrt"),
+    "attention": (lambda x: F.scaled_dot_product_attention(x, x, x), "scaled_dot_product"),
+    "log_softmax": (lambda x: x.log_softmax(1), "log_softmax"),
+    "sorting": (lambda x: x.sort(1).values, "aten.sort"),
+    "cumulative sum": (lambda x: x.cumsum(1), "cumsum"),
+    "choice by value": (lambda x: torch.where(x > 0, x, 2 * x), "aten.where"),
+    "half precision": (lambda x: x.half().float(), "float16"),
+    "integers": (lambda x: x.long() * 0.5, "int64"),
+    "rounding": (torch.round, "aten.round"),
+    "a jump": (lambda x: F.threshold(x, 0.5, 0.0), "a jump at the threshold"),
+    "a softplus that jumps": (lambda x: F.softplus(x, threshold=1), "jump"),
+    "hardshrink": (F.hardshrink, "hardshrink"),
+    "dropout": (lambda x: F.dropout(x, 0.5, True), "random mask"),
+    "random slopes": (lambda x: F.rrelu(x, training=True), "random slope"),
+    "noise of its shape": (lambda x: x + torch.rand_like(x), "rand_like"),
+    "positions from data": (lambda x: x.gather(1, x.argmax(1, keepdim=True)), "argmax"),
+    "the power 0.5": (lambda x: x.abs() ** 0.5, "the power 0.5"),
+    "dilated pooling": (lambda x: F.max_pool2d(x, 2, dilation=2), "dilated"),
+    "norm of order 1": (lambda x: x.norm(p=1, dim=1), "order 1"),
+    "a constant that is not finite": (lambda x: x * float("inf"), "finite"),
+    "division by zero": (lambda x: x / 0, "zero"),
+    "softmax over the batch": (lambda x: x.softmax(0), "across the batch"),
+    "batch statistics": (lambda x: F.batch_norm(x, None, None, training=True), "of the batch"),
+}
+
+
+@pytest.mark.parametrize("name", UNKNOWN)
+def test_an_operator_without_equivalent_is_an_unknown_node_that_names_it(name: str):
+    function, operator = UNKNOWN[name]
+    graph = capture(Function(lambda x: 2 * function(x)), (4, 6, 6))
+    named = [n.attributes["operator"] for n in graph if n.kind == "unknown"]
+    assert any(operator in text for text in named), named
+    assert all("\n" not in text for text in named)
+    with pytest.raises(ValueError, match="nothing is known"):
+        Interpreter(graph)
+
+
+def control_flow(x: Tensor) -> Tensor:
+    return x if x.sum() > 0 else -x
+
+
+def asks_for_tracing(x: Tensor) -> Tensor:
+    return x if torch.compiler.is_compiling() else 3 * x
+
+
+def state_outside(calls: list[int]) -> Callable[[Tensor], Tensor]:
+    def count(x: Tensor) -> Tensor:
+        calls.append(1)
+        return x * len(calls)
+
+    return count
+
+
+class TwoInputs(nn.Module):
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        return x + y
+
+
+class TwoOutputs(nn.Module):
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return x, x
+
+
+class Counter(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("count", torch.zeros(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.count += 1
+        return x * self.count
+
+
+class Broken(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        raise KeyError("first line\nsecond line")
+
+
+REFUSED: dict[str, tuple[nn.Module, str]] = {
+    "control flow": (Function(control_flow), "data-dependent"),
+    "a number out of the data": (Function(lambda x: x * x.sum().item()), "batch"),
+    "numpy": (Function(lambda x: torch.from_numpy(x.numpy() * 2)), "numpy"),
+    "random constants": (Function(lambda x: x + torch.rand(4)), "rand"),
+    "uninitialised memory": (Function(lambda x: x + torch.empty(4)), "empty"),
+    "random numbers of python": (Function(lambda x: x * random.random()), "batch|reproduce"),
+    "the clock": (Function(lambda x: x * time.perf_counter()), "batch|reproduce"),
+    "state outside": (Function(state_outside([])), "batch|reproduce"),
+    "tracing detected": (Function(asks_for_tracing), "reproduce"),
+    "a buffer that changes": (Counter(), "count"),
+    "two inputs": (TwoInputs(), "missing|argument"),
+    "two outputs": (TwoOutputs(), "2 results"),
+    "a constant": (Function(lambda x, c: c, torch.ones(2, 4)), "does not depend|batch"),
+    "the mean of the batch": (Function(lambda x: x - x.mean(0, keepdim=True)), "batch"),
+    "the whole batch summed": (Function(lambda x: x.sum()), "batch"),
+    "the batch reversed": (Function(lambda x: x.flip(0)), "batch"),
+    "the batch in the middle": (Function(lambda x: x.transpose(0, 1) * 2), "batch"),
+    "a constant along the batch": (
+        Function(lambda x: x + torch.arange(x.shape[0])[:, None]), "batch"),
+    "a special batch of one": (Function(lambda x: x if len(x) == 1 else 2 * x), "batch"),
+    "a special batch of three": (Function(lambda x: x if len(x) < 3 else 2 * x), "reproduce"),
+    "squeezed batch": (Function(lambda x: x.squeeze(0).softmax(-1).sum(0)), "batch"),
+    "weights that are no numbers": (
+        Function(lambda x, w: x @ w, torch.full((4, 4), float("nan"))), "not finite"),
+    "an exception": (Broken(), "first line"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_module_without_a_graph_is_refused_in_one_line(name: str):
+    module, reason = REFUSED[name]
+    with pytest.raises(Uncapturable, match=reason) as refusal:
+        capture(module, (4,))
+    assert refusal.value.reason
+    assert "\n" not in str(refusal.value)
+
+
+def test_softplus_of_float64_jumps_at_its_usual_threshold():
+    assert capture(nn.Softplus(), (4,)).nodes[-1].kind == "activation"
+    module = nn.Sequential(nn.Linear(4, 4), nn.Softplus()).double()
+    assert capture(module, (4,)).nodes[-1].kind == "unknown"
+
+
+class Parts(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.once, self.twice = nn.Linear(4, 4), nn.ReLU()
+        self.never, self.shared, self.both = nn.Linear(1, 1), nn.Tanh(), TwoInputs()
+        self.without_batch = nn.Tanh()
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.twice(self.twice(self.once(x)))
+        self.shared(y[:, :2])
+        self.without_batch(y.flatten())
+        return self.both(self.shared(y), y)
+
+
+def test_submodules_have_the_shapes_they_are_called_with():
+    shapes = input_shapes(Parts(), (4,))
+    assert (shapes[""], shapes["once"], shapes["twice"]) == ((4,), (4,), (4,))
+    for name, reason in [
+        ("never", "never called"),
+        ("shared", "several shapes"),
+        ("both", "single tensor"),
+        ("without_batch", "batch"),
+    ]:
+        assert isinstance(shapes[name], Uncapturable)
+        assert reason in str(shapes[name])

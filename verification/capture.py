@@ -1,0 +1,149 @@
+"""From any `nn.Module` to a graph of what it computes on one example.
+
+`torch.export` traces the module; where it refuses, `torch.fx` does first (`make_fx`). The program
+is then translated operator by operator (`capture_rules` and its siblings). An operator
+that has no exact equivalent in the vocabulary becomes an unknown node; a module whose examples are
+not treated alike, or that cannot be traced, is `Uncapturable`.
+
+The program is traced and translated for a batch of one and for a batch of two: a graph is returned
+only if both give the same, and if it reproduces the module on random examples.
+"""
+
+import contextlib
+import copy
+import logging
+import math
+import warnings
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from verification.capture_program import Uncapturable, translated
+from verification.graph import Constant, Graph
+from verification.interpret import Interpreter
+
+__all__ = ["Uncapturable", "capture", "input_shapes"]
+
+
+def capture(module: nn.Module, shape: tuple[int, ...]) -> Graph:
+    """What `module` in eval mode computes of one example of `shape`, handed to it as a batch.
+
+    Traced on a copy on the CPU, in its own dtype. Raises Uncapturable.
+    """
+    with _one_line_errors():
+        traced = copy.deepcopy(module).to("cpu").eval().requires_grad_(False)
+        one, two = (translated(traced, _example(traced, (batch, *shape))) for batch in (1, 2))
+        _compare(one, two)
+        _reproduces(one, traced, shape)
+    return one
+
+
+def input_shapes(
+    module: nn.Module, shape: tuple[int, ...]
+) -> dict[str, tuple[int, ...] | Uncapturable]:
+    """By name of a submodule, the shape of the one example that it is called with when `module`
+    ("" by name) is called with one of `shape`; or why it has none."""
+    with _one_line_errors():
+        watched = copy.deepcopy(module).to("cpu").eval().requires_grad_(False)
+        seen: dict[str, list[tuple[Any, ...]]] = {}
+        for name, part in watched.named_modules():
+            calls = seen.setdefault(name, [])
+
+            def hook(_: nn.Module, args: Any, kwargs: Any, calls: list[Any] = calls) -> None:
+                calls.append((*args, *kwargs.values()))
+
+            part.register_forward_pre_hook(hook, with_kwargs=True)
+        with torch.no_grad():
+            watched(_example(watched, (2, *shape)))
+    return {name: _common_shape(calls) for name, calls in seen.items()}
+
+
+def _common_shape(calls: list[tuple[Any, ...]]) -> tuple[int, ...] | Uncapturable:
+    if not calls:
+        return Uncapturable("it is never called")
+    if any(len(call) != 1 or not isinstance(call[0], Tensor) for call in calls):
+        return Uncapturable("it is not called with a single tensor")
+    shapes = {tuple(call[0].shape) for call in calls}
+    if len(shapes) > 1:
+        return Uncapturable(f"it is called with several shapes: {sorted(shapes)}")
+    (shape,) = shapes
+    if not shape or shape[0] != 2:
+        return Uncapturable(f"its input of shape {shape} is not the batch of two that it came from")
+    return shape[1:]
+
+
+@contextlib.contextmanager
+def _one_line_errors() -> Iterator[None]:
+    """Whatever tracing or running somebody's module raises becomes Uncapturable; what torch
+    prints and warns meanwhile is dropped."""
+    level = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except (Uncapturable, MemoryError):
+        raise
+    except Exception as error:
+        first = next(iter(str(error).strip().splitlines()), "")
+        raise Uncapturable(f"{type(error).__name__}: {first}"[:300]) from error
+    finally:
+        logging.disable(level)
+
+
+def _example(module: nn.Module, full: tuple[int, ...]) -> Tensor:
+    """A random batch in the dtype of the module."""
+    stored = (*module.parameters(), *module.buffers())
+    dtype = next((t.dtype for t in stored if t.is_floating_point()), torch.float32)
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(full, generator=generator).to(dtype)
+
+
+def _compare(one: Graph, two: Graph) -> None:
+    """Raises Uncapturable unless the graphs are the same but for the names of nodes, and all of
+    their constants finite."""
+    for node in one:
+        for key, constant in node.constants.items():
+            if not bool(torch.isfinite(constant.value).all()):
+                raise Uncapturable(f"the {key} {constant.name} of {node.name} is not finite")
+    if len(one.nodes) != len(two.nodes):
+        raise Uncapturable("a batch of two is computed by other operators than a batch of one")
+    places = [{node.name: k for k, node in enumerate(g)} for g in (one, two)]
+    for a, b in zip(one, two, strict=True):
+        wired = [
+            [place[n] for n in node.inputs] for place, node in zip(places, (a, b), strict=True)
+        ]
+        same = wired[0] == wired[1] and a.kind == b.kind and a.shape == b.shape
+        same = same and _equal(a.attributes, b.attributes) and _equal(a.constants, b.constants)
+        if not same:
+            raise Uncapturable(
+                f"it treats a batch of two differently from a batch of one, at {a.name} ({a.kind})"
+            )
+    if places[0][one.output] != places[1][two.output]:
+        raise Uncapturable("a batch of two has another output than a batch of one")
+
+
+def _equal(a: Any, b: Any) -> bool:
+    if isinstance(a, Tensor):
+        return a.shape == b.shape and a.dtype == b.dtype and torch.equal(a, b)
+    if isinstance(a, Constant):
+        return (a.factor, a.name) == (b.factor, b.name) and _equal(a.value, b.value)
+    if isinstance(a, Mapping):
+        return a.keys() == b.keys() and all(_equal(a[key], b[key]) for key in a)
+    return a == b
+
+
+def _reproduces(graph: Graph, module: nn.Module, shape: tuple[int, ...]) -> None:
+    """Raises Uncapturable if the graph and the module differ beyond rounding on random examples:
+    what a tracer cannot see (numbers from outside torch, state, code that asks whether it is
+    being traced) shows here."""
+    if any(node.kind == "unknown" for node in graph):
+        return
+    x = _example(module, (3, *shape))
+    with torch.no_grad():
+        ours, theirs = Interpreter(graph)(x.to(torch.float64)), module(x.clone())
+    tolerance = math.sqrt(torch.finfo(x.dtype).eps) * (float(ours.abs().max()) + 1e-3)
+    if ours.shape != theirs.shape or not bool((ours - theirs).abs().max() <= tolerance):
+        raise Uncapturable("the traced program does not reproduce the module")

@@ -1,0 +1,272 @@
+"""A module as a program of torch operators, and the program as a graph."""
+
+import operator
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.fx.experimental.proxy_tensor import make_fx
+
+import verification.capture_elementwise
+import verification.capture_linear
+import verification.capture_movement
+import verification.capture_pooling  # noqa: F401  (all four register their rules)
+from verification.capture_builder import Builder, Unrecognised, Value
+from verification.capture_cleanup import cleaned
+from verification.capture_constants import Folded, evaluated, fold, moved, number, stored
+from verification.capture_movement import MOVEMENTS, SAME
+from verification.capture_rules import RULES, Call
+from verification.graph import Graph
+
+_UNDEFINED = ("empty", "empty_like", "new_empty", "empty_strided", "new_empty_strided")
+
+
+class Uncapturable(Exception):
+    """No graph describes this module on one example, for the reason given in one line."""
+
+    def __init__(self, reason: str):
+        self.reason = " ".join(reason.split())
+        super().__init__(self.reason)
+
+
+def translated(module: nn.Module, x: Tensor) -> Graph:
+    """What `module`, in eval mode, computes of each example of the batch x, of which the values do
+    not matter. Raises Uncapturable, and whatever torch and the module do."""
+    return _Translation(tuple(x.shape), _names(module)).graph(_exported(module, x))
+
+
+def _exported(module: nn.Module, x: Tensor) -> torch.export.ExportedProgram:
+    """The module as a program without side effects. Raises whatever torch does."""
+    try:
+        program = torch.export.export(module, (x,), strict=False)
+    except Exception as error:
+        try:
+            program = torch.export.export(_flat(module, x), (x,), strict=False)
+        except Exception:
+            raise error from None
+    if any(_has_effects(node) for node in program.graph.nodes):
+        program = program.run_decompositions({})
+    changed = program.graph_signature.buffers_to_mutate.values()
+    if changed:
+        raise Uncapturable(f"it changes {', '.join(changed)} when called")
+    return program
+
+
+def _flat(module: nn.Module, x: Tensor) -> nn.Module:
+    """The module traced by `make_fx`, which lets it do with its weights what export does not. The
+    input is a tensor without values, so nothing can depend on them unseen."""
+    unreal = FakeTensorMode(allow_non_fake_inputs=True).from_tensor(x)
+    return make_fx(module, tracing_mode="real", pre_dispatch=True)(unreal)
+
+
+def _has_effects(node: fx.Node) -> bool:
+    """Whether the operator may write to its arguments, or holds a program of its own."""
+    if isinstance(node.target, torch._ops.OpOverload):
+        return node.target._schema.is_mutable
+    return node.op == "call_function" and node.target is not operator.getitem
+
+
+def _names(module: nn.Module) -> dict[tuple[Any, ...], str]:
+    """By identity of the memory of a parameter or buffer, its name."""
+    tensors = [*module.named_buffers(), *module.named_parameters()]
+    return {_identity(tensor): name for name, tensor in reversed(tensors)}
+
+
+def _identity(tensor: Tensor) -> tuple[Any, ...]:
+    return tensor.data_ptr(), tuple(tensor.shape), tensor.stride(), tensor.dtype
+
+
+class _Translation:
+    """One pass over an exported program."""
+
+    def __init__(self, full: tuple[int, ...], names: dict[tuple[Any, ...], str]):
+        self.full, self.names = full, names
+        self.build = Builder(full[0])
+        self.known: dict[fx.Node, Any] = {}
+
+    def graph(self, program: torch.export.ExportedProgram) -> Graph:
+        stored_tensors = {**program.constants, **program.state_dict}
+        specs = {spec.arg.name: spec for spec in program.graph_signature.input_specs}
+        inputs = [s for s in specs.values() if s.kind.name == "USER_INPUT"]
+        if len(inputs) != 1:
+            raise Uncapturable(f"it takes {len(inputs)} inputs, expected one tensor")
+        for node in program.graph.nodes:
+            if node.op == "placeholder":
+                spec = specs[node.name]
+                if spec.kind.name == "USER_INPUT":
+                    self.known[node] = self._input(node)
+                else:
+                    tensor = stored_tensors[str(spec.target)].detach()
+                    self.known[node] = stored(tensor, self.names.get(_identity(tensor), ""))
+            elif node.op == "call_function":
+                self.known[node] = self._called(node)
+            elif node.op == "output":
+                kinds = [spec.kind.name for spec in program.graph_signature.output_specs]
+                results = zip(kinds, _opened(node.args[0], self.known), strict=True)
+                return self._finished([r for kind, r in results if kind == "USER_OUTPUT"])
+            else:
+                raise Uncapturable(f"it contains a {node.op} of {node.target}")
+        raise Uncapturable("it returns nothing")
+
+    def _input(self, node: fx.Node) -> Value:
+        self.build.base = node.name
+        return self.build.emit("input", [], self.full)
+
+    def _finished(self, results: list[Any]) -> Graph:
+        if len(results) != 1 or not isinstance(results[0], Value | Folded):
+            raise Uncapturable(f"it returns {len(results)} results, expected one tensor")
+        (result,) = results
+        if isinstance(result, Folded):
+            raise Uncapturable("its output does not depend on its input")
+        return cleaned(Graph(tuple(self.build.nodes.values()), result.name))
+
+    def _called(self, node: fx.Node) -> Any:
+        if node.target is operator.getitem:
+            return self._item(node)
+        operands = _opened((node.args, node.kwargs), self.known)
+        overload = node.target
+        self.build.base, self.build.module = node.name, _module(node)
+        if not isinstance(overload, torch._ops.OpOverload):
+            return self._foreign(node, operands)
+        op = overload._schema.name.split("::")[-1]
+        given = dict(zip((a.name for a in overload._schema.arguments), operands[0], strict=False))
+        given |= operands[1]
+        if not _values(list(given.values())):
+            return self._folded(op, overload, given)
+        if op.startswith(("_assert", "sym_constrain")):
+            return None
+        return self._translated(node, op, overload, given)
+
+    def _item(self, node: fx.Node) -> Any:
+        container, position = node.args
+        assert isinstance(container, fx.Node)
+        assert isinstance(position, int)
+        parts = self.known[container]
+        part = parts[position] if isinstance(parts, tuple) else None
+        if part is None and node.users:
+            self.build.base, self.build.module = node.name, _module(node)
+            return self._unknown(node, str(container), [])
+        return part
+
+    def _foreign(self, node: fx.Node, operands: Any) -> Any:
+        """A Python function, or an operator of higher order."""
+        values = _values(operands)
+        if values:
+            return self._unknown(node, str(node.target), values)
+        target: Any = node.target
+        return number(target(*_executed(operands[0]), **_executed(operands[1])))
+
+    def _folded(self, op: str, overload: Any, given: dict[str, Any]) -> Any:
+        if torch.Tag.nondeterministic_seeded in overload.tags or op in _UNDEFINED:
+            raise Uncapturable(f"the values of {op} differ from call to call")
+        executed = overload(**_executed(given))
+        first = next(iter(given.values()), None)
+        if isinstance(first, Folded) and (op in MOVEMENTS or op in SAME or op == "item"):
+            return self._moved(op, overload, given, first, executed)
+        if isinstance(executed, Tensor):
+            return fold(op, list(given.values()), executed)
+        if isinstance(executed, tuple | list):
+            return tuple(evaluated(e) if isinstance(e, Tensor) else number(e) for e in executed)
+        return executed if executed is None else number(executed)
+
+    def _moved(
+        self, op: str, overload: Any, given: dict[str, Any], base: Folded, executed: Any
+    ) -> Any:
+        if op == "item":
+            return moved(base, base.value, executed)
+        if op not in MOVEMENTS:
+            floats = base.value.is_floating_point() and executed.is_floating_point()
+            if not floats or _precision(executed.dtype) < _precision(base.value.dtype):
+                return evaluated(executed)
+            return moved(base, base.value, executed)
+        name = next(iter(given))
+        values = overload(**{**_executed(given), name: base.value.contiguous()})
+        if isinstance(executed, Tensor):
+            return moved(base, values, executed)
+        pairs = zip(values, executed, strict=True)
+        return tuple(moved(base, value, result) for value, result in pairs)
+
+    def _translated(self, node: fx.Node, op: str, overload: Any, given: dict[str, Any]) -> Any:
+        arguments = {a.name: given.get(a.name, a.default_value) for a in overload._schema.arguments}
+        values = _values(list(given.values()))
+        try:
+            first = node.meta["val"]
+            first = first[0] if isinstance(first, tuple | list) else first
+            if not isinstance(first, Tensor):
+                raise Uncapturable(f"it reads a number out of the data: {overload}")
+            if op not in RULES:
+                raise Unrecognised("")
+            _keeps_precision(node, first)
+            call = Call(op, arguments, tuple(first.shape), first.dtype, overload)
+            return RULES[op](self.build, call)
+        except Unrecognised as error:
+            reason = f": {error}" if str(error) else ""
+            return self._unknown(node, f"{overload}{reason}", values)
+
+    def _unknown(self, node: fx.Node, operator: str, values: list[Value]) -> Any:
+        val = node.meta["val"]
+        try:
+            if isinstance(val, tuple | list):
+                return tuple(
+                    self.build.emit("unknown", values, tuple(v.shape), {"operator": operator})
+                    for v in val
+                )
+            return self.build.emit("unknown", values, tuple(val.shape), {"operator": operator})
+        except (Unrecognised, AttributeError) as error:
+            place = f" in {self.build.module}" if self.build.module else ""
+            reason = "" if ":" in operator else f": {error}"
+            raise Uncapturable(f"{operator}{place}{reason}") from error
+
+
+def _opened(argument: Any, known: Mapping[fx.Node, Any]) -> Any:
+    """The arguments of a node with what its nodes stand for."""
+    if isinstance(argument, fx.Node):
+        return known[argument]
+    if isinstance(argument, tuple | list):
+        return [_opened(a, known) for a in argument]
+    if isinstance(argument, Mapping):
+        return {key: _opened(a, known) for key, a in argument.items()}
+    return argument
+
+
+def _values(arguments: Any) -> list[Value]:
+    if isinstance(arguments, Value):
+        return [arguments]
+    if isinstance(arguments, dict):
+        arguments = list(arguments.values())
+    if isinstance(arguments, tuple | list):
+        return [value for argument in arguments for value in _values(argument)]
+    return []
+
+
+def _executed(arguments: Any) -> Any:
+    if isinstance(arguments, Folded):
+        return arguments.executed
+    if isinstance(arguments, dict):
+        return {key: _executed(argument) for key, argument in arguments.items()}
+    if isinstance(arguments, tuple | list):
+        return [_executed(argument) for argument in arguments]
+    return arguments
+
+
+def _module(node: fx.Node) -> str:
+    stack = node.meta.get("nn_module_stack")
+    return str(list(stack.values())[-1][0]) if stack else ""
+
+
+def _precision(dtype: torch.dtype) -> float:
+    return -torch.finfo(dtype).eps
+
+
+def _keeps_precision(node: fx.Node, result: Tensor) -> None:
+    """Raises Unrecognised where real numbers become integers, or floats of fewer digits."""
+    if not result.is_floating_point():
+        raise Unrecognised(f"a result of type {result.dtype}")
+    for operand in node.all_input_nodes:
+        val = operand.meta.get("val")
+        if not isinstance(val, Tensor) or not val.is_floating_point() or not val.ndim:
+            continue
+        if _precision(result.dtype) < _precision(val.dtype):
+            raise Unrecognised(f"rounding from {val.dtype} to {result.dtype}")

@@ -43,6 +43,21 @@ def test_what_is_no_claim(text: str):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("text", "tolerance", "dim"),
+    [
+        ("symplectic", None, -1),
+        ("symplectic[dim=0]", None, 0),
+        ("a:symplectic[dim=-2]~1/1000", Fraction(1, 1000), -2),
+        ("mass-preserving~1e-6", Fraction(1, 10**6), -1),
+        ("a.b:equivariant:shift~1e-6", Fraction(1, 10**6), -1),
+    ],
+)
+def test_tolerance_and_dimension(text: str, tolerance: Fraction | None, dim: int):
+    claim = parse(text)
+    assert (claim.tolerance, claim.dim) == (tolerance, dim)
+
+
 def test_a_decimal_limit_is_exact():
     claim = parse("lipschitz<=0.1")
     assert not claim.allows(0.1)  # the double 0.1 is above one tenth

@@ -3,7 +3,7 @@
 import math
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from dsnn.errors import UserError
@@ -22,20 +22,24 @@ NAMES = (
 
 _LIPSCHITZ = re.compile(r"lipschitz(?P<pixel>\[pixel\])?<=(?P<limit>.*)")
 _NAMED = re.compile(
-    rf"(?P<name>{'|'.join(map(re.escape, NAMES))})(\[dim=(?P<dim>-?\d+)\])?(~(?P<tolerance>.*))?"
+    rf"(?P<name>{'|'.join(map(re.escape, NAMES))})(\[dim=(?P<dim>-?\d{1, 3})\])?(~(?P<tolerance>.*))?"
 )
+_ONE = Fraction(1)
 
 
 @dataclass(frozen=True)
 class Claim:
     """A parsed claim. `limit` is the exact number of `lipschitz<=L`; for `contractive`, 1, not
-    reached. `text` is the claim as it was written."""
+    reached. `tolerance` is that of an equality, None for the default of the module's dtype; `dim`
+    the one that holds the halves (q, p) of `symplectic`. `text` is the claim as it was written."""
 
     text: str
     glob: str
     name: str
     limit: Fraction | None = None
     pixel: bool = False
+    tolerance: Fraction | None = None
+    dim: int = -1
 
     def allows(self, constant: float) -> bool:
         """Whether a Lipschitz constant satisfies the claim."""
@@ -56,27 +60,29 @@ def parse(text: str) -> Claim:
             continue
         if start == 1:
             raise UserError(f"claim {text!r} has an empty module glob: write GLOB:PROPERTY")
-        name, limit, pixel = found
         glob = text[: start - 1] if start else ""
-        if pixel and glob:
+        if found.pixel and glob:
             raise UserError(f"claim {text!r}: lipschitz[pixel] is for the whole network only")
-        return Claim(text, glob, name, limit, pixel)
+        return replace(found, glob=glob)
     known = ", ".join(("lipschitz<=L", "lipschitz[pixel]<=L", *NAMES))
     raise UserError(f"claim {text!r} ends with no known property: one of {known}")
 
 
-def _property(claim: str, text: str) -> tuple[str, Fraction | None, bool] | None:
+def _property(claim: str, text: str) -> Claim | None:
+    """The claim of this property about the whole network; None when `text` is no property."""
     if match := _LIPSCHITZ.fullmatch(text):
-        return "lipschitz", _positive(claim, match["limit"]), match["pixel"] is not None
-    if match := _NAMED.fullmatch(text):
-        if match["dim"] is not None and match["name"] != "symplectic":
-            return None
-        if match["tolerance"] is not None:
-            if match["name"] == "contractive":
-                return None
-            _positive(claim, match["tolerance"])
-        return match["name"], Fraction(1) if match["name"] == "contractive" else None, False
-    return None
+        pixel = match["pixel"] is not None
+        return Claim(claim, "", "lipschitz", _positive(claim, match["limit"]), pixel)
+    match = _NAMED.fullmatch(text)
+    if match is None or (match["dim"] is not None and match["name"] != "symplectic"):
+        return None
+    if match["name"] == "contractive":
+        return None if match["tolerance"] is not None else Claim(claim, "", "contractive", _ONE)
+    tolerance = (
+        match["tolerance"] if match["tolerance"] is None else _positive(claim, match["tolerance"])
+    )
+    dim = -1 if match["dim"] is None else int(match["dim"])
+    return Claim(claim, "", match["name"], tolerance=tolerance, dim=dim)
 
 
 def _positive(claim: str, text: str) -> Fraction:

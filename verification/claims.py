@@ -22,7 +22,8 @@ NAMES = (
 
 _LIPSCHITZ = re.compile(r"lipschitz(?P<pixel>\[pixel\])?<=(?P<limit>.*)")
 _NAMED = re.compile(
-    rf"(?P<name>{'|'.join(map(re.escape, NAMES))})(\[dim=(?P<dim>-?\d{1, 3})\])?(~(?P<tolerance>.*))?"
+    rf"(?P<name>{'|'.join(map(re.escape, NAMES))})"
+    r"(\[dim=(?P<dim>-?\d\d?)\])?(~(?P<tolerance>.*))?"
 )
 _ONE = Fraction(1)
 

@@ -124,7 +124,10 @@ PIECES: dict[str, Callable[..., Pieces]] = {
         [-_THREE, _THREE],
         [_linear(0), lambda x: (x * (x + 3) / 6, (2 * x + 3) / 6), _linear(1)],
     ),
-    "softshrink": lambda lambd: ([-lambd, lambd], [_linear(1, lambd), _linear(0), _linear(1, -lambd)]),
+    "softshrink": lambda lambd: (
+        [-lambd, lambd],
+        [_linear(1, lambd), _linear(0), _linear(1, -lambd)],
+    ),
     "sin": _smooth(lambda x: (x.sin(), x.cos())),
     "cos": _smooth(lambda x: (x.cos(), -x.sin())),
     "atan": _smooth(lambda x: (x.atan(), 1 / (1 + x * x))),

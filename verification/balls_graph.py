@@ -14,9 +14,8 @@ from torch import Tensor
 from dsnn.operators.rounding import gamma
 from verification.balls import Ball, between, computed, entrywise, point
 from verification.balls_activations import activation
-from verification.exact import LINEAR, MOVES
+from verification.exact import LINEAR, MOVES, RUN
 from verification.graph import Constant, Graph, Node
-from verification.interpret import RUN
 
 
 class NotEnclosed(Exception):
@@ -40,7 +39,9 @@ def enclose(graph: Graph, x: Tensor, directions: Tensor | None = None) -> Jet:
     for node in graph.nodes[1:]:
         jets[node.name] = _node(node, [jets[name] for name in node.inputs])
     found = jets[graph.output]
-    if not all(bool(b.rad.isfinite().all() and b.mid.isfinite().all()) for b in (found.value, found.along)):
+    if not all(
+        bool(b.rad.isfinite().all() and b.mid.isfinite().all()) for b in (found.value, found.along)
+    ):
         raise NotEnclosed("a value is not finite")
     return found
 
@@ -58,7 +59,10 @@ def _node(node: Node, inputs: list[Jet]) -> Jet:
         nothing = torch.zeros_like(value)
         return Jet(computed(value, gamma(3) * value.abs()), point(nothing))
     if node.kind in LINEAR:
-        values, tangents = _alike([jet.value for jet in inputs]), _alike([jet.along for jet in inputs])
+        values, tangents = (
+            _alike([jet.value for jet in inputs]),
+            _alike([jet.along for jet in inputs]),
+        )
         return Jet(_biased(node, linear(node, values)), linear(node, tangents))
     rule = _RULES.get(node.kind)
     if rule is None:
@@ -70,7 +74,9 @@ def _alike(balls: list[Ball]) -> list[Ball]:
     batch = max((b.mid.shape[0] for b in balls), default=1)
     if any(b.mid.shape[0] == 0 for b in balls):
         batch = 0
-    return [b.move(lambda t: t[:1].expand(batch, *t.shape[1:]) if len(t) != batch else t) for b in balls]
+    return [
+        b.move(lambda t: t[:1].expand(batch, *t.shape[1:]) if len(t) != batch else t) for b in balls
+    ]
 
 
 def linear(node: Node, inputs: list[Ball]) -> Ball:
@@ -150,7 +156,9 @@ def _quotient(node: Node, inputs: list[Jet]) -> Jet:
 
 def _matmul(node: Node, inputs: list[Jet]) -> Jet:
     x, y = inputs
-    return Jet(_matrices(x.value, y.value), _matrices(x.along, y.value) + _matrices(x.value, y.along))
+    return Jet(
+        _matrices(x.value, y.value), _matrices(x.along, y.value) + _matrices(x.value, y.along)
+    )
 
 
 def _matrices(x: Ball, y: Ball) -> Ball:

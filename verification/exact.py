@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from verification.graph import Constant, Node
-from verification.interpret import RUN
+from verification.interpret import _RUN as RUN
 
 Operation = Callable[[Tensor, Tensor], Tensor]
 
@@ -32,25 +32,31 @@ class Exact:
     ints: np.ndarray
     scale: Fraction = Fraction(1)
 
+    def __post_init__(self) -> None:
+        # Arithmetic on an object array without dimensions returns a bare integer.
+        object.__setattr__(self, "ints", np.asarray(self.ints, dtype=object))
+
     @property
     def zero(self) -> bool:
-        return not self.scale or not self.ints.any()
+        return not self.scale or not any(self.ints.flatten())
 
     def times(self, factor: Fraction) -> "Exact":
         return replace(self, scale=self.scale * factor)
 
-    def reshape(self, *shape: int) -> "Exact":
-        return replace(self, ints=self.ints.reshape(*shape))
+    def reshape(self, shape: Sequence[int]) -> "Exact":
+        return replace(self, ints=self.ints.reshape(tuple(shape)))
 
     def fractions(self) -> list[Fraction]:
         return [self.scale * int(i) for i in self.ints.flatten()]
 
     def total(self) -> Fraction:
-        return self.scale * int(self.ints.sum()) if self.ints.size else Fraction(0)
+        return self.scale * int(self.ints.flatten().sum()) if self.ints.size else Fraction(0)
 
     def largest(self) -> Fraction:
         """The largest absolute value."""
-        return abs(self.scale) * int(abs(self.ints).max()) if self.ints.size else Fraction(0)
+        return (
+            abs(self.scale) * int(abs(self.ints.flatten()).max()) if self.ints.size else Fraction(0)
+        )
 
     def upper(self) -> np.ndarray:
         """Float64 upper bounds of the absolute values."""
@@ -96,7 +102,9 @@ def _aligned(terms: Sequence[Exact]) -> tuple[list[np.ndarray], Fraction]:
     kept = [term.scale for term in terms if not term.zero]
     denominator = math.lcm(*(scale.denominator for scale in kept))
     common = Fraction(math.gcd(*(int(s * denominator) for s in kept)) or 1, denominator)
-    return [term.ints * int(term.scale / common) if not term.zero else term.ints * 0 for term in terms], common
+    return [
+        term.ints * int(term.scale / common) if not term.zero else term.ints * 0 for term in terms
+    ], common
 
 
 def added(terms: Sequence[Exact]) -> Exact:
@@ -107,7 +115,7 @@ def added(terms: Sequence[Exact]) -> Exact:
 
 def _limbs(ints: np.ndarray, bits: int) -> list[Tensor]:
     """Float64 tensors of integers at most 2^bits, to be weighted by 2^(bits k)."""
-    signs, rest = np.sign(ints.astype(object)), abs(ints)
+    signs, rest = np.sign(ints), np.asarray(abs(ints), dtype=object)
     found = []
     while rest.any():
         limb = (rest & ((1 << bits) - 1)) * signs
@@ -167,7 +175,7 @@ def forward(node: Node, inputs: Sequence[Exact]) -> Exact:
     x = inputs[0]
     batch = x.ints.shape[0]
     if node.kind == "reshape":
-        return x.reshape(batch, *node.shape)
+        return x.reshape((batch, *node.shape))
     if node.kind == "gather":
         index = node.attributes["index"].flatten().numpy()
         taken = x.ints.reshape(batch, -1)[:, np.maximum(index, 0)]
@@ -190,7 +198,7 @@ def backward(node: Node, y: Exact, shapes: Sequence[tuple[int, ...]]) -> list[Ex
     """The adjoint of the linear part of a node on y (*node.shape): one array for each input, of
     the given shapes."""
     if node.kind == "reshape":
-        return [y.reshape(*shapes[0])]
+        return [y.reshape(shapes[0])]
     if node.kind == "gather":
         index = node.attributes["index"].flatten().tolist()
         found = zeros((math.prod(shapes[0]),))

@@ -7,6 +7,7 @@ faster. At the input it must be 1 again, and the constants met on the way must a
 
 import math
 from collections.abc import Iterable
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
@@ -16,7 +17,7 @@ import torch
 from dsnn.operators.rounding import gamma, up
 from verification.activations import FUNCTIONS, SLOPES
 from verification.balls_graph import float64
-from verification.exact import LINEAR, Exact, added, backward, constant, exact, ones, zeros
+from verification.exact import LINEAR, RUN, Exact, added, backward, constant, exact, ones, zeros
 from verification.graph import Graph, Node
 from verification.judgement import Open, Proof
 from verification.value_numbers import value_numbers
@@ -81,7 +82,7 @@ def pulled_back(graph: Graph) -> tuple[dict[str, Exact], Fraction]:
 def _bias(node: Node) -> Exact:
     bias = constant(node.constants["bias"])
     if node.kind in ("conv", "adjoint"):
-        return bias.reshape(-1, *[1] * (len(node.shape) - 1))
+        return bias.reshape((-1, *[1] * (len(node.shape) - 1)))
     return bias
 
 
@@ -140,16 +141,14 @@ def _one_norms(node: Node, shapes: list[tuple[int, ...]]) -> Iterable[float]:
     """Upper bounds of the largest column sum of absolute values, for each input."""
     if "weight" in node.constants and node.kind != "scale":
         size = float64(node.constants["weight"]).abs()
-        from verification.interpret import RUN
-
         x = torch.zeros((1, *shapes[0]), dtype=torch.float64, requires_grad=True)
         y = RUN[node.kind](node, [x], {"weight": size})
         (sums,) = torch.autograd.grad(y.sum(), x)
         return [up(float(sums.max()) * (1 + gamma(9 * size.numel() + 8)))]
-    return [_up(part.largest()) for part in backward_of_sizes(node, shapes)]
+    return [_up(part.largest()) for part in _backward_of_sizes(node, shapes)]
 
 
-def backward_of_sizes(node: Node, shapes: list[tuple[int, ...]]) -> list[Exact]:
+def _backward_of_sizes(node: Node, shapes: list[tuple[int, ...]]) -> list[Exact]:
     """Column sums of absolute values of a node whose numbers are few."""
     a: dict[str, Any] = dict(node.attributes)
     if "coefficients" in a:
@@ -157,8 +156,6 @@ def backward_of_sizes(node: Node, shapes: list[tuple[int, ...]]) -> list[Exact]:
     if "weights" in a:
         a["weights"] = [[abs(w) for w in along] for along in a["weights"]]
     constants = {}
-    from dataclasses import replace
-
     if node.kind == "scale":
         value = node.constants["weight"]
         constants = {"weight": replace(value, value=value.value.abs(), factor=abs(value.factor))}
@@ -178,5 +175,7 @@ def _vanishes(node: Node) -> bool:
 def _steepest(node: Node) -> float:
     name = node.attributes["function"]
     if name == "prelu":
-        return max(1.0, _up(exact(float64(node.constants["slope"])).largest() * Fraction(1 + 2**-50)))
+        return max(
+            1.0, _up(exact(float64(node.constants["slope"])).largest() * Fraction(1 + 2**-50))
+        )
     return _up(max(map(abs, SLOPES[name](**node.attributes["parameters"]))))

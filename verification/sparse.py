@@ -1,0 +1,239 @@
+"""Sparse matrices whose entries are known exactly, or up to a radius.
+
+An entry is hi + lo within rad. Moves, single products and single sums of float64 numbers fit hi +
+lo and stay exact; sums of several products get a radius with the a-priori error of
+`dsnn.operators.rounding`. So what cancels by structure cancels to an exact 0.
+"""
+
+import math
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+
+from dsnn.operators.rounding import UNIT, gamma, sqrt_up, up
+
+MOST_ENTRIES = 12_000_000
+"""Stored entries of a matrix beyond which an analysis gives up."""
+_SPLIT = 2.0**27 + 1
+_TINY = 2.0**-480
+"""Added to every computed radius that is not an exact 0: covers underflow."""
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """hi + lo within rad, entry by entry, as CSR matrices of one shape."""
+
+    hi: Any
+    lo: Any
+    rad: Any
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.hi.shape
+
+    @property
+    def T(self) -> "Matrix":
+        return Matrix(*(part.T.tocsr() for part in self.parts))
+
+    @property
+    def parts(self) -> tuple[Any, Any, Any]:
+        return self.hi, self.lo, self.rad
+
+    @property
+    def size(self) -> Any:
+        """Upper bounds of the absolute values."""
+        return _above(abs(self.hi) + abs(self.lo) + self.rad)
+
+    @property
+    def zero(self) -> bool:
+        """Whether every entry is exactly 0."""
+        return self.pattern.nnz == 0
+
+    @property
+    def pattern(self) -> Any:
+        """1 where an entry may differ from 0."""
+        found = (abs(self.hi) + abs(self.lo) + self.rad).tocsr()
+        found.eliminate_zeros()
+        found.data = np.ones_like(found.data)
+        return found
+
+    def __getitem__(self, key: Any) -> "Matrix":
+        return Matrix(*(part[key].tocsr() for part in self.parts))
+
+    def __neg__(self) -> "Matrix":
+        return Matrix(-self.hi, -self.lo, self.rad)
+
+    def __add__(self, other: "Matrix") -> "Matrix":
+        hi, error = _two_sum(self.hi, other.hi)
+        lo, second = _two_sum(self.lo, other.lo)
+        low, third = _two_sum(lo, error)
+        rad = _above(self.rad + other.rad + abs(second) + abs(third))
+        return _tidy(hi, low, rad)
+
+    def __sub__(self, other: "Matrix") -> "Matrix":
+        return self + -other
+
+    def __matmul__(self, other: "Matrix") -> "Matrix":
+        if max(self.hi.nnz, other.hi.nnz) > MOST_ENTRIES:
+            raise ArithmeticError("the matrices of this graph are too large")
+        if _most(self.pattern, 1) <= 1:
+            return _single(self, other)
+        if _most(other.pattern, 0) <= 1:
+            return _single(other.T, self.T).T
+        terms = int(_most(self.pattern, 1))
+        sizes = self.size @ other.size
+        carried = self.size @ other.rad + self.rad @ other.size
+        lows = abs(self.lo) @ other.size + self.size @ abs(other.lo)
+        error = gamma(terms + 8)
+        rad = _above((sizes * (2 * error) + carried + lows) * (1 + error))
+        hi = (self.hi @ other.hi).tocsr()
+        return _tidy(hi, hi * 0, rad)
+
+    def columns_times(self, factors: np.ndarray) -> "Matrix":
+        """Every column times an exact number."""
+        return self @ diagonal(factors)
+
+
+def _above(matrix: Any) -> Any:
+    """Radii rounded up; exact zeros stay."""
+    matrix = matrix.tocsr()
+    matrix.data = np.where(matrix.data != 0, matrix.data * (1 + 2.0**-40) + _TINY, 0.0)
+    return matrix
+
+
+def _most(pattern: Any, axis: int) -> int:
+    counts = pattern.sum(axis=axis)
+    return int(counts.max()) if counts.size else 0
+
+
+def _two_sum(a: Any, b: Any) -> tuple[Any, Any]:
+    """a + b = s + e exactly [Knuth]."""
+    s = (a + b).tocsr()
+    back = s - a
+    return s, ((a - (s - back)) + (b - back)).tocsr()
+
+
+def two_product(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """a b = p + e exactly [Dekker], and a bound on what underflow or overflow may have cost."""
+    p = a * b
+    with np.errstate(over="ignore", invalid="ignore"):
+        ah, bh = _high(a), _high(b)
+        al, bl = a - ah, b - bh
+        e = ((ah * bh - p) + ah * bl + al * bh) + al * bl
+    safe = (p == 0) & ((a == 0) | (b == 0)) | ((np.abs(p) > 2.0**-900) & (np.abs(p) < 2.0**900))
+    safe &= (np.abs(a) < 2.0**900) & (np.abs(b) < 2.0**900)
+    return p, np.where(safe, e, 0.0), np.where(safe, 0.0, np.abs(p) * 2 * UNIT + _TINY)
+
+
+def _high(a: np.ndarray) -> np.ndarray:
+    c = _SPLIT * a
+    return c - (c - a)
+
+
+def _single(left: Matrix, right: Matrix) -> Matrix:
+    """left @ right where left has at most one entry a row: every entry is a single product."""
+    pattern = left.pattern
+    rows, cols = pattern.nonzero()
+    chosen = right[cols]
+
+    def entries(part: Any) -> np.ndarray:
+        return np.asarray(part[rows, cols]).ravel() if len(rows) else np.zeros(0)
+
+    def spread(values: np.ndarray, part: Any) -> np.ndarray:
+        return np.repeat(values, np.diff(part.indptr))
+
+    a, a_low, a_rad = (entries(part) for part in left.parts)
+    p, e, lost = two_product(spread(a, chosen.hi), chosen.hi.data)
+    hi, lo, rad = (_like(chosen.hi, data) for data in (p, e, lost))
+    if a_low.any() or chosen.lo.nnz:
+        # (a + a') (b + b') = a b + a b' + a' b + a' b', the middle ones exact for powers of two.
+        first = _like(chosen.lo, spread(a, chosen.lo) * chosen.lo.data)
+        second = _like(chosen.hi, spread(a_low, chosen.hi) * chosen.hi.data)
+        lost_first = np.where(_power_of_two(spread(a, chosen.lo)), 0.0, 2 * UNIT)
+        lost_second = np.where(_power_of_two(chosen.hi.data), 0.0, 2 * UNIT)
+        third = _like(chosen.lo, np.abs(spread(a_low, chosen.lo) * chosen.lo.data))
+        rad = rad + third + _like(chosen.lo, lost_first * np.abs(first.data))
+        rad = rad + _like(chosen.hi, lost_second * np.abs(second.data))
+        lo, gap = _two_sum(lo, first)
+        lo, last = _two_sum(lo, second)
+        rad = rad + abs(gap) + abs(last)
+    if chosen.rad.nnz or a_rad.any():
+        size = chosen.size
+        rad = rad + _like(
+            chosen.rad, spread(np.abs(a) + np.abs(a_low) + a_rad, chosen.rad) * chosen.rad.data
+        )
+        rad = rad + _like(size, spread(a_rad, size) * size.data)
+    place = sp.csr_matrix(
+        (np.ones(len(rows)), (rows, np.arange(len(rows)))), (left.shape[0], len(rows))
+    )
+    return _tidy((place @ hi).tocsr(), (place @ lo).tocsr(), _above((place @ rad).tocsr()))
+
+
+def _power_of_two(values: np.ndarray) -> np.ndarray:
+    return np.abs(np.frexp(values)[0]) == 0.5
+
+
+def _like(matrix: Any, data: np.ndarray) -> Any:
+    return sp.csr_matrix((data, matrix.indices, matrix.indptr), matrix.shape)
+
+
+def _tidy(hi: Any, lo: Any, rad: Any) -> Matrix:
+    for part in (hi, lo, rad):
+        part.eliminate_zeros()
+    for part in (hi, lo, rad):
+        if not np.isfinite(part.data).all():
+            raise ArithmeticError("the numbers of this graph overflow")
+    return Matrix(hi, lo, rad)
+
+
+def exactly(hi: Any) -> Matrix:
+    """A matrix of float64 numbers taken as they are."""
+    hi = sp.csr_matrix(hi, dtype=np.float64)
+    nothing = sp.csr_matrix(hi.shape, dtype=np.float64)
+    return _tidy(hi, nothing, nothing.copy())
+
+
+def identity(n: int) -> Matrix:
+    return exactly(sp.identity(n, format="csr"))
+
+
+def nothing(rows: int, columns: int) -> Matrix:
+    return exactly(sp.csr_matrix((rows, columns)))
+
+
+def diagonal(values: np.ndarray) -> Matrix:
+    return exactly(sp.diags(values).tocsr() if len(values) else sp.csr_matrix((0, 0)))
+
+
+def times(matrix: Matrix, factor: Fraction) -> Matrix:
+    """The matrix times a fraction, exact when that is a float64 number."""
+    if factor == 1:
+        return matrix
+    near = float(factor)
+    gap = abs(Fraction(near) - factor)
+    scaled = matrix @ diagonal(np.full(matrix.shape[1], near))
+    if not gap:
+        return scaled
+    return Matrix(scaled.hi, scaled.lo, _above(scaled.rad + matrix.size * up(float(gap))))
+
+
+def stacked(parts: list[Matrix]) -> Matrix:
+    """One below the other."""
+    return Matrix(*(sp.vstack([p.parts[k] for p in parts], format="csr") for k in range(3)))
+
+
+def norm_upper(matrix: Matrix) -> float:
+    """Upper bound on the largest singular value: Frobenius, or the geometric mean of the largest
+    row and column sums; an exact 0 for the zero matrix."""
+    size = matrix.size
+    if not size.nnz:
+        return 0.0
+    rows, columns = float(size.sum(axis=1).max()), float(size.sum(axis=0).max())
+    schur = sqrt_up(
+        up(rows * (1 + gamma(size.shape[1] + 2))) * up(columns * (1 + gamma(size.shape[0] + 2)))
+    )
+    frobenius = math.sqrt(float(np.square(size.data).sum())) * (1 + gamma(size.nnz + 4))
+    return up(min(schur, frobenius))

@@ -73,6 +73,8 @@ def _remainder(columns: Matrix, rows: Matrix) -> Matrix:
     best: Matrix | None = None
     for factors in (ratio, np.nextafter(ratio, np.inf), np.nextafter(ratio, -np.inf)):
         remainder = columns - diagonal(factors) @ rows
+        if remainder.zero:
+            return remainder
         if best is None:
             best = remainder
             continue

@@ -10,6 +10,7 @@ import scipy.sparse as sp
 import torch
 import torch.nn.functional as F
 
+from verification.exact import MOVES, RUN
 from verification.graph import Constant, Node
 from verification.sparse import Matrix, exactly, identity, nothing, times
 
@@ -38,6 +39,25 @@ def matrices(node: Node, shapes: Sequence[tuple[int, ...]]) -> list[Matrix]:
     else:
         plain = exactly(_convolution(node, value, node.shape).T.tocsr())
     return [_factored(plain, weight)]
+
+
+def all_matrices(node: Node, shapes: Sequence[tuple[int, ...]]) -> list[Matrix]:
+    """As `matrices`, and for the nodes that only move entries."""
+    if node.kind not in MOVES:
+        return matrices(node, shapes)
+    sizes = [math.prod(shape) for shape in shapes]
+    ends = np.cumsum([0, *sizes])
+    parts = [
+        torch.arange(start, stop).reshape(1, *shape)
+        for start, stop, shape in zip(ends, ends[1:], shapes, strict=False)
+    ]
+    sources = RUN[node.kind](node, [1 + part for part in parts], {}).flatten().numpy() - 1
+    found = []
+    for start, stop in zip(ends, ends[1:], strict=False):
+        rows = np.flatnonzero((sources >= start) & (sources < stop))
+        entries = (np.ones(len(rows)), (rows, sources[rows] - start))
+        found.append(exactly(sp.csr_matrix(entries, (len(sources), stop - start))))
+    return found
 
 
 def _factored(matrix: Matrix, constant: Constant) -> Matrix:

@@ -14,22 +14,27 @@ from dsnn.errors import UserError
 from verification import (
     properties_gradient,
     properties_mass,
+    properties_norm,
     properties_orthogonal,
+    properties_shift,
     properties_symplectic,
     properties_volume,
 )
 from verification.claims import Claim
 from verification.graph import Graph
 from verification.judgement import Analysis, Judgement, Open, Proof
+from verification.pulled_scalars import pulled_scalars
 from verification.properties_refute import Found, search
 from verification.wording import at_least, at_most
 
 ANALYSES: dict[str, Analysis] = {
     "orthogonal": properties_orthogonal.analyse,
     "gradient-field": properties_gradient.analyse,
+    "norm-preserving": properties_norm.analyse,
     "mass-preserving": properties_mass.analyse,
     "volume-preserving": properties_volume.analyse,
     "symplectic": properties_symplectic.analyse,
+    "equivariant:shift": properties_shift.analyse,
 }
 """By property, what tries to prove it."""
 DEFAULT_TOLERANCE = {torch.float32: Fraction(1, 10**5), torch.float64: Fraction(1, 10**10)}
@@ -84,7 +89,7 @@ def prove(claim: Claim, graph: Graph) -> Proof | Open:
         if node.kind == "unknown":
             return Open(f"nothing is known of the operator {node.attributes.get('operator')}")
     try:
-        return ANALYSES[claim.name](graph, claim.dim)
+        return ANALYSES[claim.name](pulled_scalars(graph), claim.dim)
     except ArithmeticError as error:
         return Open(str(error))
 

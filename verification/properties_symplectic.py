@@ -1,14 +1,17 @@
 """symplectic: JᵀSJ = S, from shears along Hamiltonian directions and symplectic matrices [T13].
 
 On a segment y = Px + Bσ(Ax), JᵀSJ - S = (PᵀSP - S) + (PᵀSB D A - (..)ᵀ) + AᵀD BᵀSB D A with D
-diagonal: each part vanishes when P is symplectic, when the columns of PᵀSB are multiples of the rows
-of A (the update is Hamiltonian), and when BᵀSB = 0 (it does not see itself). Between segments the
+diagonal: each part vanishes when P is symplectic, when the columns of PᵀSB are multiples of the
+rows of A (the update is Hamiltonian), and when BᵀSB = 0 (it does not see itself). Between segments the
 form is carried along with the state, whose order is free there.
 """
+
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
 import torch
+from scipy.sparse.csgraph import maximum_bipartite_matching
 
 from dsnn.operators.rounding import up
 from verification.diagonal_atoms import Diagonal, asymmetry, diagonal_atoms
@@ -19,8 +22,8 @@ from verification.properties_refute import symplectic_form
 from verification.sparse import Matrix, exactly, norm_upper
 from verification.wording import at_most
 
-LARGEST_INVERSE = 1024
-"""Side of a linear part that is inverted to carry the form on, when it is no permutation."""
+LARGEST_INVERSE = 256
+"""Side of a linear part that is inverted to carry the form on, when moving its entries does not explain it."""
 
 
 def analyse(graph: Graph, dim: int = -1) -> Proof | Open:
@@ -61,18 +64,25 @@ def _carried(form: Matrix, linear: Matrix) -> Matrix | None:
     """A skew matrix near P⁻ᵀ S P⁻¹: any will do, since the defect is measured with it."""
     if linear.shape[0] != linear.shape[1]:
         return None
-    pattern = linear.pattern
-    if (pattern.sum(axis=0) == 1).all() and (pattern.sum(axis=1) == 1).all():
-        inverse = linear.hi.T.tocsr()
-        inverse.data = 1 / inverse.data
-    elif linear.shape[0] > LARGEST_INVERSE:
+    matched = maximum_bipartite_matching(linear.pattern, perm_type="column")
+    if (matched < 0).any():
         return None
-    else:
-        dense = linear.hi.toarray()
-        if not np.isfinite(dense).all() or np.linalg.cond(dense) > 1e8:
-            return None
-        inverse = sp.csr_matrix(np.linalg.inv(dense))
-    found = (inverse.T @ form.hi @ inverse).tocsr()
+    # The order that the state has if P only moves entries, or adds moved ones to them.
+    entries = np.asarray(linear.hi[np.arange(len(matched)), matched]).ravel()
+    if (entries != 0).all():
+        rows = (np.arange(len(matched)), matched)
+        found = _transformed(form, sp.csr_matrix((1 / entries, rows), linear.shape))
+        if (linear.T @ (found @ linear) - form).zero:
+            return found
+    dense = linear.hi.toarray() if linear.shape[0] <= LARGEST_INVERSE else np.zeros((1, 1))
+    if not np.linalg.cond(dense) < 1e8:
+        return None
+    return _transformed(form, sp.csr_matrix(np.linalg.inv(dense).T))
+
+
+def _transformed(form: Matrix, inverse: Any) -> Matrix:
+    """The skew part of Q S Qᵀ in float64, with integers where it nearly has them."""
+    found = (inverse @ form.hi @ inverse.T).tocsr()
     found = ((found - found.T) / 2).tocsr()
     whole = np.round(found.data)
     if np.abs(found.data - whole).max(initial=0.0) < 1e-3:

@@ -60,6 +60,16 @@ class Matrix:
         found.data = np.ones_like(found.data)
         return found
 
+    @property
+    def plain(self) -> bool:
+        """Whether every entry is exactly a float64 number."""
+        return not self.lo.nnz and not self.rad.nnz
+
+    @property
+    def signs(self) -> bool:
+        """Whether every entry is exactly 0, 1 or -1."""
+        return self.plain and bool((abs(self.hi.data) == 1).all())
+
     def __getitem__(self, key: Any) -> "Matrix":
         return Matrix(*(part[key].tocsr() for part in self.parts))
 
@@ -83,18 +93,25 @@ class Matrix:
             return _single(self, other)
         if _most(other.pattern, 0) <= 1:
             return _single(other.T, self.T).T
-        terms = int(_most(self.pattern, 1))
-        sizes = self.size @ other.size
+        if (self.signs or other.signs) and (self.pattern @ other.pattern).max() <= 1:
+            products = (
+                [self.hi @ b for b in other.parts]
+                if self.signs
+                else [a @ other.hi for a in self.parts]
+            )
+            return _tidy(products[0].tocsr(), products[1].tocsr(), abs(products[2]).tocsr())
+        terms = _most(self.pattern, 1)
+        error = gamma(terms + 8)
+        hi, sizes = (self.hi @ other.hi).tocsr(), (self.size @ other.size).tocsr()
+        if self.plain and other.plain and sizes.nnz:
+            grid = _grid(self.hi.data) + _grid(other.hi.data)
+            if grid > -900 and sizes.max() * (1 + error) < 2.0 ** min(53 + grid, 900):
+                # All partial sums are multiples of 2^grid below 2^(53 + grid): none is rounded.
+                return _tidy(hi, hi * 0, hi * 0)
         carried = self.size @ other.rad + self.rad @ other.size
         lows = abs(self.lo) @ other.size + self.size @ abs(other.lo)
-        error = gamma(terms + 8)
         rad = _above((sizes * (2 * error) + carried + lows) * (1 + error))
-        hi = (self.hi @ other.hi).tocsr()
         return _tidy(hi, hi * 0, rad)
-
-    def columns_times(self, factors: np.ndarray) -> "Matrix":
-        """Every column times an exact number."""
-        return self @ diagonal(factors)
 
 
 def _above(matrix: Any) -> Any:
@@ -102,6 +119,14 @@ def _above(matrix: Any) -> Any:
     matrix = matrix.tocsr()
     matrix.data = np.where(matrix.data != 0, matrix.data * (1 + 2.0**-40) + _TINY, 0.0)
     return matrix
+
+
+def _grid(values: np.ndarray) -> int:
+    """The largest k for which all values are multiples of 2^k."""
+    mantissas, exponents = np.frexp(values[values != 0])
+    whole = (np.abs(mantissas) * 2.0**53).astype(np.int64)
+    lowest = np.frexp((whole & -whole).astype(np.float64))[1] - 1
+    return int((exponents - 53 + lowest).min(initial=1000))
 
 
 def _most(pattern: Any, axis: int) -> int:
@@ -177,7 +202,8 @@ def _power_of_two(values: np.ndarray) -> np.ndarray:
 
 
 def _like(matrix: Any, data: np.ndarray) -> Any:
-    return sp.csr_matrix((data, matrix.indices, matrix.indptr), matrix.shape)
+    # Copies: scipy sorts and compresses index arrays in place, and two matrices may share them.
+    return sp.csr_matrix((data, matrix.indices, matrix.indptr), matrix.shape, copy=True)
 
 
 def _tidy(hi: Any, lo: Any, rad: Any) -> Matrix:
@@ -191,7 +217,7 @@ def _tidy(hi: Any, lo: Any, rad: Any) -> Matrix:
 
 def exactly(hi: Any) -> Matrix:
     """A matrix of float64 numbers taken as they are."""
-    hi = sp.csr_matrix(hi, dtype=np.float64)
+    hi = sp.csr_matrix(hi, dtype=np.float64, copy=True)
     nothing = sp.csr_matrix(hi.shape, dtype=np.float64)
     return _tidy(hi, nothing, nothing.copy())
 

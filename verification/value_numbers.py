@@ -18,7 +18,7 @@ _COMMUTES = ("product", "maximum", "minimum")
 
 def value_numbers(graph: Graph) -> dict[str, np.ndarray]:
     """By node, an array of its shape with the number of each entry."""
-    table: dict[Any, int] = {}
+    table = _Table()
     found: dict[str, np.ndarray] = {}
     for node in graph:
         inputs = [found[name] for name in node.inputs]
@@ -26,7 +26,19 @@ def value_numbers(graph: Graph) -> dict[str, np.ndarray]:
     return found
 
 
-def _numbers(node: Node, inputs: list[np.ndarray], table: dict[Any, int]) -> np.ndarray:
+class _Table(dict[Any, int]):
+    """Numbers given so far, by what they stand for; the first of a run for a whole node."""
+
+    next = 0
+
+    def number(self, key: Any) -> int:
+        if key not in self:
+            self[key] = self.next
+            self.next += 1
+        return self[key]
+
+
+def _numbers(node: Node, inputs: list[np.ndarray], table: "_Table") -> np.ndarray:
     a = node.attributes
     if node.kind == "reshape":
         return inputs[0].reshape(node.shape)
@@ -42,11 +54,14 @@ def _numbers(node: Node, inputs: list[np.ndarray], table: dict[Any, int]) -> np.
         columns = [np.broadcast_to(x, node.shape).flatten().tolist() for x in inputs]
         rows = zip(*columns, strict=True)
         keys = (sorted(row) if node.kind in _COMMUTES else row for row in rows)
-        numbers = [table.setdefault((label, *key), len(table)) for key in keys]
+        numbers = [table.number((label, *key)) for key in keys]
         return np.array(numbers, dtype=np.int64).reshape(node.shape)
+    label = _label(node, inputs)
     size = int(np.prod(node.shape, dtype=np.int64))
-    numbers = [table.setdefault((_label(node, inputs), k), len(table)) for k in range(size)]
-    return np.array(numbers, dtype=np.int64).reshape(node.shape)
+    if label not in table:
+        table[label] = table.next
+        table.next += size
+    return np.arange(table[label], table[label] + size).reshape(node.shape)
 
 
 def _is_entrywise(node: Node) -> bool:

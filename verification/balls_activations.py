@@ -52,12 +52,12 @@ def _silu(x: Any) -> tuple[Any, Any]:
 def _gelu(x: Any) -> tuple[Any, Any]:
     two = _arb(2)
     normal = (1 + (x / two.sqrt()).erf()) / 2
-    density = (-x * x / 2).exp() / (two * two.const_pi()).sqrt()
+    density = (-x * x / 2).exp() / (two * type(two).pi()).sqrt()
     return x * normal, normal + x * density
 
 
 def _gelu_tanh(x: Any) -> tuple[Any, Any]:
-    cubic, root = _arb(Fraction("0.044715")), (2 / _arb(1).const_pi()).sqrt()
+    cubic, root = _arb(Fraction("0.044715")), (2 / type(_arb(1)).pi()).sqrt()
     t = (root * (x + cubic * x**3)).tanh()
     return x * (1 + t) / 2, (1 + t) / 2 + x * (1 - t * t) * root * (1 + 3 * cubic * x * x) / 2
 
@@ -131,7 +131,7 @@ PIECES: dict[str, Callable[..., Pieces]] = {
     "sin": _smooth(lambda x: (x.sin(), x.cos())),
     "cos": _smooth(lambda x: (x.cos(), -x.sin())),
     "atan": _smooth(lambda x: (x.atan(), 1 / (1 + x * x))),
-    "erf": _smooth(lambda x: (x.erf(), 2 * (-x * x).exp() / _arb(1).const_pi().sqrt())),
+    "erf": _smooth(lambda x: (x.erf(), 2 * (-x * x).exp() / type(_arb(1)).pi().sqrt())),
 }
 """By name, as in `activations.SLOPES`: parameters -> break points and the branches between."""
 
@@ -153,14 +153,14 @@ def _selected(breaks: list[Fraction], branches: list[Branch]) -> Branch:
 
 
 def _two_slopes(below: Tensor, above: float, x: Ball) -> tuple[Ball, Ball]:
-    """below * x for x <= 0, above * x for x >= 0, with slopes at most once rounded."""
-    steepest = below.abs().clamp_min(abs(above)) * (1 + 2 * UNIT)
+    """below * x for x <= 0, above * x for x >= 0, with slopes rounded at most twice."""
+    steepest = below.abs().clamp_min(abs(above)) * (1 + 4 * UNIT)
     mid = torch.where(x.mid > 0, above * x.mid, below * x.mid)
-    value = computed(mid, steepest * x.rad + 4 * UNIT * mid.abs())
+    value = computed(mid, steepest * x.rad + 6 * UNIT * mid.abs())
     centre, reach = (below + above) / 2, (below - above).abs() / 2
     sure = (x.low > 0) | (x.high < 0)
     slope = torch.where(sure, torch.where(x.mid > 0, above, below), centre)
-    error = torch.where(sure, 2 * UNIT * slope.abs(), reach + 4 * UNIT * steepest)
+    error = torch.where(sure, 4 * UNIT * slope.abs(), reach + 8 * UNIT * steepest)
     return value, computed(slope, error)
 
 

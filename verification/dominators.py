@@ -1,5 +1,6 @@
 """A graph as a chain of graphs: cut at every node that all paths to the output go through."""
 
+import itertools
 from dataclasses import replace
 
 from verification.graph import Graph, Node
@@ -21,7 +22,7 @@ def segments(graph: Graph) -> list[Graph]:
     while (cut := before[cuts[-1]]) is not None:
         cuts.append(cut)
     cuts.reverse()
-    return [between(graph, a, b) for a, b in zip(cuts, cuts[1:], strict=False)]
+    return [between(graph, a, b) for a, b in itertools.pairwise(cuts)]
 
 
 def _meet(

@@ -69,7 +69,7 @@ def _segments(graph: Graph, cut: bool) -> Iterator[Segment]:
     position = 1
     for end, entries in [*ends, (len(graph.nodes), numbers[graph.output].flatten())]:
         nodes = graph.nodes[position:end]
-        if nodes:
+        if nodes or end == len(graph.nodes):
             yield _segment(graph, nodes, numbers, state, entries)
         position, state = end, entries
 
@@ -154,7 +154,7 @@ def _segment(
             for matrix, x in zip(matrices(node, shapes), inputs, strict=True):
                 total = total + matrix @ rows.of(x)
             rows.add(own, total)
-    return Segment(len(state), tuple(atoms), rows.of(entries), nodes[-1].name)
+    return Segment(len(state), tuple(atoms), rows.of(entries), nodes[-1].name if nodes else graph.output)
 
 
 def _units(columns: np.ndarray, width: int) -> Matrix:

@@ -1,8 +1,8 @@
 """Vectors and scalars of a graph as rational expressions in the inner products of a few vectors.
 
-Every node is a combination of vectors that stay unexplained, with coefficients that are quotients of
-polynomials in their inner products and norms: what relaxation and projection compute. An identity
-between such quotients is decided exactly, by multiplying out.
+Every node is a combination of vectors that stay unexplained, with coefficients that are quotients
+of polynomials in their inner products and norms: what relaxation and projection compute. An
+identity between such quotients is decided exactly, by multiplying out.
 """
 
 import math
@@ -92,7 +92,7 @@ class Algebra:
         if node.kind == "input":
             return None
         if node.kind == "constant":
-            return _single(node.constants["value"])
+            return _single(node.constants["value"]) if math.prod(node.shape) == 1 else None
         if has_constants(node, "bias"):
             return self._shifted(node)
         inputs = [self.values[name] for name in node.inputs]

@@ -1,5 +1,6 @@
 """The linear part of a node as a sparse matrix on flat entries."""
 
+import itertools
 import math
 from collections.abc import Sequence
 from fractions import Fraction
@@ -49,11 +50,11 @@ def all_matrices(node: Node, shapes: Sequence[tuple[int, ...]]) -> list[Matrix]:
     ends = np.cumsum([0, *sizes])
     parts = [
         torch.arange(start, stop).reshape(1, *shape)
-        for start, stop, shape in zip(ends, ends[1:], shapes, strict=False)
+        for (start, stop), shape in zip(itertools.pairwise(ends), shapes, strict=True)
     ]
     sources = RUN[node.kind](node, [1 + part for part in parts], {}).flatten().numpy() - 1
     found = []
-    for start, stop in zip(ends, ends[1:], strict=False):
+    for start, stop in itertools.pairwise(ends):
         rows = np.flatnonzero((sources >= start) & (sources < stop))
         entries = (np.ones(len(rows)), (rows, sources[rows] - start))
         found.append(exactly(sp.csr_matrix(entries, (len(sources), stop - start))))

@@ -2,8 +2,8 @@
 
 On a segment y = Px + Bσ(Ax), JᵀSJ - S = (PᵀSP - S) + (PᵀSB D A - (..)ᵀ) + AᵀD BᵀSB D A with D
 diagonal: each part vanishes when P is symplectic, when the columns of PᵀSB are multiples of the
-rows of A (the update is Hamiltonian), and when BᵀSB = 0 (it does not see itself). Between segments the
-form is carried along with the state, whose order is free there.
+rows of A (the update is Hamiltonian), and when BᵀSB = 0 (it does not see itself). Between segments
+the form is carried along with the state, whose order is free there.
 """
 
 from typing import Any

@@ -143,8 +143,8 @@ def _two_sum(a: Any, b: Any) -> tuple[Any, Any]:
 
 def two_product(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """a b = p + e exactly [Dekker], and a bound on what underflow or overflow may have cost."""
-    p = a * b
     with np.errstate(over="ignore", invalid="ignore"):
+        p = a * b
         ah, bh = _high(a), _high(b)
         al, bl = a - ah, b - bh
         e = ((ah * bh - p) + ah * bl + al * bh) + al * bl

@@ -30,6 +30,7 @@ class Function(nn.Module):
 def judged(claim: str, module: nn.Module, *shape: int) -> Judgement:
     """The judgement of a claim about a module of float32 or float64 parameters."""
     dtype = next((p.dtype for p in module.parameters()), torch.float32)
+    module.requires_grad_(False)
     return judge(parse(claim), capture(module, shape), dtype=dtype, budget_seconds=2.0)
 
 

@@ -1,10 +1,9 @@
 """orthogonal: f is affine with JᵀJ = I, from the exact matrix of the graph."""
 
-import numpy as np
 import torch
 
 from dsnn.operators.definite import largest_eigenvalue, smallest_eigenvalue
-from dsnn.operators.rounding import gamma, up
+from dsnn.operators.rounding import UNIT, gamma, up
 from verification.forms import whole
 from verification.graph import Graph
 from verification.judgement import Open, Proof
@@ -41,5 +40,5 @@ def gram_defect(matrix: Matrix) -> float:
     symmetrised = up(gamma(4) * float(torch.linalg.matrix_norm(dense)))
     above = largest_eigenvalue(dense) - 1
     below = 1 - smallest_eigenvalue(dense)
-    bound = up(max(above, below, 0.0) + np.finfo(float).eps * 4) + 2 * spread + symmetrised
+    bound = up(max(above, below, 0.0) + 8 * UNIT) + 2 * spread + symmetrised
     return min(rough, up(bound))

@@ -44,7 +44,7 @@ def test_proved(name: str):
     assert judgement.outcome == "proved"
     assert judgement.upper is not None
     assert judgement.upper < 1e-12
-    if name != "sum":  # W + Wᵀ is rounded when it is computed, symmetric all the same
+    if name not in ("sum", "step"):  # there products have more bits than two float64 numbers
         assert judgement.evidence["exact"]
 
 

@@ -54,7 +54,7 @@ def float64(constant: Constant) -> Tensor:
 
 def _node(node: Node, inputs: list[Jet]) -> Jet:
     if node.kind == "constant":
-        value = float64(node.constants["value"])[None]
+        value = float64(node.constants["value"]).expand(node.shape)[None]
         # No direction is known here: one that broadcasts.
         nothing = torch.zeros_like(value)
         return Jet(computed(value, gamma(3) * value.abs()), point(nothing))

@@ -57,7 +57,9 @@ def test_values_enclose_higher_precision(name: str):
     x = torch.randn(50, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 3
     value, _ = activation(name, PARAMETERS.get(name, {}), point(x))
     with flint.ctx.workprec(300):
-        for number, mid, rad in zip(x.tolist(), value.mid.tolist(), value.rad.tolist(), strict=True):
+        for number, mid, rad in zip(
+            x.tolist(), value.mid.tolist(), value.rad.tolist(), strict=True
+        ):
             gap = abs(EXACT[name](flint.arb(number)) - flint.arb(mid))
             assert gap <= flint.arb(rad)
 

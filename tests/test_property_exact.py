@@ -28,20 +28,45 @@ def _nodes() -> list[tuple[Node, list[tuple[int, ...]]]]:
     index = torch.tensor([[4, 0], [-1, 4], [2, 3]])
     return [
         (Node("n", "linear", ("x",), (2, 5), {}, _weight(5, 3)), [(2, 3)]),
-        (Node("n", "conv", ("x",), (4, 5, 5), {**IMAGE, "circular": True}, _weight(4, 3, 3, 3)), [(3, 5, 5)]),
-        (Node("n", "conv", ("x",), (4, 5, 5), {**IMAGE, "circular": False}, _weight(4, 3, 3, 3)), [(3, 5, 5)]),
+        (
+            Node("n", "conv", ("x",), (4, 5, 5), {**IMAGE, "circular": True}, _weight(4, 3, 3, 3)),
+            [(3, 5, 5)],
+        ),
+        (
+            Node("n", "conv", ("x",), (4, 5, 5), {**IMAGE, "circular": False}, _weight(4, 3, 3, 3)),
+            [(3, 5, 5)],
+        ),
         (Node("n", "conv", ("x",), (4, 3), half, _weight(4, 2, 3)), [(4, 8)]),
         (
-            Node("n", "adjoint", ("x",), (3, 5, 5), {**IMAGE, "circular": True, "extent": [5, 5]}, _weight(4, 3, 3, 3)),
+            Node(
+                "n",
+                "adjoint",
+                ("x",),
+                (3, 5, 5),
+                {**IMAGE, "circular": True, "extent": [5, 5]},
+                _weight(4, 3, 3, 3),
+            ),
             [(4, 5, 5)],
         ),
         (Node("n", "scale", ("x",), (3, 4), {}, _weight(3, 1)), [(3, 4)]),
         (Node("n", "gather", ("x",), (3, 2), {"index": index}), [(5,)]),
         (Node("n", "reshape", ("x",), (3, 4), {}), [(2, 6)]),
-        (Node("n", "combine", ("x", "y"), (3,), {"coefficients": [Fraction(1, 3), Fraction(2)]}), [(3,), (3,)]),
+        (
+            Node("n", "combine", ("x", "y"), (3,), {"coefficients": [Fraction(1, 3), Fraction(2)]}),
+            [(3,), (3,)],
+        ),
         (Node("n", "concat", ("x", "y"), (2, 5), {"dim": 1}), [(2, 3), (2, 2)]),
-        (Node("n", "window_sum", ("x",), (2, 2), {"dims": [0, 1], "windows": windows, "weights": thirds}), [(3, 3)]),
-    ]  # fmt: skip
+        (
+            Node(
+                "n",
+                "window_sum",
+                ("x",),
+                (2, 2),
+                {"dims": [0, 1], "windows": windows, "weights": thirds},
+            ),
+            [(3, 3)],
+        ),
+    ]
 
 
 def _inner(a: Exact, b: Exact) -> Fraction:
@@ -60,7 +85,9 @@ def test_adjoint_and_matrix_are_the_map(node: Node, shapes: list[tuple[int, ...]
     total = np.full(math.prod(node.shape), Fraction(0), dtype=object)
     slack = np.full(math.prod(node.shape), Fraction(0), dtype=object)
     for matrix, x in zip(matrices, xs, strict=True):
-        hi, lo, rad = ([[Fraction(v) for v in row] for row in p.toarray().tolist()] for p in matrix.parts)
+        hi, lo, rad = (
+            [[Fraction(v) for v in row] for row in p.toarray().tolist()] for p in matrix.parts
+        )
         values = x.fractions()
         for i in range(len(total)):
             total[i] += sum((a + b) * v for a, b, v in zip(hi[i], lo[i], values, strict=True))
@@ -72,7 +99,9 @@ def test_cancellation_is_decided_exactly():
     """h + t - h - t = 0, and 2^-200 is not 0."""
     h, t = exact.exact(torch.tensor([0.1])), exact.exact(torch.tensor([1e-30], dtype=torch.float64))
     assert exact.added([h, t, h.times(Fraction(-1)), t.times(Fraction(-1))]).zero
-    assert not exact.added([h, exact.exact(torch.tensor([2.0**-200], dtype=torch.float64)), h.times(Fraction(-1))]).zero
+    assert not exact.added(
+        [h, exact.exact(torch.tensor([2.0**-200], dtype=torch.float64)), h.times(Fraction(-1))]
+    ).zero
 
 
 def test_infinite_constants_are_refused():

@@ -53,10 +53,14 @@ def test_refuted():
     alpha, n = torch.rand(4) + 0.5, 4
     wrong: dict[str, nn.Module] = {
         "D AᵀΣ": Function(_wrong, dense(n, 7), alpha),
-        "another matrix": Function(lambda x, a, b: F.linear(torch.tanh(a(x)), b.weight.T), dense(n, 7), dense(n, 7)),
-        "two steps": nn.Sequential(*(Function(_step, dense(n, 7), torch.ones(7)) for _ in range(2))),
+        "another matrix": Function(
+            lambda x, a, b: F.linear(torch.tanh(a(x)), b.weight.T), dense(n, 7), dense(n, 7)
+        ),
+        "two steps": nn.Sequential(
+            *(Function(_step, dense(n, 7), torch.ones(7)) for _ in range(2))
+        ),
         "a rotation": Function(lambda x: torch.stack([x[:, 1], -x[:, 0], x[:, 2], x[:, 3]], 1)),
-    }  # fmt: skip
+    }
     for name, module in wrong.items():
         judgement = judged("gradient-field", module, n)
         assert judgement.outcome == "refuted", name

@@ -118,7 +118,6 @@ def test_orthogonal_is_proved(module: nn.Module, shape: tuple[int, ...], exact: 
     judgement = judged("orthogonal", module, *shape)
     assert judgement.outcome == "proved"
     assert judgement.evidence["exact"] is exact
-    assert judged("norm-preserving~1e-4", nn.Sequential(module), *shape).outcome != "unknown"
 
 
 @pytest.mark.parametrize(

@@ -70,10 +70,16 @@ def _false() -> dict[str, tuple[nn.Module, tuple[int, ...]]]:
         "a scale per row": (Function(lambda x, s: x * s, torch.rand(4, 1)), (1, 4, 4)),
         "flip": (Function(lambda x: x.flip(-1)), (1, 4, 4)),
         "a flip of rows": (Function(lambda x: x.flip(-2)), (1, 4, 4)),
-        "pool and enlarge": (nn.Sequential(nn.AvgPool2d(2), nn.Upsample(scale_factor=2)), (1, 4, 4)),
+        "pool and enlarge": (
+            nn.Sequential(nn.AvgPool2d(2), nn.Upsample(scale_factor=2)),
+            (1, 4, 4),
+        ),
         "dense": (nn.Linear(5, 5), (5,)),
-        "half circular": (Function(lambda x: F.avg_pool2d(F.pad(x, (0, 0, 1, 1), mode="circular"), 3, 1, (0, 1))), (1, 4, 4)),
-    }  # fmt: skip
+        "half circular": (
+            Function(lambda x: F.avg_pool2d(F.pad(x, (0, 0, 1, 1), mode="circular"), 3, 1, (0, 1))),
+            (1, 4, 4),
+        ),
+    }
 
 
 @pytest.mark.parametrize("name", _false())

@@ -26,7 +26,9 @@ def _table(matrix: sp.csr_matrix) -> Table:
 
 def _product(a: Table, b: Table) -> Table:
     columns = list(zip(*b, strict=True))
-    return [[sum((x * y for x, y in zip(r, c, strict=True)), Fraction(0)) for c in columns] for r in a]
+    return [
+        [sum((x * y for x, y in zip(r, c, strict=True)), Fraction(0)) for c in columns] for r in a
+    ]
 
 
 def _sum(a: Table, b: Table, sign: int = 1) -> Table:

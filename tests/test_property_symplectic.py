@@ -76,10 +76,14 @@ def _true() -> dict[str, tuple[str, nn.Module, tuple[int, ...]]]:
         "plus": ("symplectic", Function(_both_plus, *_nets(2)), (6,)),
         "images": ("symplectic[dim=0]", Function(images, *conv), (4, 5, 5)),
         "volume of a flow": ("volume-preserving", nn.Sequential(*steps), (6,)),
-        "volume of any shear": ("volume-preserving", Function(_any_shear, _network(3), _network(3)), (6,)),
+        "volume of any shear": (
+            "volume-preserving",
+            Function(_any_shear, _network(3), _network(3)),
+            (6,),
+        ),
         "volume of a permutation": ("volume-preserving", Function(lambda x: -x.flip(-1)), (5,)),
         "volume of pairs": ("volume-preserving", Function(_interleaved, dense(3, 5)), (6,)),
-    }  # fmt: skip
+    }
 
 
 @pytest.mark.parametrize("name", _true())
@@ -101,7 +105,11 @@ def _false() -> dict[str, tuple[str, nn.Module, tuple[int, ...]]]:
         "volume of explicit Euler": ("volume-preserving", Function(_explicit, *_nets(2)), (6,)),
         "no gradients": ("symplectic", shear, (6,)),
         "other halves": ("symplectic", Function(_interleaved, dense(3, 5)), (6,)),
-        "a stretch": ("volume-preserving", nn.Sequential(Function(lambda x: 1.001 * x), shear), (6,)),
+        "a stretch": (
+            "volume-preserving",
+            nn.Sequential(Function(lambda x: 1.001 * x), shear),
+            (6,),
+        ),
         "an activation": ("volume-preserving", nn.Sequential(shear, nn.LeakyReLU(0.5)), (6,)),
     }
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from verification.graph import Constant, Node
-from verification.interpret import _RUN as RUN
+from verification.interpret import RUN
 
 Operation = Callable[[Tensor, Tensor], Tensor]
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import scipy.sparse as sp
 
 from verification.exact import LINEAR, MOVES
 from verification.graph import Graph, Node
@@ -154,12 +155,12 @@ def _segment(
             for matrix, x in zip(matrices(node, shapes), inputs, strict=True):
                 total = total + matrix @ rows.of(x)
             rows.add(own, total)
-    return Segment(len(state), tuple(atoms), rows.of(entries), nodes[-1].name if nodes else graph.output)
+    return Segment(
+        len(state), tuple(atoms), rows.of(entries), nodes[-1].name if nodes else graph.output
+    )
 
 
 def _units(columns: np.ndarray, width: int) -> Matrix:
-    import scipy.sparse as sp
-
     ones = np.ones(len(columns))
     return exactly(sp.csr_matrix((ones, (np.arange(len(columns)), columns)), (len(columns), width)))
 

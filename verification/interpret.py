@@ -90,7 +90,7 @@ class Interpreter(nn.Module):
         self.graph = graph
         self.held: dict[tuple[str, str], str] = {}
         for position, node in enumerate(graph):
-            if node.kind not in ("input", "constant", *_RUN):
+            if node.kind not in ("input", "constant", *RUN):
                 operator = node.attributes.get("operator", node.kind)
                 raise ValueError(f"nothing is known of the operator {operator}")
             for key, constant in node.constants.items():
@@ -112,7 +112,7 @@ class Interpreter(nn.Module):
             elif node.kind == "constant":
                 values[node.name] = constants["value"].expand(x.shape[0], *node.shape)
             else:
-                values[node.name] = _RUN[node.kind](node, inputs, constants)
+                values[node.name] = RUN[node.kind](node, inputs, constants)
         return values[self.graph.output]
 
 
@@ -254,7 +254,7 @@ def _product(node: Node, inputs: list[Tensor], constants: dict[str, Tensor]) -> 
     return x * y if node.kind == "product" else x / y
 
 
-_RUN: dict[str, Run] = {
+RUN: dict[str, Run] = {
     "linear": _linear,
     "conv": _conv,
     "adjoint": _adjoint,

@@ -23,8 +23,8 @@ from verification import (
 from verification.claims import Claim
 from verification.graph import Graph
 from verification.judgement import Analysis, Judgement, Open, Proof
-from verification.pulled_scalars import pulled_scalars
 from verification.properties_refute import Found, search
+from verification.pulled_scalars import pulled_scalars
 from verification.wording import at_least, at_most
 
 ANALYSES: dict[str, Analysis] = {

@@ -13,7 +13,14 @@ from verification.exact import Exact
 from verification.graph import Constant, Node
 from verification.node_matrices import all_matrices
 
-IMAGE = {"stride": [1, 1], "padding": [[1, 1], [1, 1]], "dilation": [1, 1], "groups": 1}
+IMAGE = {
+    "stride": [1, 1],
+    "padding": [[1, 1], [1, 1]],
+    "dilation": [1, 1],
+    "groups": 1,
+    "circular": False,
+}
+CIRCULAR = {**IMAGE, "circular": True}
 
 
 def _weight(*shape: int) -> dict[str, Constant]:
@@ -25,15 +32,16 @@ def _nodes() -> list[tuple[Node, list[tuple[int, ...]]]]:
     half = {"stride": [2], "padding": [[1, 0]], "dilation": [2], "groups": 2, "circular": False}
     thirds = [[Fraction(1, 3), Fraction(1, 2)], [Fraction(1), Fraction(1, 7)]]
     windows = [[[0, 2], [1, 3]], [[0, 1], [1, 3]]]
+    pool = {"dims": [0, 1], "windows": windows, "weights": thirds}
     index = torch.tensor([[4, 0], [-1, 4], [2, 3]])
     return [
         (Node("n", "linear", ("x",), (2, 5), {}, _weight(5, 3)), [(2, 3)]),
         (
-            Node("n", "conv", ("x",), (4, 5, 5), {**IMAGE, "circular": True}, _weight(4, 3, 3, 3)),
+            Node("n", "conv", ("x",), (4, 5, 5), CIRCULAR, _weight(4, 3, 3, 3)),
             [(3, 5, 5)],
         ),
         (
-            Node("n", "conv", ("x",), (4, 5, 5), {**IMAGE, "circular": False}, _weight(4, 3, 3, 3)),
+            Node("n", "conv", ("x",), (4, 5, 5), IMAGE, _weight(4, 3, 3, 3)),
             [(3, 5, 5)],
         ),
         (Node("n", "conv", ("x",), (4, 3), half, _weight(4, 2, 3)), [(4, 8)]),
@@ -43,7 +51,7 @@ def _nodes() -> list[tuple[Node, list[tuple[int, ...]]]]:
                 "adjoint",
                 ("x",),
                 (3, 5, 5),
-                {**IMAGE, "circular": True, "extent": [5, 5]},
+                {**CIRCULAR, "extent": [5, 5]},
                 _weight(4, 3, 3, 3),
             ),
             [(4, 5, 5)],
@@ -62,7 +70,7 @@ def _nodes() -> list[tuple[Node, list[tuple[int, ...]]]]:
                 "window_sum",
                 ("x",),
                 (2, 2),
-                {"dims": [0, 1], "windows": windows, "weights": thirds},
+                pool,
             ),
             [(3, 3)],
         ),

@@ -1,4 +1,4 @@
-"""symplectic and volume-preserving: shears and their compositions, and what only looks like them."""
+"""symplectic and volume-preserving: shears and compositions, and what only looks like them."""
 
 import pytest
 import torch

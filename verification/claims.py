@@ -79,9 +79,8 @@ def _property(claim: str, text: str) -> Claim | None:
         return None
     if match["name"] == "contractive":
         return None if match["tolerance"] is not None else Claim(claim, "", "contractive", _ONE)
-    tolerance = (
-        match["tolerance"] if match["tolerance"] is None else _positive(claim, match["tolerance"])
-    )
+    written: str | None = match["tolerance"]
+    tolerance = None if written is None else _positive(claim, written)
     dim = -1 if match["dim"] is None else int(match["dim"])
     return Claim(claim, "", match["name"], tolerance=tolerance, dim=dim)
 

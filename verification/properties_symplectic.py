@@ -23,7 +23,7 @@ from verification.sparse import Matrix, exactly, norm_upper
 from verification.wording import at_most
 
 LARGEST_INVERSE = 256
-"""Side of a linear part that is inverted to carry the form on, when moving its entries does not explain it."""
+"""Side of a linear part that is inverted to carry the form on, unless it only moves entries."""
 
 
 def analyse(graph: Graph, dim: int = -1) -> Proof | Open:

@@ -8,6 +8,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
+from typing import cast
 
 from sympy import Expr, Rational
 
@@ -68,10 +69,12 @@ def product(factors: Iterable[Number]) -> float:
 
 def weighted_sum(terms: Iterable[tuple[Number, list[Number]]]) -> float:
     """The sum of |c| times the product of its factors, for terms (c, factors)."""
-    terms = [[abs(c), *factors] for c, factors in terms]
-    if not all(math.isfinite(x) for term in terms for x in term):
-        return math.inf
-    return round_up(sum((math.prod(map(Fraction, term)) for term in terms), Fraction(0)))
+    total = Fraction(0)
+    for c, factors in terms:
+        if not all(math.isfinite(x) for x in (c, *factors)):
+            return math.inf
+        total += abs(math.prod((Fraction(x) for x in factors), start=Fraction(c)))
+    return round_up(total)
 
 
 def root_sum_square(numbers: Iterable[Number]) -> float:
@@ -86,9 +89,10 @@ def evaluate(law: Expr, values: Values) -> float:
     """An upper bound on a law of `theory` at exact numbers."""
     if not all(math.isfinite(value) for value in values.values()):
         return math.inf
-    exact = {k: v if isinstance(v, float | int) else _rational(v) for k, v in values.items()}
-    return balls.upper(law, exact)
+    return balls.upper(law, {key: _plain(value) for key, value in values.items()})
 
 
-def _rational(value: Fraction) -> Rational:
-    return Rational(value.numerator, value.denominator)
+def _plain(value: Number) -> balls.Number:
+    if isinstance(value, Fraction):
+        return cast(Rational, Rational(value.numerator, value.denominator))
+    return value

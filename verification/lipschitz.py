@@ -157,7 +157,8 @@ def _gather(_: Derivation, start: str, node: Node) -> list[Constant]:
 
 @_rule("window_sum")
 def _window_sum(_: Derivation, start: str, node: Node) -> list[Constant]:
-    square = math.prod(map(_square, node.attributes["windows"], node.attributes["weights"]))
+    squares = map(_square, node.attributes["windows"], node.attributes["weights"])
+    square = math.prod(squares, start=Fraction(1))
     return _one(start, node, "windows", root_up(square), square=square)
 
 
@@ -251,10 +252,8 @@ def _together(
     parts = tuple(derivation.between(start, name) for name in found)
     upper = math.inf
     if all(math.isfinite(part.upper) for part in parts):
-        total = sum(
-            (copies * Fraction(part.upper) ** 2 for copies, part in zip(found.values(), parts)),
-            Fraction(0),
-        )
+        counted = zip(found.values(), parts, strict=True)
+        total = sum((copies * Fraction(part.upper) ** 2 for copies, part in counted), Fraction(0))
         upper = root_up(square * total)
     values: dict[str, Number] = {f"copies_{k}": n for k, n in enumerate(found.values())}
     values["square"] = square

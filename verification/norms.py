@@ -110,7 +110,7 @@ def _geometry(attributes: Mapping[str, Any], extent: tuple[int, ...]) -> Geometr
     return Geometry(
         (1, extent[0]) if one else (extent[0], extent[1]),
         two(attributes["stride"], 1),
-        (*map(int, rows), *map(int, columns)),
+        (int(rows[0]), int(rows[1]), int(columns[0]), int(columns[1])),
         two(attributes["dilation"], 1),
         int(attributes["groups"]),
         bool(attributes["circular"]),

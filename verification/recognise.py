@@ -37,7 +37,7 @@ def step(flow: Flow, spectra: Spectra, node: Node) -> Constant | None:
     if node.kind not in ("combine", "scale"):
         return None
     start = flow.dominator[node.name]
-    found = dict((name, c) for c, name in terms(flow, node, start))
+    found = {name: c for c, name in terms(flow, node, start)}
     scale = found.pop(start, Fraction(0))
     if len(found) != 1 or scale == 0:
         return None

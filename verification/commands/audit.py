@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from verification.audit import Verdict
+    from verification.auditor import Verdict
 
 
 def audit(
@@ -25,7 +25,7 @@ def audit(
     from dsnn.errors import UserError
     from dsnn.files import check_writable, write_json
     from dsnn.weights import load
-    from verification.audit import Audit, exit_code
+    from verification.auditor import Audit, Subject
     from verification.claims import parse
 
     claims = [parse(text) for text in claim]
@@ -39,16 +39,16 @@ def audit(
     folder = Path() if file is None else file.parent
     check_writable(folder / "witness.safetensors")
     stem = "witness" if file is None else f"{file.stem}-witness"
-    audit = Audit(load(target, arch), tight, budget, folder, stem)
-    verdicts = audit.run(claims)
+    subject = Subject.of(load(target, arch), (3, 32, 32), str(target))
+    report = Audit(subject, tight=tight, budget=budget, folder=folder, stem=stem).run(claims)
     if json is not None:
-        write_json(json, audit.as_json(str(target)))
+        write_json(json, report.as_json())
     if json != "-":
-        _print(verdicts)
-    return exit_code(verdicts)
+        _print(report.verdicts)
+    return report.exit_code
 
 
-def _print(verdicts: list["Verdict"]) -> None:
+def _print(verdicts: tuple["Verdict", ...]) -> None:
     """The verdicts under their claims: module, verdict, the interval known, evidence."""
     from itertools import groupby
 

@@ -40,7 +40,8 @@ class Build:
         )
 
     def activation(self, x: str, function: str = "relu", **parameters: float) -> str:
-        return self.add("activation", x, function=function, parameters=parameters)
+        exact = {key: Fraction(value) for key, value in parameters.items()}
+        return self.add("activation", x, function=function, parameters=exact)
 
     def take(self, x: str, *index: int) -> str:
         return self.add("gather", x, shape=(len(index),), index=torch.tensor(index))
@@ -77,9 +78,9 @@ def test_residual_blocks_count_once_each():
 def test_gradient_steps(h: float, slope: float, law: str, expected: float):
     weight = torch.tensor([[1.0, 0.0], [0.0, 0.5]])
     graph = Build(2)
-    inner = graph.activation(
-        graph.linear("x", weight), "leaky_relu" if slope else "relu", negative_slope=slope
-    )
+    z = graph.linear("x", weight)
+    about = {"negative_slope": slope} if slope else {}
+    inner = graph.activation(z, "leaky_relu" if slope else "relu", **about)
     outer = graph.linear(inner, weight.T, Fraction(-h))
     graph.combine((1, "x"), (1, outer))
     line = graph.constant()

@@ -24,6 +24,7 @@ from verification.bound import Ledger, Shape, pixel
 from verification.capture import Uncapturable
 from verification.claims import Claim, parse, select
 from verification.constant import Constant
+from verification.graph import Graph
 from verification.norms import Operator
 from verification.radius import PixelInput
 from verification.wording import at_least, at_most
@@ -186,22 +187,40 @@ class Audit:
         return best / min(self._std()) if claim.pixel else best
 
     def _search(self, claim: Claim, name: str) -> witness.Witness | None:
-        """The best pair for the module, searched once and shared by the claims about it."""
+        """The best pair for the module, searched once and shared by the claims about it; None
+        also where nothing rigorous can be said of what the module computes."""
         key, shape = (name, claim.pixel), self.ledger.shape(name)
         if isinstance(shape, Uncapturable):
             return None
         if key not in self.found:
-            module: nn.Module = self.ledger.modules[name]
-            if claim.pixel and self.subject.statistics:
-                module = PixelInput(module, *self.subject.statistics)
-            self.found[key] = witness.search(
-                module,
-                shape,
-                target=float(claim.limit or 1),
-                starts=self._starts(name),
-                budget_seconds=self.search_seconds,
-            )
+            try:
+                self.found[key] = witness.search(
+                    self._searched(claim, name),
+                    shape,
+                    graph=self._meaning(claim, name),
+                    target=float(claim.limit or 1),
+                    starts=self._starts(name),
+                    budget_seconds=self.search_seconds,
+                )
+            except (witness.UnboundedOperation, RuntimeError, TypeError, ValueError):
+                self.found[key] = None  # somebody's module: the claim stays unknown
         return self.found[key]
+
+    def _searched(self, claim: Claim, name: str) -> nn.Module:
+        module: nn.Module = self.ledger.modules[name]
+        if claim.pixel and self.subject.statistics:
+            return PixelInput(module, *self.subject.statistics)
+        return module
+
+    def _meaning(self, claim: Claim, name: str) -> Graph | None:
+        graph = None if claim.pixel else self.ledger.graph(name)
+        return None if isinstance(graph, Uncapturable) else graph
+
+    def _shrunk(self, claim: Claim, name: str, pair: witness.Witness) -> witness.Witness:
+        limit, graph = float(claim.limit or 1), self._meaning(claim, name)
+        module, seconds = self._searched(claim, name), self.search_seconds
+        shrunk = witness.shrink(module, pair, limit, graph=graph, budget_seconds=seconds)
+        return pair if claim.allows(shrunk.ratio) else shrunk
 
     def _starts(self, name: str) -> Tensor | None:
         """Inputs that module `name` receives when the whole module is given random examples,
@@ -304,6 +323,7 @@ def _lipschitz(audit: Audit, claim: Claim, name: str) -> Verdict:
         return verdict("proved", constant, None, **evidence.theorems(constant))
     pair = audit._search(claim, name)
     if pair is not None and not claim.allows(pair.ratio):
+        pair = audit._shrunk(claim, name, pair)
         found = audit._witnessed(pair, name) | audit._save(claim, name, pair)
         return verdict("refuted", constant, pair, **found)
     constant = audit._tightened(claim, name, constant)

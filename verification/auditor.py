@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from dsnn.errors import UserError
 from dsnn.integrators import Step
 from dsnn.weights import Loaded, canonical_sha256
-from verification import evidence, witness
+from verification import evidence, properties, witness
 from verification.bound import Ledger, Shape, pixel
 from verification.capture import Uncapturable
 from verification.claims import Claim, parse, select
@@ -156,7 +156,8 @@ class Audit:
 
     def run(self, claims: Iterable[Claim]) -> Report:
         """Verdicts on all claims. Raises UserError, before any work, when a claim matches no
-        module, or speaks of pixels where the input normalisation is not known."""
+        module, or speaks of pixels where the input normalisation is not known; and when a property
+        makes no sense for the shapes of a module."""
         pairs = [(claim, name) for claim in claims for name in select(claim, self.ledger.modules)]
         if self.subject.statistics is None and any(claim.pixel for claim, _ in pairs):
             raise UserError(
@@ -172,7 +173,7 @@ class Audit:
 
     def judge(self, claim: Claim, name: str) -> Verdict:
         """The verdict on one claim about the module called `name`."""
-        return JUDGES.get(claim.name, _nothing)(self, claim, name)
+        return JUDGES.get(claim.name, _equality)(self, claim, name)
 
     def _constant(self, claim: Claim, name: str) -> Constant:
         constant = self.ledger.constant(name)
@@ -256,13 +257,20 @@ class Audit:
             return f"at best {possible:.4g}: a longer --budget, or --tight, may prove it"
         return f"these theorems give at best {possible:.4g} here"
 
-    def _save(self, claim: Claim, name: str, pair: witness.Witness) -> dict[str, str]:
-        """Write a witness; its file for the evidence."""
+    def _save(
+        self, claim: Claim, name: str, found: witness.Witness | Tensor, along: Tensor | None = None
+    ) -> dict[str, str]:
+        """Write a pair of inputs, or a point with the directions of its Jacobian; the file for the
+        evidence."""
         self.refuted += 1
         if self.folder is None:
             return {}
         file = self.folder / f"{self.stem}-{self.refuted}.safetensors"
-        witness.save(file, pair, {"claim": claim.text, "module": name, "sha256": self.sha256})
+        about = {"claim": claim.text, "module": name, "sha256": self.sha256}
+        if isinstance(found, witness.Witness):
+            witness.save(file, found, about)
+        else:
+            witness.save_point(file, found, along, about)
         return {"file": file.name}
 
     def _witnessed(self, pair: witness.Witness, name: str) -> dict[str, Any]:
@@ -335,14 +343,28 @@ def _lipschitz(audit: Audit, claim: Claim, name: str) -> Verdict:
     return verdict("unknown", constant, pair, **found)
 
 
-def _nothing(audit: Audit, claim: Claim, name: str) -> Verdict:
-    text = f"no rule for {claim.name} yet: lipschitz and contractive are decided"
-    found = {"kind": "none", "text": text}
-    return Verdict(claim.text, name, "unknown", 0.0, math.inf, found, 0.0)
+def _equality(audit: Audit, claim: Claim, name: str) -> Verdict:
+    """The properties that hold exactly, or up to a defect."""
+    start, graph = time.perf_counter(), audit.ledger.graph(name)
+    if isinstance(graph, Uncapturable):
+        found = {"kind": "gap", "text": graph.reason}
+        return Verdict(claim.text, name, "unknown", 0.0, math.inf, found, 0.0)
+    dtypes = [parameter.dtype for parameter in audit.ledger.modules[name].parameters()]
+    dtype, seconds = (*dtypes, torch.float32)[0], audit.search_seconds
+    judged = properties.judge(claim, graph, dtype=dtype, budget_seconds=seconds)
+    found = dict(judged.evidence)
+    if judged.outcome == "refuted" and judged.point is not None:
+        found |= audit._save(claim, name, judged.point, judged.directions)
+    lower = 0.0 if judged.lower is None else judged.lower
+    upper = math.inf if judged.upper is None else judged.upper
+    seconds, arithmetic = time.perf_counter() - start, judged.arithmetic
+    return Verdict(
+        claim.text, name, judged.outcome, lower, upper, found, seconds, arithmetic=arithmetic
+    )
 
 
 JUDGES: dict[str, Judge] = {"lipschitz": _lipschitz, "contractive": _lipschitz}
-"""By property, what decides a claim."""
+"""By property, what decides a claim; `_equality` decides all others."""
 
 
 # For other people's tests. -----------------------------------------------------------------

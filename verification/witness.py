@@ -183,6 +183,15 @@ def save(path: str | Path, witness: Witness, metadata: Mapping[str, str] | None 
         save_file({"x": x, "y": y}, temporary, {**(metadata or {}), "ratio": repr(witness.ratio)})
 
 
+def save_point(
+    path: str | Path, x: Tensor, directions: Tensor | None, metadata: Mapping[str, str]
+) -> None:
+    """Write an input x, and the directions along which a Jacobian was taken there."""
+    tensors = {"x": x} if directions is None else {"x": x, "directions": directions}
+    with atomic(Path(path)) as temporary:
+        save_file({k: t.detach().contiguous() for k, t in tensors.items()}, temporary, {**metadata})
+
+
 def load(path: str | Path) -> Witness:
     """Read what `save` wrote. Raises UserError on anything else; the ratio is a claim until it is
     replayed."""

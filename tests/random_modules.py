@@ -160,8 +160,9 @@ def _vector(shape: tuple[int, ...], kind: str, *about: Any) -> nn.Module | None:
     if kind == "branches":
         return Branches(_linear(n, 4), nn.Sequential(_linear(n, 4), nn.ReLU()), about[0])
     if kind == "halves":
-        half = nn.Sequential(_linear(n // 2, n // 2), ACTIVATIONS[about[0]]())
-        return Halves(half) if n % 2 == 0 else None
+        if n % 2:
+            return None
+        return Halves(nn.Sequential(_linear(n // 2, n // 2), ACTIVATIONS[about[0]]()))
     if kind == "prelu":
         layer = nn.PReLU(n)
         nn.init.normal_(layer.weight)

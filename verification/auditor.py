@@ -292,9 +292,11 @@ class Audit:
         return {"kind": "witness", "text": text, "ratio": pair.ratio, "distance": distance}
 
     def _operators(self) -> tuple[dict[str, Any], ...]:
+        """All that the whole module executes, if their weights are finite."""
         return tuple(
             self._operator(module, kind, operator)
             for module, kind, operator in self.ledger.operators()
+            if bool(torch.isfinite(operator.weight).all())
         )
 
     def _operator(self, module: str, kind: str, operator: Operator) -> dict[str, Any]:

@@ -134,11 +134,13 @@ def _linear(derivation: Derivation, start: str, node: Node) -> list[Constant]:
 
 
 @_rule("scale")
-def _scale(_: Derivation, start: str, node: Node) -> list[Constant]:
+def _scale(derivation: Derivation, start: str, node: Node) -> list[Constant]:
     weight = node.constants["weight"]
     largest, factor = float(weight.value.abs().max()), weight.factor
     if not math.isfinite(largest):
         return [unknown(start, node, "a weight is not finite")]
+    if derivation.flow.nodes[node.inputs[0]].shape != node.shape:
+        return [unknown(start, node, "no rule for a scale that repeats entries")]
     return _one(start, node, "scale", product([largest, abs(factor)]), w_max=largest, factor=factor)
 
 

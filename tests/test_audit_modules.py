@@ -74,9 +74,7 @@ def test_pixels_need_statistics():
 def test_what_torch_calls_spectral_norm_of_a_convolution_is_refuted():
     """The museum's entry: the norm of the reshaped kernel is not that of the operator."""
     torch.manual_seed(1)
-    layer = torch.nn.utils.parametrizations.spectral_norm(
-        nn.Conv2d(4, 4, 3, padding=1), "weight", 30
-    )
+    layer = spectral_norm(nn.Conv2d(4, 4, 3, padding=1), n_power_iterations=30)
     verdict = audit(layer, "lipschitz<=1", (4, 8, 8)).verdicts[0]
     assert verdict.outcome == "refuted"
     assert verdict.lower > 1

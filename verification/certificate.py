@@ -1,0 +1,328 @@
+"""Certificates: verdicts with all that `dsnn check` needs to derive them again.
+
+A certificate is NAME.json and, beside it, NAME.safetensors; docs/certificates.md has the format.
+Numbers are those that the checker derives from the graph by the laws of the derivation, with the
+singular values worsened by SLACK, so that another machine's rounding agrees. A verdict that the
+checker does not come to, or only with a constant other than the auditor's, is left out and named
+with the reason: two implementations agree on everything that a certificate says.
+"""
+
+import hashlib
+import math
+import platform
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.numpy import save
+from torch import Tensor
+
+from dsnn.errors import UserError
+from dsnn.files import atomic, write_json
+from dsnn.weights import canonical_sha256
+from verification.checker import norms, reading, verdicts
+from verification.checker.chain import CONTRACTIVE, TOLERANCE, Chain, Pair, Spectra, Values
+from verification.checker.reading import Unreadable, Wrong
+from verification.constant import Constant as Derivation
+from verification.graph import Constant, Graph, Node
+
+SLACK = 1e-9
+"""How much worse than derived a singular value is written, relative."""
+ATTESTED = (
+    "that each graph computes what the module of its name computes",
+    "that the embedded weights are those of the target (dsnn check CERTIFICATE TARGET compares)",
+)
+"""What the checker takes from the auditor."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What was audited: `state` its weights, `source` the file they came from with its SHA-256,
+    `statistics` the (mean, std) of its input normalisation."""
+
+    target: str
+    state: Mapping[str, Tensor]
+    source: tuple[str, str] | None = None
+    statistics: tuple[Sequence[float], Sequence[float]] | None = None
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One verdict of an audit about the module `module`, whose graph is `graph`.
+
+    `constant` is the derivation for the graph (for pixels too: the normalisation is added here),
+    `upper` the bound that was reported, `witness` a pair of single inputs.
+    """
+
+    claim: str
+    module: str
+    verdict: str
+    upper: float
+    graph: Graph
+    constant: Derivation
+    witness: tuple[Tensor, Tensor] | None = None
+
+
+class _LeftOut(Exception):
+    """Why a verdict is not in the certificate."""
+
+
+def write(path: str | Path, subject: Subject, findings: Iterable[Finding]) -> list[str]:
+    """Write the certificate `path` (.json) and its tensors beside it; each file whole or not at
+    all. Returns what was left out, a line each. Raises UserError on another ending, and as
+    `dsnn.files.atomic`."""
+    path = Path(path)
+    if path.suffix != ".json":
+        raise UserError(f"--certificate {path}: name it with the ending .json")
+    writer = _Writer(subject)
+    for finding in findings:
+        writer.add(finding)
+    tensors = save({name: v.copy(order="C") for name, v in writer.tensors.items()})
+    beside = path.with_suffix(".safetensors")
+    content = writer.content(beside.name, hashlib.sha256(tensors).hexdigest())
+    with atomic(beside) as temporary:
+        temporary.write_bytes(tensors)
+    write_json(path, content | {"digest": reading.digest(content)})
+    return [f"{x['claim']} of {x['module'] or 'the network'}: {x['reason']}" for x in writer.left]
+
+
+@dataclass
+class _Writer:
+    subject: Subject
+    tensors: dict[str, np.ndarray] = field(default_factory=dict)
+    graphs: dict[str, Any] = field(default_factory=dict)
+    claims: list[dict[str, Any]] = field(default_factory=list)
+    left: list[dict[str, str]] = field(default_factory=list)
+    spectra: Spectra = field(default_factory=Spectra)
+
+    def __post_init__(self) -> None:
+        self.folded: dict[bytes, str] = {}
+        for name, tensor in self.subject.state.items():
+            self.tensors[f"weights/{name}"] = tensor.detach().cpu().numpy()
+
+    def content(self, file: str, sha256: str) -> dict[str, Any]:
+        """The certificate without its digest."""
+        subject = self.subject
+        source, statistics = subject.source, subject.statistics
+        return {
+            "format": verdicts.FORMAT,
+            "version": version("dsnn"),
+            "target": subject.target,
+            "environment": {
+                "python": platform.python_version(),
+                "torch": torch.__version__,
+                "numpy": np.__version__,
+            },
+            "weights": {"sha256": canonical_sha256(subject.state)},
+            "source": None if source is None else {"file": source[0], "sha256": source[1]},
+            "tensors": {"file": file, "sha256": sha256},
+            "normalisation": None
+            if statistics is None
+            else {"mean": list(statistics[0]), "std": list(statistics[1])},
+            "attested": list(ATTESTED),
+            "graphs": self.graphs,
+            "claims": self.claims,
+            "left_out": self.left,
+        }
+
+    def add(self, finding: Finding) -> None:
+        """Add one verdict, or say why it is left out."""
+        try:
+            verdicts.parse_claim(finding.claim)
+            self.claims.append(self._claim(finding))
+        except (_LeftOut, Wrong, Unreadable) as reason:
+            about = {"claim": finding.claim, "module": finding.module, "reason": str(reason)}
+            self.left.append(about)
+
+    def _claim(self, finding: Finding) -> dict[str, Any]:
+        graph = self._graph(finding.graph, finding.module)
+        key = reading.digest(graph)
+        nodes, output = reading.graph(graph, self.tensors)
+        chain = Chain(nodes, self.spectra)
+        lines = self._lines(chain, finding.constant) if math.isfinite(finding.upper) else []
+        root = chain.lines.get((next(iter(nodes)), output))
+        entry = {
+            "claim": finding.claim,
+            "module": finding.module,
+            "graph": key,
+            "verdict": finding.verdict,
+            "bound": [0.0, None],
+            "arithmetic": "real",
+            "theorem": None if root is None else root.law,
+            "witness": None,
+        }
+        self._judge(entry, finding, chain, output)
+        self.graphs[key] = {"graph": graph, "lines": lines}
+        return entry
+
+    def _judge(self, entry: dict[str, Any], finding: Finding, chain: Chain, output: str) -> None:
+        """Fill in bound and witness with the checker's numbers; its verdict must be the same."""
+        claim = verdicts.parse_claim(finding.claim)
+        statistics = self.content("", "")["normalisation"]
+        upper = verdicts.constant(claim, chain, output, statistics)
+        if not (upper == finding.upper or abs(upper - finding.upper) <= TOLERANCE * upper):
+            raise _LeftOut(f"the checker derives {upper!r}, the audit {finding.upper!r}")
+        lower = 0.0
+        if finding.witness is not None and finding.verdict != "proved":
+            pair = [t.detach().cpu().numpy() for t in finding.witness]
+            found = verdicts.replayed(claim, chain, output, pair, statistics)
+            lower = found * (1 - SLACK)
+            keys = [self._fold(array, "witness") for array in pair]
+            entry["witness"] = {"x": keys[0], "y": keys[1]}
+        entry["bound"] = [lower, None if math.isinf(upper) else upper]
+        verdict = verdicts.decide(claim, lower, upper)
+        if verdict != finding.verdict:
+            raise _LeftOut(f"the checker calls it {verdict}, the audit {finding.verdict}")
+
+    # -- the graph --
+
+    def _graph(self, graph: Graph, module: str) -> dict[str, Any]:
+        nodes = [
+            {
+                "name": node.name,
+                "kind": node.kind,
+                "inputs": list(node.inputs),
+                "shape": list(node.shape),
+                "attributes": _attributes(node.kind, node.attributes),
+                "constants": self._constants(node, module),
+            }
+            for node in graph
+        ]
+        return {"module": module, "output": graph.output, "nodes": nodes}
+
+    def _constants(self, node: Node, module: str) -> dict[str, Any]:
+        found = {use: self._constant(c, module) for use, c in node.constants.items()}
+        if "index" in node.attributes:
+            index = torch.as_tensor(node.attributes["index"]).to(torch.int64)
+            found["index"] = {"tensor": self._fold(index.numpy(), "folded"), "factor": "1"}
+        return found
+
+    def _constant(self, constant: Constant, module: str) -> dict[str, str]:
+        array = constant.value.detach().cpu().numpy()
+        key = ".".join(filter(None, (module, constant.name)))
+        key = f"weights/{key}"
+        stored = self.tensors.get(key)
+        same = stored is not None and stored.dtype == array.dtype and stored.shape == array.shape
+        if not same or stored is None or stored.tobytes() != array.tobytes():
+            key = self._fold(array, "folded")
+        return {"tensor": key, "factor": str(constant.factor)}
+
+    def _fold(self, array: np.ndarray, folder: str) -> str:
+        """The key of a tensor that is not one of the weights; equal ones are stored once."""
+        about = f"{folder} {array.dtype} {array.shape} ".encode()
+        data = about + hashlib.sha256(np.ascontiguousarray(array).tobytes()).digest()
+        if data not in self.folded:
+            self.folded[data] = f"{folder}/{len(self.folded)}"
+            self.tensors[self.folded[data]] = array
+        return self.folded[data]
+
+    # -- the lines --
+
+    def _lines(self, chain: Chain, root: Derivation) -> list[dict[str, Any]]:
+        """The derivation as lines, each after its parts; the checker's numbers."""
+        found: list[dict[str, Any]] = []
+        smallest = {
+            (part.start, part.end)
+            for line in root.lines()
+            if line.law == CONTRACTIVE
+            for part in line.parts
+        }
+        for line in _in_order(root):
+            pair: Pair = (line.start, line.end)
+            parts = [(part.start, part.end) for part in line.parts]
+            stated: Values = {}
+            if line.law == "norm":
+                stated = self._spectrum(chain, line, pair in smallest)
+            derived = chain.derive(*pair, line.law, parts, stated, f"line {' -> '.join(pair)}")
+            chain.lines[pair] = derived
+            found.append(
+                {
+                    "start": line.start,
+                    "end": line.end,
+                    "law": line.law,
+                    "parts": [list(part) for part in parts],
+                    "values": {name: _number(v) for name, v in derived.values.items()},
+                    "upper": derived.upper,
+                }
+            )
+        return found
+
+    def _spectrum(self, chain: Chain, line: Derivation, with_smallest: bool) -> Values:
+        """Singular values as the checker derives them, worsened by SLACK; where the audit's are
+        better, by the checker's factorisation next to them."""
+        node = chain.graph[line.end]
+        extent = chain.extent(node)
+        norm, shift = self.spectra.of(node, extent, "largest"), None
+        if line.values["norm"] < norm * (1 - TOLERANCE):
+            shift = float(line.values["norm"]) ** 2 * (1 - SLACK)
+            norm = math.sqrt(self.spectra.of(node, extent, "banded", shift, -1)) * norms.UP
+        smallest = small_shift = None
+        if with_smallest:
+            smallest = self.spectra.of(node, extent, "smallest")
+            if line.values["smallest"] > smallest * (1 + TOLERANCE):
+                small_shift = float(line.values["smallest"]) ** 2 * (1 + SLACK)
+                square = self.spectra.of(node, extent, "banded", small_shift, 1)
+                smallest = math.sqrt(max(0.0, square)) * norms.DOWN
+        return {
+            "norm": Fraction(norm * (1 + SLACK)),
+            "smallest": None if smallest is None else Fraction(smallest * (1 - SLACK)),
+            "factor": node.constants["weight"].factor,
+            "shift": None if shift is None else Fraction(shift),
+            "shift_smallest": None if small_shift is None else Fraction(small_shift),
+        }
+
+
+def _in_order(root: Derivation) -> list[Derivation]:
+    """Every line once, after its parts."""
+    found: dict[Pair, Derivation] = {}
+    pending = [(root, False)]
+    while pending:
+        line, ready = pending.pop()
+        if ready:
+            found.setdefault((line.start, line.end), line)
+        elif (line.start, line.end) not in found:
+            pending.append((line, True))
+            pending += [(part, False) for part in reversed(line.parts)]
+    return list(found.values())
+
+
+def _attributes(kind: str, attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """A node's attributes as JSON: exact numbers as strings, tensors elsewhere."""
+
+    def exact(value: Any) -> Any:
+        return (
+            [exact(v) for v in value] if isinstance(value, list | tuple) else str(Fraction(value))
+        )
+
+    def whole(value: Any) -> Any:
+        return [whole(v) for v in value] if isinstance(value, list | tuple) else int(value)
+
+    written: dict[str, Any] = {}
+    for name in reading.ATTRIBUTES.get(kind, {}):
+        if name == "parameters":
+            given = attributes.get(name, {})
+            written[name] = {k: None if v is None else exact(v) for k, v in given.items()}
+        elif name in ("coefficients", "weights", "epsilon"):
+            written[name] = exact(attributes[name])
+        elif name in ("function", "operator"):
+            written[name] = str(attributes[name])
+        elif name == "circular":
+            written[name] = bool(attributes[name])
+        else:
+            written[name] = whole(attributes[name])
+    return written
+
+
+def _number(value: Fraction | None) -> float | str | None:
+    """A double as a number, any other fraction as a string."""
+    if value is None:
+        return None
+    power_of_two = value.denominator & (value.denominator - 1) == 0
+    if power_of_two and value.denominator > 1 and Fraction(float(value)) == value:
+        return float(value)
+    return str(value)

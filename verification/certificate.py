@@ -25,7 +25,7 @@ from torch import Tensor
 from dsnn.errors import UserError
 from dsnn.files import atomic, write_json
 from dsnn.weights import canonical_sha256
-from verification.checker import norms, reading, verdicts
+from verification.checker import reading, verdicts
 from verification.checker.chain import CONTRACTIVE, TOLERANCE, Chain, Pair, Spectra, Values
 from verification.checker.reading import Unreadable, Wrong
 from verification.constant import Constant as Derivation
@@ -33,11 +33,6 @@ from verification.graph import Constant, Graph, Node
 
 SLACK = 1e-9
 """How much worse than derived a singular value is written, relative."""
-ATTESTED = (
-    "that each graph computes what the module of its name computes",
-    "that the embedded weights are those of the target (dsnn check CERTIFICATE TARGET compares)",
-)
-"""What the checker takes from the auditor."""
 
 
 @dataclass(frozen=True)
@@ -107,8 +102,7 @@ class _Writer:
 
     def content(self, file: str, sha256: str) -> dict[str, Any]:
         """The certificate without its digest."""
-        subject = self.subject
-        source, statistics = subject.source, subject.statistics
+        subject, source = self.subject, self.subject.source
         return {
             "format": verdicts.FORMAT,
             "version": version("dsnn"),
@@ -121,10 +115,7 @@ class _Writer:
             "weights": {"sha256": canonical_sha256(subject.state)},
             "source": None if source is None else {"file": source[0], "sha256": source[1]},
             "tensors": {"file": file, "sha256": sha256},
-            "normalisation": None
-            if statistics is None
-            else {"mean": list(statistics[0]), "std": list(statistics[1])},
-            "attested": list(ATTESTED),
+            "attested": list(verdicts.ATTESTED),
             "graphs": self.graphs,
             "claims": self.claims,
             "left_out": self.left,
@@ -133,55 +124,49 @@ class _Writer:
     def add(self, finding: Finding) -> None:
         """Add one verdict, or say why it is left out."""
         try:
-            verdicts.parse_claim(finding.claim)
-            self.claims.append(self._claim(finding))
+            self.claims.append(self._claim(finding, verdicts.parse_claim(finding.claim)))
         except (_LeftOut, Wrong, Unreadable) as reason:
             about = {"claim": finding.claim, "module": finding.module, "reason": str(reason)}
             self.left.append(about)
 
-    def _claim(self, finding: Finding) -> dict[str, Any]:
-        graph = self._graph(finding.graph, finding.module)
+    def _claim(self, finding: Finding, claim: verdicts.Claim) -> dict[str, Any]:
+        """The verdict with the checker's numbers; it must come to the audit's verdict."""
+        graph = self._graph(finding.graph, finding.module, claim.pixel)
         key = reading.digest(graph)
         nodes, output = reading.graph(graph, self.tensors)
         chain = Chain(nodes, self.spectra)
         lines = self._lines(chain, finding.constant) if math.isfinite(finding.upper) else []
-        root = chain.lines.get((next(iter(nodes)), output))
-        entry = {
-            "claim": finding.claim,
-            "module": finding.module,
-            "graph": key,
-            "verdict": finding.verdict,
-            "bound": [0.0, None],
-            "arithmetic": "real",
-            "theorem": None if root is None else root.law,
-            "witness": None,
-        }
-        self._judge(entry, finding, chain, output)
-        self.graphs[key] = {"graph": graph, "lines": lines}
-        return entry
-
-    def _judge(self, entry: dict[str, Any], finding: Finding, chain: Chain, output: str) -> None:
-        """Fill in bound and witness with the checker's numbers; its verdict must be the same."""
-        claim = verdicts.parse_claim(finding.claim)
-        statistics = self.content("", "")["normalisation"]
-        upper = verdicts.constant(claim, chain, output, statistics)
+        root = verdicts.Root(finding.module, graph["normalisation"], output, chain)
+        upper, lower, witness = root.upper(), 0.0, None
         if not (upper == finding.upper or abs(upper - finding.upper) <= TOLERANCE * upper):
             raise _LeftOut(f"the checker derives {upper!r}, the audit {finding.upper!r}")
-        lower = 0.0
         if finding.witness is not None and finding.verdict != "proved":
             pair = [t.detach().cpu().numpy() for t in finding.witness]
-            found = verdicts.replayed(claim, chain, output, pair, statistics)
-            lower = found * (1 - SLACK)
-            keys = [self._fold(array, "witness") for array in pair]
-            entry["witness"] = {"x": keys[0], "y": keys[1]}
-        entry["bound"] = [lower, None if math.isinf(upper) else upper]
+            lower = root.replayed(pair) * (1 - SLACK)
+            witness = {s: self._fold(v, "witness") for s, v in zip("xy", pair, strict=True)}
         verdict = verdicts.decide(claim, lower, upper)
         if verdict != finding.verdict:
             raise _LeftOut(f"the checker calls it {verdict}, the audit {finding.verdict}")
+        self.graphs[key] = {"graph": graph, "lines": lines}
+        return {
+            "claim": finding.claim,
+            "limit": str(claim.limit),
+            "module": finding.module,
+            "graph": key,
+            "verdict": verdict,
+            "bound": [lower, None if math.isinf(upper) else upper],
+            "arithmetic": "real",
+            "theorem": None if root.line is None else root.line.law,
+            "witness": witness,
+        }
 
     # -- the graph --
 
-    def _graph(self, graph: Graph, module: str) -> dict[str, Any]:
+    def _graph(self, graph: Graph, module: str, pixel: bool) -> dict[str, Any]:
+        normalisation = None
+        if pixel and self.subject.statistics is not None:
+            mean, std = self.subject.statistics
+            normalisation = {"mean": list(mean), "std": list(std)}
         nodes = [
             {
                 "name": node.name,
@@ -193,7 +178,12 @@ class _Writer:
             }
             for node in graph
         ]
-        return {"module": module, "output": graph.output, "nodes": nodes}
+        return {
+            "module": module,
+            "normalisation": normalisation,
+            "output": graph.output,
+            "nodes": nodes,
+        }
 
     def _constants(self, node: Node, module: str) -> dict[str, Any]:
         found = {use: self._constant(c, module) for use, c in node.constants.items()}
@@ -253,27 +243,21 @@ class _Writer:
         return found
 
     def _spectrum(self, chain: Chain, line: Derivation, with_smallest: bool) -> Values:
-        """Singular values as the checker derives them, worsened by SLACK; where the audit's are
-        better, by the checker's factorisation next to them."""
+        """Singular values as the checker derives them, or as the audit does where those are
+        better (the checker then needs a factorisation), worsened by SLACK."""
         node = chain.graph[line.end]
         extent = chain.extent(node)
-        norm, shift = self.spectra.of(node, extent, "largest"), None
+        norm, smallest = self.spectra.of(node, extent, "largest"), None
         if line.values["norm"] < norm * (1 - TOLERANCE):
-            shift = float(line.values["norm"]) ** 2 * (1 - SLACK)
-            norm = math.sqrt(self.spectra.of(node, extent, "banded", shift, -1)) * norms.UP
-        smallest = small_shift = None
+            norm = float(line.values["norm"])
         if with_smallest:
             smallest = self.spectra.of(node, extent, "smallest")
             if line.values["smallest"] > smallest * (1 + TOLERANCE):
-                small_shift = float(line.values["smallest"]) ** 2 * (1 + SLACK)
-                square = self.spectra.of(node, extent, "banded", small_shift, 1)
-                smallest = math.sqrt(max(0.0, square)) * norms.DOWN
+                smallest = float(line.values["smallest"])
         return {
             "norm": Fraction(norm * (1 + SLACK)),
             "smallest": None if smallest is None else Fraction(smallest * (1 - SLACK)),
             "factor": node.constants["weight"].factor,
-            "shift": None if shift is None else Fraction(shift),
-            "shift_smallest": None if small_shift is None else Fraction(small_shift),
         }
 
 

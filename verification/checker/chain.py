@@ -9,7 +9,7 @@ which are floating-point proofs, may be stated up to TOLERANCE worse than they a
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
@@ -72,8 +72,8 @@ class Spectra:
 
     known: dict[str, Any] = field(default_factory=dict)
 
-    def of(self, node: Node, extent: tuple[int, ...], what: str, *arguments: float) -> float:
-        """`norms.largest`, `norms.smallest` or `norms.banded` of a node's operator."""
+    def of(self, node: Node, extent: tuple[int, ...], what: str, *arguments: float) -> Any:
+        """The function `what` of `norms` at a node's operator."""
         key = json.dumps(
             [node.constants["weight"].key, node.kind, extent, dict(node.attributes), what,
              *arguments], sort_keys=True,
@@ -169,7 +169,7 @@ class Chain:
         self, start: str, end: str, law: str, parts: list[Pair], stated: Values, what: str
     ) -> Line:
         """The line from `start` to `end` by `law`. Of `stated`, only the singular values of a
-        linear map and the shift of their proof are used, and checked."""
+        linear map are used, and proved."""
         node = self.graph[end]
         if law in LAWS:
             return self._step(start, end, law, parts, what)
@@ -199,42 +199,27 @@ class Chain:
         return Line(law, round_up(rule(node)), {})
 
     def _norm(self, node: Node, stated: Values, what: str) -> Line:
+        """The singular values of a linear map without its factor: as stated, if proved here."""
+        agree(set(stated) == {"norm", "smallest", "factor"}, f"{what} has other values")
+        extent, norm, smallest = self.extent(node), stated["norm"], stated["smallest"]
+        derived = self.spectra.of(node, extent, "largest")
         agree(
-            set(stated) == {"norm", "smallest", "factor", "shift", "shift_smallest"},
-            f"{what} has other values",
+            norm is not None and norm <= derived * (1 + TOLERANCE),
+            f"{what}: its norm is at most {derived!r}",
         )
-        extent = self.extent(node)
-        factor, largest = node.constants["weight"].factor, stated["norm"]
-        if (shift := stated["shift"]) is None:
-            derived = self.spectra.of(node, extent, "largest")
-        else:
-            square = self.spectra.of(node, extent, "banded", float(shift), -1)
-            derived = math.sqrt(square) * norms.UP
-        agree(
-            largest is not None and derived <= largest <= derived * (1 + TOLERANCE),
-            f"{what}: its norm is {derived!r}",
-        )
-        assert largest is not None
-        if (smallest := stated["smallest"]) is not None:
-            derived = self._smallest(node, extent, stated["shift_smallest"])
+        assert norm is not None
+        if norm < derived:
+            self.spectra.of(node, extent, "prove_below", float(norm))
+        if smallest is not None:
+            derived = self.spectra.of(node, extent, "smallest")
             agree(
-                derived * (1 - TOLERANCE) <= smallest <= derived,
-                f"{what}: its smallest singular value is {derived!r}",
+                smallest >= derived * (1 - TOLERANCE),
+                f"{what}: its smallest singular value is at least {derived!r}",
             )
-        else:
-            agree(stated["shift_smallest"] is None, f"{what} has a shift without use")
-        return Line("norm", round_up(abs(factor) * largest), {**stated, "factor": factor})
-
-    def _smallest(self, node: Node, extent: tuple[int, ...], shift: Fraction | None) -> float:
-        if shift is None:
-            return self.spectra.of(node, extent, "smallest")
-        rows, columns = norms.operator(node, extent).counts()
-        agree(
-            columns <= rows and (node.kind == "conv" or rows == columns),
-            f"{node.name} has a smallest singular value of 0",
-        )
-        square = self.spectra.of(node, extent, "banded", float(shift), 1)
-        return math.sqrt(max(0.0, square)) * norms.DOWN
+            if smallest > derived:
+                self.spectra.of(node, extent, "prove_above", float(smallest))
+        factor = node.constants["weight"].factor
+        return Line("norm", round_up(abs(factor) * norm), {**stated, "factor": factor})
 
     def _sum(self, node: Node, names: list[str], lines: list[Line], what: str) -> Any:
         terms = self.terms(node.name, names)
@@ -246,10 +231,16 @@ class Chain:
     def _root(self, node: Node, names: list[str], lines: list[Line], what: str) -> Any:
         joins = node.kind in ("concat", "maximum", "minimum")
         agree(joins and node.inputs == tuple(names), f"{what}: its parts are not its inputs")
+        self._alike(node, what)
         return root_up(sum((_exact(line) ** 2 for line in lines), Fraction(0))), {}
+
+    def _alike(self, node: Node, what: str) -> None:
+        shapes = {self.graph[name].shape for name in node.inputs}
+        agree(node.kind == "concat" or shapes == {node.shape}, f"{what}: it repeats entries")
 
     def _together(self, node: Node, names: list[str], lines: list[Line], what: str) -> Any:
         agree(node.kind in ("combine", "concat", "maximum", "minimum"), f"{what}: {node.kind} node")
+        self._alike(node, what)
         numbers = map(Fraction, node.attributes.get("coefficients", ()))
         square = (
             sum((c * c for c in numbers), Fraction(0)) if node.kind == "combine" else Fraction(1)

@@ -127,6 +127,13 @@ def _same(node: Node, *x: Shape) -> Shape:
     return x[0]
 
 
+def _broadcast(node: Node, *x: Shape) -> Shape:
+    try:
+        return np.broadcast_shapes(*x)
+    except ValueError as error:
+        raise Wrong(f"the inputs of {node.name} do not fit") from error
+
+
 def _linear(node: Node, x: Shape) -> Shape:
     weight = node.constants["weight"].values
     agree(weight.ndim == 2 and x[-1:] == weight.shape[1:], f"{node.name}: weight does not fit")
@@ -152,13 +159,13 @@ SHAPES: dict[str, tuple[int | None, Callable[..., Shape]]] = {
     "window_sum": (1, _windows),
     "window_max": (1, _windows),
     "activation": (1, _same),
-    "maximum": (2, _same),
-    "minimum": (2, _same),
+    "maximum": (2, _broadcast),
+    "minimum": (2, _broadcast),
     "softmax": (1, _same),
     "norm": (1, _reduced),
     "normalise": (1, _reduced),
-    "product": (2, lambda _, *x: np.broadcast_shapes(*x)),
-    "quotient": (2, lambda _, *x: np.broadcast_shapes(*x)),
+    "product": (2, _broadcast),
+    "quotient": (2, _broadcast),
     "matmul": (2, lambda node, *x: node.shape),
     "unknown": (None, lambda node, *x: node.shape),
 }
@@ -180,8 +187,10 @@ def check_shapes(graph: Mapping[str, Node]) -> None:
             agree(weight.values.dtype.kind == "f" or use == "index", f"{node.name}: integers")
             if use in ("bias", "slope") or node.kind == "scale":
                 place = (shape[0],) if node.kind in ("conv", "adjoint") else shape
-                fits = np.broadcast_shapes(weight.values.shape, place) == place
-                agree(fits, f"the {use} of {node.name} does not fit")
+                agree(
+                    _broadcast(node, weight.values.shape, place) == place,
+                    f"the {use} of {node.name} does not fit",
+                )
 
 
 # Lipschitz constants. ----------------------------------------------------------------------
@@ -193,8 +202,8 @@ _FIXED = {
     "softshrink": ("0", "1"), "tanh": ("0", "1"), "atan": ("0", "1"), "logsigmoid": ("0", "1"),
     "sigmoid": ("0", "1/4"), "hardsigmoid": ("0", "1/6"), "hardswish": ("-1/2", "3/2"),
     "abs": ("-1", "1"), "sin": ("-1", "1"), "cos": ("-1", "1"), "erf": ("0", "1.128380"),
-    "gelu": ("-0.128905", "1.128905"), "gelu_tanh": ("-0.129186", "1.129186"),
-    "silu": ("-0.099840", "1.099840"), "mish": ("-0.112891", "1.088498"),
+    "gelu": ("-0.128905", "1.128905"), "gelu_tanh": ("-0.128994", "1.128994"),
+    "silu": ("-0.099840", "1.099840"), "mish": ("-0.112527", "1.088499"),
 }  # fmt: skip
 """Least and greatest difference quotient, rounded outwards, whatever the parameters."""
 PARAMETERS = {"leaky_relu": {"negative_slope"}, "clamp": {"low", "high"}, "elu": {"alpha"},
@@ -210,7 +219,8 @@ def slopes(node: Node) -> tuple[Fraction, Fraction]:
         low, high = _FIXED[function]
         return Fraction(low), Fraction(high)
     if function == "clamp":
-        return (Fraction(0), one) if given else (one, one)
+        inside = len(given) < 2 or given["low"] < given["high"]
+        return (Fraction(0), Fraction(inside)) if given else (one, one)
     if function == "prelu" and "slope" in node.constants:
         slope = node.constants["slope"]
         values = slope.values.astype(np.float64)

@@ -25,6 +25,8 @@ LARGEST_TORUS = 80
 """Side up to which a torus is evaluated whole; above, a grid of GRID points per unit of degree."""
 GRID = 24
 LARGEST_GRAM = 4096
+MARGIN = 1e-6
+"""Distance of a factorisation's shift from the square that is to be shown, relative."""
 LARGEST_WORK = 1e13
 """Operations for one operator, above which the checker refuses."""
 _CHUNK = 2**21
@@ -234,23 +236,37 @@ def definite(stack: Array) -> float | None:
     return (gamma(4 * (n + 3)) * trace + 2 * U * entries) * 1.01 + 2.0**-900
 
 
-# Zero padding, tight: a block-banded factorisation at a stated shift. ------------------------
+# Zero padding, tight: a block-banded factorisation next to a stated bound. ------------------------
 
 
-def banded(op: Operator, shift: float, sign: int) -> float:
-    """With `sign` -1 an upper bound on |A|^2, with 1 a lower bound on inf |Ax|^2 / |x|^2, for a
-    zero-padded convolution A, from M = sign (A'A - shift I) = LL' + R and |R|.
+def prove_below(op: Operator, norm: float) -> None:
+    """Raise Wrong unless the largest singular value of a zero-padded convolution is shown to be
+    at most `norm`."""
+    shift = norm * norm * (1 - MARGIN)
+    agree(shift > 0, f"a norm of {norm!r} cannot be shown")
+    slack = _banded(op, shift, -1)
+    agree((shift * (1 + 4 * U) + slack) * UP <= norm * norm, f"a norm of {norm!r} cannot be shown")
+
+
+def prove_above(op: Operator, smallest: float) -> None:
+    """Raise Wrong unless inf |Ax| / |x| is shown to be at least `smallest`."""
+    rows, columns = op.counts()
+    fits = rows == columns or (rows > columns and not op.transposed)
+    agree(fits and smallest > 0, "the smallest singular value is 0")
+    shift = smallest * smallest * (1 + MARGIN)
+    slack = _banded(op, shift, 1)
+    shown = (shift * (1 - 4 * U) - slack) * DOWN
+    agree(shown >= smallest * smallest, f"a smallest singular value of {smallest!r} is not shown")
+
+
+def _banded(op: Operator, shift: float, sign: int) -> float:
+    """|R| for M = sign (A'A - shift I) = LL' + R, so that no eigenvalue of M is below -|R|.
 
     Row i of the image is coupled to row j only when |i - j| <= d (k - 1). R is computed.
     Raises Wrong where M has no such factor.
     """
-    agree(not op.circular, "a banded factorisation is for zero padding")
-    bound = -math.inf if sign < 0 else math.inf
-    for kernel in op.kernel:
-        found = _banded_group(op, kernel, shift, sign)
-        value = shift * (1 + 4 * U) + found if sign < 0 else shift * (1 - 4 * U) - found
-        bound = max(bound, value) if sign < 0 else min(bound, value)
-    return bound
+    agree(not op.circular, "a bound on a norm is not shown")
+    return max(_banded_group(op, kernel, shift, sign) for kernel in op.kernel)
 
 
 def _row_maps(op: Operator, kernel: Array) -> Array:
@@ -270,7 +286,7 @@ def _banded_group(op: Operator, kernel: Array, shift: float, sign: int) -> float
     """Bound on |R| for one group, with the roundings of A'A and of R itself."""
     height, reach = op.extent[0], op.dilation[0] * (kernel.shape[2] - 1)
     size = kernel.shape[1] * op.extent[1]
-    agree(height * size**3 * 20.0 < LARGEST_WORK, "a factorisation is too large to check")
+    agree(height * size**3 * 20.0 < LARGEST_WORK / 4, "a factorisation is too large to check")
     entries = kernel.shape[2] * kernel.shape[0] * op.outputs[1] * size
     agree(max(size, entries // LARGEST_GRAM) <= LARGEST_GRAM, "a factorisation is too large")
     maps = _row_maps(op, kernel)
@@ -301,7 +317,7 @@ def _banded_group(op: Operator, kernel: Array, shift: float, sign: int) -> float
                     else np.linalg.solve(factor[j, j], block.T).T
                 )
             except np.linalg.LinAlgError as error:
-                raise Wrong("a factorisation at the stated shift fails") from error
+                raise Wrong("a bound on a singular value is not shown") from error
             factor[i, j] = lower
             left = block - lower @ factor[j, j].T
             residual[i, j] = residual[j, i] = float(np.linalg.norm(left))

@@ -218,7 +218,10 @@ CONSTANTS = {
 
 def graph(content: Any, stored: Mapping[str, np.ndarray]) -> tuple[dict[str, Node], str]:
     """A graph's nodes by name, in order, and the name of its output."""
-    record(content, "a graph", module=of(str), output=of(str), nodes=of(list))
+    record(
+        content, "a graph", module=of(str), output=of(str), nodes=of(list),
+        normalisation=lambda v: v is None or isinstance(v, dict),
+    )  # fmt: skip
     found: dict[str, Node] = {}
     for entry in content["nodes"]:
         record(

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from verification.checker import replay
-from verification.checker.chain import TOLERANCE, Chain, Spectra
+from verification.checker.chain import TOLERANCE, Chain, Line, Spectra
 from verification.checker.nodes import agree, check_shapes, round_up
 from verification.checker.reading import (
     LARGEST_JSON,
@@ -20,6 +20,7 @@ from verification.checker.reading import (
     canonical_sha256,
     digest,
     graph,
+    is_fraction,
     is_number,
     listed,
     load_bytes,
@@ -31,6 +32,11 @@ from verification.checker.reading import (
 )
 
 FORMAT = "dsnn-certificate/1"
+ATTESTED = (
+    "that each graph computes what the module of its name computes",
+    "that the embedded weights are those of the target (dsnn check CERTIFICATE TARGET compares)",
+)
+"""What is not derived here, and every certificate says so."""
 LARGEST_TENSORS = 2**33
 _CLAIM = re.compile(
     r"(?:(?P<glob>[^:]+):)?(?:contractive|lipschitz(?P<pixel>\[pixel\])?<=(?P<limit>[0-9.eE+/-]{1,60}))"
@@ -101,12 +107,46 @@ class Certificate:
         return {k.removeprefix(prefix): v for k, v in self.tensors.items() if k.startswith(prefix)}
 
 
+@dataclass(frozen=True)
+class Root:
+    """A graph with its derivation, of the module `module`, after (pixels - mean) / std where it
+    has a `normalisation`."""
+
+    module: str
+    normalisation: Any
+    output: str
+    chain: Chain
+
+    def __post_init__(self) -> None:
+        if (given := self.normalisation) is not None:
+            record(given, "normalisation", mean=listed(is_number), std=listed(is_number))
+            fits = len(given["mean"]) == len(given["std"]) > 0 and min(given["std"]) > 0
+            agree(fits, "no such input normalisation")
+
+    @property
+    def line(self) -> Line | None:
+        """The line from the input to the output."""
+        return self.chain.lines.get((next(iter(self.chain.graph)), self.output))
+
+    def upper(self) -> float:
+        """The upper bound: that of the line, over the least std for pixels [T11]."""
+        if self.line is None or self.normalisation is None:
+            return math.inf if self.line is None else self.line.upper
+        return round_up(Fraction(self.line.upper) / Fraction(min(self.normalisation["std"])))
+
+    def replayed(self, pair: list[np.ndarray]) -> float:
+        """Lower bound of |f(x) - f(y)| / |x - y| for a witness (x, y) of single inputs."""
+        x, y = (side.astype(np.float64) for side in pair)
+        agree(x.shape == y.shape, "the two inputs of a witness differ in shape")
+        values = [replay.Value(side, 0.0) for side in (x, y)]
+        if (given := self.normalisation) is not None:
+            values = [replay.normalised(side, given["mean"], given["std"]) for side in (x, y)]
+        moved = replay.moved(self.chain, self.output, values[0], values[1])
+        return moved / replay.distance(x, y) * replay.DOWN
+
+
 def _optional(test: Callable[[Any], bool]) -> Callable[[Any], bool]:
     return lambda value: value is None or test(value)
-
-
-def _statistics(value: Any) -> bool:
-    return listed(lambda v: is_number(v))(value) and len(value) <= 64
 
 
 def read(path: Path) -> Certificate:
@@ -117,20 +157,19 @@ def read(path: Path) -> Certificate:
     record(
         content, str(path), format=of(str), version=of(str), target=of(str), environment=of(dict),
         weights=of(dict), source=_optional(of(dict)), tensors=of(dict), claims=of(list),
-        normalisation=_optional(of(dict)), attested=listed(of(str)), graphs=of(dict),
+        attested=listed(of(str)), graphs=of(dict),
         left_out=listed(of(dict)), digest=of(str),
     )  # fmt: skip
     record(content["weights"], "weights", sha256=of(str))
     record(content["tensors"], "tensors", file=of(str), sha256=of(str))
     if content["source"] is not None:
         record(content["source"], "source", file=of(str), sha256=of(str))
-    if content["normalisation"] is not None:
-        record(content["normalisation"], "normalisation", mean=_statistics, std=_statistics)
     for entry in content["left_out"]:
         record(entry, "left_out", claim=of(str), module=of(str), reason=of(str))
     for entry in content["claims"]:
         record(
-            entry, "a claim", claim=of(str), module=of(str), graph=of(str), verdict=of(str),
+            entry, "a claim", claim=of(str), limit=is_fraction, module=of(str), graph=of(str),
+            verdict=of(str),
             bound=lambda v: isinstance(v, list) and len(v) == 2
             and all(x is None or is_number(x) for x in v),
             arithmetic=of(str), theorem=_optional(of(str)), witness=_optional(of(dict)),
@@ -144,17 +183,19 @@ def read(path: Path) -> Certificate:
     return Certificate(content, found)
 
 
-def check(certificate: Certificate) -> list[Checked]:
-    """Derive everything again. Raises Unreadable or Wrong."""
-    content = certificate.content
+def check(certificate: Certificate, spectra: Spectra | None = None) -> list[Checked]:
+    """Derive everything again. Raises Unreadable or Wrong. `spectra` keeps singular values of
+    the same tensors between calls."""
+    content, spectra = certificate.content, spectra or Spectra()
+    agree(content["attested"] == list(ATTESTED), "it does not say what it does not derive")
+    agree(bool(content["claims"]), "it holds no verdict")
     unsigned = {name: value for name, value in content.items() if name != "digest"}
     agree(digest(unsigned) == content["digest"], "the digest is not that of the certificate")
     agree(
         canonical_sha256(certificate.weights) == content["weights"]["sha256"],
         "the hash of the weights is not that of the embedded weights",
     )
-    spectra = Spectra()
-    chains: dict[str, tuple[str, str, Chain]] = {}
+    chains: dict[str, Root] = {}
     for key, entry in content["graphs"].items():
         record(entry, f"graph {key}", graph=of(dict), lines=of(list))
         agree(digest(entry["graph"]) == key, f"graph {key} is not the one of that name")
@@ -168,25 +209,25 @@ def check(certificate: Certificate) -> list[Checked]:
         root = (next(iter(nodes)), output)
         loose = set(chain.lines) - rests - {root}
         agree(not loose, f"nothing rests on the line {' -> '.join(next(iter(loose), ('', '')))}")
-        chains[key] = (entry["graph"]["module"], output, chain)
+        chains[key] = Root(entry["graph"]["module"], entry["graph"]["normalisation"], output, chain)
     used = {entry["graph"] for entry in content["claims"]}
     agree(used == set(chains), "a graph is missing, or has no claim")
     return [_claim(certificate, entry, chains[entry["graph"]]) for entry in content["claims"]]
 
 
-def _claim(certificate: Certificate, entry: Any, found: tuple[str, str, Chain]) -> Checked:
+def _claim(certificate: Certificate, entry: Any, root: Root) -> Checked:
     """One verdict from the constant of its graph and its witness."""
-    module, output, chain = found
+    module = root.module
     claim, what = parse_claim(entry["claim"]), f"{entry['claim']} of {entry['module'] or 'all'}"
     agree(entry["module"] == module, f"{what}: its graph is that of {module!r}")
     glob = claim.glob.split(".") if claim.glob else []
     agree(matches(glob, module.split(".") if module else []), f"{what}: the glob does not match")
     agree(entry["arithmetic"] == "real", f"{what}: bounds are for real arithmetic")
-    statistics = certificate.content["normalisation"]
-    line = chain.lines.get((next(iter(chain.graph)), output))
-    law = None if line is None else line.law
+    agree(Fraction(entry["limit"]) == claim.limit, f"{what}: its limit is {claim.limit}")
+    agree(claim.pixel == (root.normalisation is not None), f"{what}: a graph of other inputs")
+    law = None if root.line is None else root.line.law
     agree(entry["theorem"] == law, f"{what}: its last law is {law}")
-    upper, lower = constant(claim, chain, output, statistics), 0.0
+    upper, lower = root.upper(), 0.0
     stated = [math.inf if end is None else end for end in entry["bound"]]
     agree(stated[1] == upper, f"{what}: its constant is {upper!r}")
     if entry["witness"] is not None:
@@ -194,7 +235,7 @@ def _claim(certificate: Certificate, entry: Any, found: tuple[str, str, Chain]) 
         names = [entry["witness"][side] for side in ("x", "y")]
         need(all(n in certificate.tensors for n in names), f"{what}: there is no such witness")
         pair = [certificate.tensors[name] for name in names]
-        shown = replayed(claim, chain, output, pair, statistics)
+        shown = root.replayed(pair)
         agree(
             0 < shown * (1 - TOLERANCE) <= stated[0] <= shown,
             f"{what}: replaying its witness shows {shown!r}, not {stated[0]!r}",
@@ -212,34 +253,6 @@ def decide(claim: Claim, lower: float, upper: float) -> str:
     if claim.allows(upper):
         return "proved"
     return "unknown" if claim.allows(lower) else "refuted"
-
-
-def constant(claim: Claim, chain: Chain, output: str, statistics: Any) -> float:
-    """The upper bound for a claim: that of the last line, over the least std for pixels [T11]."""
-    line = chain.lines.get((next(iter(chain.graph)), output))
-    if line is None or not claim.pixel:
-        return math.inf if line is None else line.upper
-    return round_up(Fraction(line.upper) / Fraction(min(_checked(statistics)[1])))
-
-
-def _checked(statistics: Any) -> tuple[list[float], list[float]]:
-    agree(statistics is not None, "a claim about pixels without an input normalisation")
-    mean, std = statistics["mean"], statistics["std"]
-    agree(len(mean) == len(std) and bool(std) and min(std) > 0, "no such input normalisation")
-    return mean, std
-
-
-def replayed(
-    claim: Claim, chain: Chain, output: str, pair: list[np.ndarray], statistics: Any
-) -> float:
-    """Lower bound of |f(x) - f(y)| / |x - y| for a witness (x, y) of single inputs."""
-    x, y = (side.astype(np.float64) for side in pair)
-    agree(x.shape == y.shape, "the two inputs of a witness differ in shape")
-    values = [replay.Value(side, 0.0) for side in (x, y)]
-    if claim.pixel:
-        values = [replay.normalised(side, *_checked(statistics)) for side in (x, y)]
-    apart = replay.distance(x, y)
-    return replay.moved(chain, output, values[0], values[1]) / apart * replay.DOWN
 
 
 def compare(certificate: Certificate, target: Path) -> str:

@@ -28,11 +28,9 @@ from dsnn.weights import canonical_sha256
 from verification.checker import reading, verdicts
 from verification.checker.chain import CONTRACTIVE, TOLERANCE, Chain, Pair, Spectra, Values
 from verification.checker.reading import Unreadable, Wrong
+from verification.checker.verdicts import SLACK
 from verification.constant import Constant as Derivation
 from verification.graph import Constant, Graph, Node
-
-SLACK = 1e-9
-"""How much worse than derived a singular value is written, relative."""
 
 
 @dataclass(frozen=True)
@@ -142,7 +140,7 @@ class _Writer:
             raise _LeftOut(f"the checker derives {upper!r}, the audit {finding.upper!r}")
         if finding.witness is not None and finding.verdict != "proved":
             pair = [t.detach().cpu().numpy() for t in finding.witness]
-            lower = root.replayed(pair) * (1 - SLACK)
+            lower = verdicts.coarse(root.replayed(pair) * (1 - SLACK))
             witness = {s: self._fold(v, "witness") for s, v in zip("xy", pair, strict=True)}
         verdict = verdicts.decide(claim, lower, upper)
         if verdict != finding.verdict:

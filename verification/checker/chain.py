@@ -92,10 +92,21 @@ class Chain:
     lines: dict[Pair, Line] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        self.contracting: set[Pair] = set()
         self.moving: set[str] = set()
         for node in self.graph.values():
             if node.kind == "input" or any(name in self.moving for name in node.inputs):
                 self.moving.add(node.name)
+
+    def loose(self, root: Pair, stated: list[Any]) -> list[Pair]:
+        """Lines that nothing rests on, or with a smallest singular value that nothing uses."""
+        rests = {(p, q) for line in stated for p, q in line["parts"]} | {root}
+        return [
+            pair
+            for pair, line in self.lines.items()
+            if pair not in rests
+            or (line.values.get("smallest") is not None and pair not in self.contracting)
+        ]
 
     # -- what a node is made of --
 
@@ -333,6 +344,8 @@ class Chain:
             found, values = _gradient(-step, low, high, s_max, s_min)
         agree(law == found, f"{what} is one by {found}")
         agree(None not in values.values(), f"{what}: it needs the smallest singular value")
+        if law == CONTRACTIVE:
+            self.contracting.add(parts[0])
         upper = abs(scale) * LAWS[law](**values)
         return Line(law, round_up(upper), {**values, "scale": scale})
 

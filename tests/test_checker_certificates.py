@@ -4,6 +4,7 @@ import contextlib
 import copy
 import hashlib
 import json
+import math
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -79,8 +80,10 @@ def derived(net: nn.Module, spectra: AuditSpectra, path: str) -> tuple[Graph, Co
 def finding(net: nn.Module, spectra: AuditSpectra, claim: str, path: str, **about: Any) -> Finding:
     """The verdict that an audit would come to without searching for a witness."""
     graph, constant = derived(net, spectra, path)
-    least = min(STATISTICS[1]) if "pixel" in claim else 1
-    upper = constant.upper / least
+    if "pixel" in claim:
+        least = min(STATISTICS[1])
+        constant = Constant(constant.upper / least, "chain", parts=(constant,))
+    upper = constant.upper
     limit = float(claim.rpartition("<=")[2]) if "<=" in claim else 1.0
     proved = upper <= limit if "<=" in claim else upper < limit
     verdict = "proved" if proved else "unknown"
@@ -359,6 +362,25 @@ def test_changed_tensors_are_rejected_even_when_every_hash_is_made_to_fit(
 
 
 # Damage. -----------------------------------------------------------------------------------
+
+
+def test_weights_at_the_end_of_the_range_end_in_a_line(tmp_path: Path) -> None:
+    net = nn.Sequential(nn.Linear(2, 2), nn.ReLU(), nn.Linear(2, 2))
+    plain = capture(net, (2,))
+    for size, factor in ((1e200, 1), (1e-300, 1), (1.0, Fraction(10) ** 390)):
+        nodes = tuple(
+            replace(node, constants={
+                use: replace(c, value=c.value.double() * size, factor=Fraction(factor), name="")
+                for use, c in node.constants.items()
+            }) for node in plain
+        )  # fmt: skip
+        graph = replace(plain, nodes=nodes)
+        pair = (torch.zeros(2), torch.ones(2))
+        one = Finding("lipschitz<=1", "", "refuted", math.inf, graph, Constant(math.inf, ""), pair)
+        two = replace(one, claim="contractive", verdict="unknown", witness=None)
+        write(tmp_path / "a.json", Subject("", net.state_dict()), [one, two])
+        assert run(str(tmp_path / "a.json")) == 0
+        assert json.loads((tmp_path / "a.json").read_text())["left_out"] != []
 
 
 @settings(max_examples=150, deadline=None)

@@ -48,8 +48,8 @@ class Subject:
 class Finding:
     """One verdict of an audit about the module `module`, whose graph is `graph`.
 
-    `constant` is the derivation for the graph (for pixels too: the normalisation is added here),
-    `upper` the bound that was reported, `witness` a pair of single inputs.
+    `constant` is the derivation of `upper`; for pixels its last part is that for the graph. The
+    `witness` is a pair of single inputs.
     """
 
     claim: str
@@ -123,7 +123,7 @@ class _Writer:
         """Add one verdict, or say why it is left out."""
         try:
             self.claims.append(self._claim(finding, verdicts.parse_claim(finding.claim)))
-        except (_LeftOut, Wrong, Unreadable) as reason:
+        except (_LeftOut, Wrong, Unreadable, ArithmeticError) as reason:
             about = {"claim": finding.claim, "module": finding.module, "reason": str(reason)}
             self.left.append(about)
 
@@ -133,7 +133,8 @@ class _Writer:
         key = reading.digest(graph)
         nodes, output = reading.graph(graph, self.tensors)
         chain = Chain(nodes, self.spectra)
-        lines = self._lines(chain, finding.constant) if math.isfinite(finding.upper) else []
+        constant = finding.constant.parts[-1] if claim.pixel else finding.constant
+        lines = self._lines(chain, constant) if math.isfinite(finding.upper) else []
         root = verdicts.Root(finding.module, graph["normalisation"], output, chain)
         upper, lower, witness = root.upper(), 0.0, None
         if not (upper == finding.upper or abs(upper - finding.upper) <= TOLERANCE * upper):

@@ -95,7 +95,9 @@ class Chain:
         self.contracting: set[Pair] = set()
         self.moving: set[str] = set()
         for node in self.graph.values():
-            if node.kind == "input" or any(name in self.moving for name in node.inputs):
+            if node.kind in ("input", "unknown") or any(
+                name in self.moving for name in node.inputs
+            ):
                 self.moving.add(node.name)
 
     def loose(self, root: Pair, stated: list[Any]) -> list[Pair]:
@@ -267,11 +269,11 @@ class Chain:
         uses = {name: np.zeros(math.prod(self.graph[name].shape), np.int64) for name in names}
         pending = [(name, np.arange(math.prod(self.graph[name].shape))) for name in inputs]
         halves: list[Node] = []
-        for _ in range(100_000):
-            if not pending:
-                break
+        work = 0
+        while pending:
             name, index = pending.pop()
-            node = self.graph[name]
+            node, work = self.graph[name], work + index.size + 1
+            agree(work <= 2**28, f"{what} moves too many entries to follow")
             if name in uses:
                 uses[name] += np.bincount(index[index >= 0], minlength=uses[name].size)
             elif node.kind == "reshape":
@@ -300,7 +302,7 @@ class Chain:
                     halves.append(node)
             else:
                 agree(name not in self.moving, f"{what}: entries of {name} are left out")
-        agree(not pending and not halves, f"{what}: entries are left out")
+        agree(not halves, f"{what}: entries are left out")
         return [int(count.max(initial=0)) for count in uses.values()]
 
     def _chain(self, start: str, end: str, law: str, parts: list[Pair], what: str) -> Line:

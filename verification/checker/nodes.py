@@ -268,7 +268,7 @@ def _sums(node: Node) -> Fraction:
     """A Kronecker product of matrices S, one a dimension: |S|^2 <= largest row sum of |S S'|."""
     square = Fraction(1)
     at = node.attributes
-    agree(all(len(windows) <= 2000 for windows in at["windows"]), f"{node.name}: too many windows")
+    agree(all(len(windows) <= 512 for windows in at["windows"]), f"{node.name}: too many windows")
     for windows, weights in zip(at["windows"], at["weights"], strict=True):
         rows = [(a, b, abs(Fraction(w))) for (a, b), w in zip(windows, weights, strict=True)]
         totals = [

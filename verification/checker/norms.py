@@ -27,7 +27,7 @@ GRID = 24
 LARGEST_GRAM = 4096
 MARGIN = 1e-6
 """Distance of a factorisation's shift from the square that is to be shown, relative."""
-LARGEST_WORK = 1e13
+LARGEST_WORK = 1e12
 """Operations for one operator, above which the checker refuses."""
 _CHUNK = 2**21
 
@@ -153,7 +153,10 @@ def _blocks(op: Operator, exact: bool) -> Iterator[tuple[Array, float]]:
     groups, m, n, k, l = op.kernel.shape
     frequencies = float(sides[0] // s // 2 + 1) * float(sides[1] // r)
     work = float(groups) * frequencies * m * n * s * r * (min(m, n * s * r) + k * l)
-    agree(work < LARGEST_WORK, f"an operator needs {work:.0e} operations, too many to check")
+    agree(
+        work < LARGEST_WORK and frequencies < 2**22,
+        f"an operator needs {work:.0e} operations, too many to check",
+    )
     agree(min(m, n * s * r) <= LARGEST_GRAM, f"a matrix of {m} x {n} is too large to check")
     if sides == (1, 1) and k == l == 1:
         yield from ((kernel[None, :, :, 0, 0], 0.0) for kernel in op.kernel)
@@ -286,9 +289,11 @@ def _banded_group(op: Operator, kernel: Array, shift: float, sign: int) -> float
     """Bound on |R| for one group, with the roundings of A'A and of R itself."""
     height, reach = op.extent[0], op.dilation[0] * (kernel.shape[2] - 1)
     size = kernel.shape[1] * op.extent[1]
-    agree(height * size**3 * 20.0 < LARGEST_WORK / 4, "a factorisation is too large to check")
-    entries = kernel.shape[2] * kernel.shape[0] * op.outputs[1] * size
-    agree(max(size, entries // LARGEST_GRAM) <= LARGEST_GRAM, "a factorisation is too large")
+    entries = max(kernel.shape[0] * op.outputs[1], kernel.shape[2] * size) * kernel.shape[2] * size
+    agree(
+        height * size**3 * 20.0 < 2 * LARGEST_WORK and entries <= 2**27,
+        "a factorisation is too large to check",
+    )
     maps = _row_maps(op, kernel)
     products = np.einsum("rou,qov->rquv", maps, maps, optimize=True)
     readers: list[dict[int, int]] = [{} for _ in range(height)]

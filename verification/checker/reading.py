@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 
-LARGEST_JSON = 2**26
+LARGEST_JSON = 2**24
 """Bytes of a certificate, or of the header of a tensor file."""
-LARGEST_VALUE = 2**26
-"""Entries of one node's value."""
+LARGEST_VALUE, LARGEST_GRAPH = 2**26, 5000
+"""Entries of one node's value, and nodes of a graph."""
 DTYPES = {
     "F64": "<f8", "F32": "<f4", "F16": "<f2", "BOOL": "|b1", "U8": "|u1",
     "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "|i1",
@@ -222,6 +222,7 @@ def graph(content: Any, stored: Mapping[str, np.ndarray]) -> tuple[dict[str, Nod
         content, "a graph", module=of(str), output=of(str), nodes=of(list),
         normalisation=lambda v: v is None or isinstance(v, dict),
     )  # fmt: skip
+    need(len(content["nodes"]) <= LARGEST_GRAPH, "a graph is too large")
     found: dict[str, Node] = {}
     for entry in content["nodes"]:
         record(

@@ -105,6 +105,8 @@ def _linear(chain: Chain, node: Node, x: Value) -> Value:
     sums."""
     weight, bias = node.constants["weight"], node.constants.get("bias")
     op = norms.operator(node, chain.extent(node))
+    work = op.kernel[0].size * float(max(op.counts()))
+    agree(work < norms.LARGEST_WORK, f"replaying {node.name} takes too long")
     factor = float(abs(weight.factor)) * UP
     norm = factor * chain.spectra.of(node, chain.extent(node), "largest")
     sizes = np.abs(op.kernel)
@@ -259,6 +261,7 @@ def _in_balls(function: Callable, v: Array) -> tuple[Array, float]:
     """The function entry by entry, and an l2 bound on the error."""
     import flint
 
+    agree(v.size <= 2**20, "too many entries to evaluate in balls")
     found = [function(flint.arb(float(entry))) for entry in v.reshape(-1)]
     array = np.array([float(ball.mid()) for ball in found])
     radii = np.array([float(ball.rad()) for ball in found])

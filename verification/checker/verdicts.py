@@ -18,6 +18,7 @@ from verification.checker.nodes import agree, check_shapes, round_up
 from verification.checker.reading import (
     LARGEST_JSON,
     Unreadable,
+    Wrong,
     canonical_sha256,
     digest,
     graph,
@@ -190,7 +191,15 @@ def read(path: Path) -> Certificate:
 def check(certificate: Certificate, spectra: Spectra | None = None) -> list[Checked]:
     """Derive everything again. Raises Unreadable or Wrong. `spectra` keeps singular values of
     the same tensors between calls."""
-    content, spectra = certificate.content, spectra or Spectra()
+    try:
+        with np.errstate(all="ignore"):
+            return _check(certificate, spectra or Spectra())
+    except (ArithmeticError, ValueError) as error:  # of Python's and NumPy's numbers
+        raise Wrong(f"numbers out of range: {error}") from error
+
+
+def _check(certificate: Certificate, spectra: Spectra) -> list[Checked]:
+    content = certificate.content
     agree(content["attested"] == list(ATTESTED), "it does not say what it does not derive")
     agree(bool(content["claims"]), "it holds no verdict")
     unsigned = {name: value for name, value in content.items() if name != "digest"}

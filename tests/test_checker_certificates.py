@@ -133,7 +133,8 @@ def test_every_verdict_is_derived_again(written: Written, capsys: pytest.Capture
     words = [claim["verdict"] for claim in written.content["claims"]]
     assert set(words) == {"proved", "refuted", "unknown"}
     laws = {line["law"] for graph in written.content["graphs"].values() for line in graph["lines"]}
-    assert {"T7-contractive-euler", "T9-switching", "T10-flexible-switching", "overlap"} <= laws
+    steps = {"T7-contractive-euler", "T8'-expansive-gradient-euler", "T8'-expansive-euler"}
+    assert steps | {"norm", "chain", "root", "overlap", "windows", "slope", "sum"} <= laws
     assert capsys.readouterr().out.count("derived again") == 3 * len(words)
 
 
@@ -163,6 +164,19 @@ def test_the_command(
     assert "refuted" in out
     assert "not a certificate" in refused("check", written.weights)
     assert "is not a file" in refused("check", written.path.with_name("none.json"))
+
+
+def test_an_audit_writes_what_the_command_checks(
+    data_folder: Path, tmp_path: Path, dsnn: Callable[..., tuple[int, str, str]]
+) -> None:
+    weights = data_folder / "published" / "cifar10_switch_flexible_0.15.pt"
+    certificate = tmp_path / "audit.json"
+    claims = ("--claim", "stages.0.flow.*:lipschitz<=1.1", "--claim", "head:orthogonal")
+    dsnn("audit", weights, "--arch", "switch-flexible", *claims, "--certificate", certificate)
+    code, out, _ = dsnn("check", certificate, weights)
+    assert code == 0
+    assert out.count("derived again") == 2
+    assert "left out" in out
 
 
 def test_what_the_checker_does_not_come_to_is_left_out_and_said(tmp_path: Path) -> None:

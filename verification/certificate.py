@@ -25,6 +25,8 @@ from torch import Tensor
 from dsnn.errors import UserError
 from dsnn.files import atomic, write_json
 from dsnn.weights import canonical_sha256
+from verification.auditor import Audit, Report
+from verification.capture import Uncapturable
 from verification.checker import reading, verdicts
 from verification.checker.chain import CONTRACTIVE, TOLERANCE, Chain, Pair, Spectra, Values
 from verification.checker.reading import Unreadable, Wrong
@@ -56,9 +58,34 @@ class Finding:
     module: str
     verdict: str
     upper: float
-    graph: Graph
-    constant: Derivation
+    graph: Graph | Uncapturable
+    constant: Derivation | None
     witness: tuple[Tensor, Tensor] | None = None
+
+
+def certify(path: str | Path, audit: Audit, report: Report) -> list[str]:
+    """Write the certificate of a finished audit. Returns and raises as `write`."""
+    of, module = audit.subject, audit.subject.module
+    file_sha256 = of.about.get("file_sha256")
+    source = None if file_sha256 is None else (Path(of.target).name, str(file_sha256))
+    findings = [
+        Finding(
+            verdict.claim,
+            verdict.module,
+            verdict.outcome,
+            verdict.upper,
+            audit.ledger.graph(verdict.module),
+            verdict.constant,
+            None if verdict.pair is None else (verdict.pair.x, verdict.pair.y),
+        )
+        for verdict in report.verdicts
+    ]
+    subject = Subject(of.target, module.state_dict(), source, of.statistics)
+    return write(path, subject, findings)
+
+
+PRODUCTS = ("T9-switching", "T10-flexible-switching")
+"""Theorems whose constant is the product of those of their steps: a certificate has the steps."""
 
 
 class _LeftOut(Exception):
@@ -129,6 +156,8 @@ class _Writer:
 
     def _claim(self, finding: Finding, claim: verdicts.Claim) -> dict[str, Any]:
         """The verdict with the checker's numbers; it must come to the audit's verdict."""
+        if isinstance(finding.graph, Uncapturable) or finding.constant is None:
+            raise _LeftOut("there is no graph, or no derivation, of it")
         graph = self._graph(finding.graph, finding.module, claim.pixel)
         key = reading.digest(graph)
         nodes, output = reading.graph(graph, self.tensors)
@@ -227,13 +256,14 @@ class _Writer:
             stated: Values = {}
             if line.law == "norm":
                 stated = self._spectrum(chain, line, pair in smallest)
-            derived = chain.derive(*pair, line.law, parts, stated, f"line {' -> '.join(pair)}")
+            law = "chain" if line.law in PRODUCTS else line.law
+            derived = chain.derive(*pair, law, parts, stated, f"line {' -> '.join(pair)}")
             chain.lines[pair] = derived
             found.append(
                 {
                     "start": line.start,
                     "end": line.end,
-                    "law": line.law,
+                    "law": law,
                     "parts": [list(part) for part in parts],
                     "values": {name: _number(v) for name, v in derived.values.items()},
                     "upper": derived.upper,

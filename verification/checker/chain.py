@@ -54,7 +54,6 @@ CONTRACTIVE, NONEXPANSIVE, UPHILL, EXPANSIVE, SYMMETRIC = (
     "T7-contractive-euler", "T8-nonexpansive-euler", "T8'-expansive-gradient-euler",
     "T8'-expansive-euler", "symmetric",
 )  # fmt: skip
-SWITCHING, FLEXIBLE = "T9-switching", "T10-flexible-switching"
 
 
 @dataclass(frozen=True)
@@ -186,7 +185,7 @@ class Chain:
         node = self.graph[end]
         if law in LAWS:
             return self._step(start, end, law, parts, what)
-        if law in ("sum", "root", "together", "chain", SWITCHING, FLEXIBLE):
+        if law in ("sum", "root", "together", "chain"):
             agree(bool(parts), f"{what} has no parts")
             rule = {"sum": self._sum, "root": self._root, "together": self._together}
             if law in rule:
@@ -195,7 +194,7 @@ class Chain:
                 agree(len(set(names)) == len(names), f"{what} counts a part twice")
                 upper, values = rule[law](node, names, [self.lines[p] for p in parts], what)
                 return Line(law, round_up(upper), values)
-            return self._chain(start, end, law, parts, what)
+            return self._chain(start, end, parts, what)
         agree(not parts, f"{what} has parts")
         if law == "identity":
             agree(start == end, f"{what} joins different nodes")
@@ -305,12 +304,11 @@ class Chain:
         agree(not halves, f"{what}: entries are left out")
         return [int(count.max(initial=0)) for count in uses.values()]
 
-    def _chain(self, start: str, end: str, law: str, parts: list[Pair], what: str) -> Line:
+    def _chain(self, start: str, end: str, parts: list[Pair], what: str) -> Line:
         places = [start, *(q for _, q in parts)]
         agree([p for p, _ in parts] == places[:-1] and places[-1] == end, f"{what} has a gap")
-        lines = [self.lines[pair] for pair in parts]
-        values = {} if law == "chain" else _named(law, lines, what)
-        return Line(law, round_up(math.prod(map(_exact, lines), start=Fraction(1))), values)
+        factors = [_exact(self.lines[pair]) for pair in parts]
+        return Line("chain", round_up(math.prod(factors, start=Fraction(1))), {})
 
     # -- steps --
 
@@ -381,39 +379,6 @@ def _gradient(
     if a == 0:
         return NONEXPANSIVE, {"h": h, "s_max": s_max}
     return CONTRACTIVE, {"h": h, "a": a, "s_min": s_min, "s_max": s_max}
-
-
-def _named(law: str, lines: list[Line], what: str) -> Values:
-    """The values of T9 or T10 whose steps these are; the constant is the product of theirs."""
-    agree(all(line.values.get("scale") == 1 for line in lines), f"{what} has scaled steps")
-    laws = [line.law for line in lines]
-    if law == FLEXIBLE:
-        agree(
-            len(lines) == 3
-            and laws[0] == CONTRACTIVE
-            and lines[0] == lines[1]
-            and laws[2] in (NONEXPANSIVE, UPHILL),
-            f"{what} has other steps",
-        )
-        pull, push = lines[0].values, lines[2].values
-        sign, count = (1 if laws[2] == UPHILL else -1), 1
-        h_1 = 2 * _number(pull["h"])
-    else:
-        count = len(lines) // 2
-        agree(
-            laws == [EXPANSIVE, CONTRACTIVE] * count and lines == lines[:2] * count,
-            f"{what} has other steps",
-        )
-        push, pull = lines[0].values, lines[1].values
-        sign, h_1 = 1, count * _number(pull["h"])
-    values = {"h_1": h_1, "h_2": sign * count * _number(push["h"]), "w_max": push["s_max"]}
-    values |= {} if law == FLEXIBLE else {"S": Fraction(count)}
-    return {**values, **{name: pull[name] for name in ("a", "s_min", "s_max")}}
-
-
-def _number(value: Fraction | None) -> Fraction:
-    assert value is not None
-    return value
 
 
 def _exact(line: Line) -> Fraction:

@@ -1,5 +1,6 @@
 """`dsnn audit`: a verdict per claim, with evidence."""
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,6 +18,9 @@ def audit(
     tight: Annotated[bool, typer.Option(help="Factorise every operator (minutes).")] = False,
     budget: Annotated[float, typer.Option(help="Seconds to search and tighten.")] = 5.0,
     json: Annotated[str | None, typer.Option(help="Result as JSON; - is stdout.")] = None,
+    certificate: Annotated[
+        Path | None, typer.Option(help="A .json file that `dsnn check` derives the verdicts from.")
+    ] = None,
 ) -> int:
     """Audit claims about a trained network: proved, refuted or unknown, with evidence.
 
@@ -38,9 +42,19 @@ def audit(
         check_writable(file)
     folder = Path() if file is None else file.parent
     check_writable(folder / "witness.safetensors")
+    if certificate is not None:
+        if certificate.suffix != ".json" or certificate == file:
+            raise UserError(f"--certificate {certificate}: name another file, ending in .json")
+        check_writable(certificate)
     stem = "witness" if file is None else f"{file.stem}-witness"
     subject = Subject.of(load(target, arch), (3, 32, 32), str(target))
-    report = Audit(subject, tight=tight, budget=budget, folder=folder, stem=stem).run(claims)
+    running = Audit(subject, tight=tight, budget=budget, folder=folder, stem=stem)
+    report = running.run(claims)
+    if certificate is not None:
+        from verification.certificate import certify
+
+        if left := certify(certificate, running, report):
+            print(f"dsnn: {certificate} leaves out {len(left)}: {left[0]}", file=sys.stderr)
     if json is not None:
         write_json(json, report.as_json())
     if json != "-":

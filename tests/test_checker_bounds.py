@@ -5,6 +5,7 @@ import math
 import random
 import subprocess
 import sys
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -220,6 +221,25 @@ def test_norms_are_tight_where_they_are_exact() -> None:
     op = norms.operator(Node("l", "linear", ("x",), (), {}, {"weight": weight}), ())
     assert spectrum[0] <= norms.largest(op) <= spectrum[0] * (1 + 1e-9)
     assert spectrum[-1] * (1 - 1e-9) <= norms.smallest(op) <= spectrum[-1]
+
+
+def test_a_torus_too_small_for_the_dilation_would_cancel_taps() -> None:
+    """On a torus of side 4 the taps 0 and 4 of this kernel are one, and their sum is 0."""
+    node = convolution(np.array([[[[1.0, 0.0, -1.0]]]]), False, dilation=[1, 2])
+    node = replace(node, attributes={**node.attributes, "padding": [[0, 0], [2, 2]]})
+    truth = np.linalg.svd(matrix_of(node, (1, 3), 1), compute_uv=False)[0]
+    assert truth == 1
+    assert norms.largest(norms.operator(node, (1, 3))) >= truth
+
+
+def test_a_coarse_grid_pays_for_what_lies_between_its_points() -> None:
+    draw = np.random.default_rng(3)
+    for _ in range(30):
+        kernel = draw.normal(size=(1, 1, 1, 3))
+        node = convolution(kernel, False, padding=[[0, 0], [1, 1]])
+        between = float(np.abs(np.fft.fft(kernel.reshape(-1), 2**14)).max())
+        bound = norms.largest(norms.operator(node, (1, 10_000)))
+        assert between <= bound <= between * 1.01
 
 
 def test_a_zero_padded_map_gets_no_smallest_value_from_the_torus() -> None:

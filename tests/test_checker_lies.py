@@ -72,6 +72,18 @@ def test_the_law_of_a_step_is_that_of_its_sign_and_slopes() -> None:
         step(A.T, "y").line("x", "end", "T8-nonexpansive-euler", ("y", "a"))
 
 
+def test_factors_inside_a_step_join_its_size() -> None:
+    """x - A' relu(4 A (3 x)) / 2 for A of norm below 1: h = 6."""
+    graph = Graph(3).add("b", "combine", "x", coefficients=["3"])
+    graph.add("a", "linear", "b", weight=A).add("c", "scale", "a", weight=[2.0] * 3, f=2)
+    graph.add("r", "activation", "c", **RELU)
+    graph.add("o", "linear", "r", weight=A.T, f=Fraction(-1, 2))
+    graph.add("end", "combine", "x", "o", coefficients=["1", "1"])
+    graph.norm("b", "a", float(np.linalg.norm(A, 2)) * (1 + 1e-9))
+    line = graph.line("x", "end", "T8-nonexpansive-euler", ("b", "a"))
+    assert line.values["h"] == 6
+
+
 @pytest.mark.parametrize("change", [{"circular": True}, {"dilation": [2], "padding": [[2, 2]]}, {}])
 def test_a_convolution_is_paired_only_with_its_own_adjoint(change: dict[str, Any]) -> None:
     graph = Graph(2, 6).add("a", "conv", "x", weight=K, **SAME).add("r", "activation", "a", **RELU)
@@ -172,6 +184,7 @@ def test_a_larger_value_that_repeats_entries_has_no_law() -> None:
         ("x", "g", "copies", [("x", "r")]),
         ("x", "s", "root", [("x", "r"), ("x", "x")]),
         ("x", "g", "chain", [("x", "r"), ("x", "x")]),
+        ("x", "r", "chain", [("x", "r"), ("x", "r")]),
         ("x", "g", "sum", []),
         ("x", "g", "T8-nonexpansive-euler", [("x", "r")]),
         ("x", "r", "T11-network", []),

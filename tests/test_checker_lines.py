@@ -1,4 +1,5 @@
-"""Lines that agree with themselves and do not hold: the checker must not derive them."""
+"""Lines that agree with themselves and do not hold must not be derived, nor replays shown that
+exact arithmetic does not confirm."""
 
 from fractions import Fraction
 from typing import Any
@@ -219,3 +220,44 @@ def test_no_two_points_are_further_apart_than_the_lines_say() -> None:
         y = x + draw.normal(size=3) * 10.0 ** draw.integers(-6, 2)
         shown = replay.moved(graph.chain, "t", replay.Value(x, 0.0), replay.Value(y, 0.0))
         assert shown / replay.distance(x, y) <= upper
+
+
+def exactly(matrix: np.ndarray, x: list[Fraction]) -> list[Fraction]:
+    rows = [[Fraction(float(w)) for w in row] for row in matrix]
+    return [sum((w * v for w, v in zip(row, x, strict=True)), Fraction(0)) for row in rows]
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e9])
+def test_the_error_of_a_replay_covers_exact_arithmetic(scale: float) -> None:
+    """Twelve steps x - W x / 3, then a difference of large numbers, in exact fractions."""
+    draw = np.random.default_rng(4)
+    graph, x = Graph(40), draw.normal(size=40) * scale
+    exact, last = [Fraction(float(v)) for v in x], "x"
+    for k in range(12):
+        weight = draw.normal(size=(40, 40)) / 6
+        graph.add(f"w{k}", "linear", last, weight=weight)
+        graph.add(f"y{k}", "combine", last, f"w{k}", coefficients=["1", "-1/3"])
+        moved = exactly(weight, exact)
+        exact = [v - w / 3 for v, w in zip(exact, moved, strict=True)]
+        last = f"y{k}"
+    ends = draw.normal(size=(2, 40))
+    ends[1] = ends[0] + 2.0**-40
+    graph.add("d", "linear", last, shape=[2], weight=ends)
+    graph.add("e", "linear", "d", shape=[1], weight=[[1.0, -1.0]])
+    exact = exactly(np.array([[1.0, -1.0]]), exactly(ends, exact))
+    found = replay.evaluate(Chain(graph.nodes, Spectra()), "e", replay.Value(x, 0.0))
+    assert abs(Fraction(float(found.array[0])) - exact[0]) <= Fraction(found.error)
+    assert found.error <= 1e-6 * scale
+
+
+def test_a_replayed_product_pays_for_its_roundings() -> None:
+    """One inner product whose terms cancel: its error is far above its value."""
+    draw = np.random.default_rng(5)
+    for _ in range(20):
+        weight = draw.normal(size=(1, 300)) * 10.0 ** draw.integers(0, 9, size=(1, 300))
+        x = draw.normal(size=300)
+        x[0] -= (weight @ x)[0] / weight[0, 0]
+        graph = Graph(300).add("w", "linear", "x", shape=[1], weight=weight)
+        found = replay.evaluate(Chain(graph.nodes, Spectra()), "w", replay.Value(x, 0.0))
+        (truth,) = exactly(weight, [Fraction(float(v)) for v in x])
+        assert abs(Fraction(float(found.array[0])) - truth) <= Fraction(found.error)

@@ -305,6 +305,17 @@ def test_changes_of_one_field_are_rejected_even_when_signed(written: Written, co
     assert not accepted, "\n".join(accepted)
 
 
+def test_the_lower_end_is_what_the_witness_shows(written: Written) -> None:
+    claims = enumerate(written.content["claims"])
+    refuted = [(k, claim) for k, claim in claims if claim["verdict"] == "refuted"]
+    for k, claim in refuted:
+        lower, upper = claim["bound"]
+        for changed in (lower * (1 + 2e-6), lower * (1 - 2e-6), lower * 1.01, upper, 0.0):
+            place = ("claims", k, "bound", 0)
+            assert rejected(written, put(written.content, place, changed))
+    assert len(refuted) == 2
+
+
 def test_a_removed_or_renamed_field_is_rejected(written: Written) -> None:
     def objects(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
         if isinstance(value, dict):

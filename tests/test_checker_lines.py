@@ -261,3 +261,8 @@ def test_a_replayed_product_pays_for_its_roundings() -> None:
         found = replay.evaluate(Chain(graph.nodes, Spectra()), "w", replay.Value(x, 0.0))
         (truth,) = exactly(weight, [Fraction(float(v)) for v in x])
         assert abs(Fraction(float(found.array[0])) - truth) <= Fraction(found.error)
+
+
+def test_the_errors_of_both_terms_are_carried() -> None:
+    terms = replay.Value(np.array([1e16]), 0.5), replay.Value(np.array([1.0]), 0.25)
+    assert replay._sum(*terms).error >= 0.75 + 1  # 1e16 + 1 is rounded to 1e16

@@ -184,7 +184,7 @@ def test_what_the_checker_does_not_come_to_is_left_out_and_said(tmp_path: Path) 
     one = finding(net, spectra, "head:lipschitz<=10", "head")
     findings = [
         one,
-        replace(one, upper=one.upper * 0.99),
+        replace(one, upper=one.upper * 1.01),
         replace(one, verdict="refuted"),
         replace(one, claim="head:orthogonal"),
     ]

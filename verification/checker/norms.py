@@ -106,9 +106,10 @@ def largest(op: Operator) -> float:
     """Upper bound on the largest singular value."""
     if op.kernel.size == 0 or not op.kernel.any():
         return 0.0
-    worst = 0.0
+    worst = shift = 0.0
     for symbol, error in _blocks(op, exact=False):
-        worst = max(worst, _norm(symbol) + error)
+        bound, shift = _norm(symbol, shift)
+        worst = max(worst, bound + error)
     return worst * math.sqrt(op.copies()) * _bernstein(op) * UP
 
 
@@ -195,16 +196,17 @@ def _gram(stack: Array) -> tuple[Array, float]:
     return gram, gamma(4 * (max(stack.shape[1:]) + 2)) * entries * UP
 
 
-def _norm(stack: Array) -> float:
+def _norm(stack: Array, shift: float) -> tuple[float, float]:
+    """An upper bound on the norms in a stack, with the shift that showed it: the given one, that
+    of the stacks before, where it does, since a factorisation is cheaper than eigenvalues."""
     gram, error = _gram(stack)
-    estimate = float(np.linalg.eigvalsh(gram).max())
-    step = 1e-11
+    identity, step, estimate = np.eye(gram.shape[1]), 1e-11, 0.0
     while step < 1:
-        shift = estimate * (1 + step) + 2.0**-600
-        slack = definite(shift * np.eye(gram.shape[1]) - gram)
+        slack = definite(shift * identity - gram) if shift > 0 else None
         if slack is not None:
-            return math.sqrt((shift * (1 + 4 * U) + slack + error) * UP)
-        step *= 10
+            return math.sqrt((shift * (1 + 4 * U) + slack + error) * UP), shift
+        estimate = estimate or float(np.linalg.eigvalsh(gram).max())
+        shift, step = max(shift, estimate * (1 + step) + 2.0**-600), step * 10
     raise Wrong("no bound on a norm could be verified")
 
 

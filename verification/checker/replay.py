@@ -138,11 +138,12 @@ def apply(op: norms.Operator, node: Node, x: Array) -> Array:
         total = np.zeros((g, m, oh * ow))
         for a, b, window in taps:
             part = padded[window][:, :, :oh, :ow].reshape(g, n, oh * ow)
-            total += op.kernel[:, :, :, a, b] @ part
+            total += np.ascontiguousarray(op.kernel[:, :, :, a, b]) @ part
         return total.reshape(node.shape)
     padded = np.zeros((g, n, h + top + bottom, w + left + right))
     for a, b, window in taps:
-        part = op.kernel[:, :, :, a, b].transpose(0, 2, 1) @ x.reshape(g, m, oh * ow)
+        tap = np.ascontiguousarray(op.kernel[:, :, :, a, b].transpose(0, 2, 1))
+        part = tap @ x.reshape(g, m, oh * ow)
         padded[window][:, :, :oh, :ow] += part.reshape(g, n, oh, ow)
     if not op.circular:
         return padded[:, :, top : top + h, left : left + w].reshape(node.shape)

@@ -18,6 +18,7 @@ from dsnn.weights import Card, load, save
 from verification import witness
 from verification.bound import Ledger, network_bound
 from verification.norms import Operator, Spectra
+from verification.parts import Live
 from verification.radius import PixelInput
 
 MEAN, STD = TRAINING["cifar10"]
@@ -168,11 +169,11 @@ def attack(arch: str, signed: bool, seed: int, names: Iterable[str]) -> None:
     for module in net.modules():
         if isinstance(module, Step):
             module.u.data.uniform_(-1.5, 1.5)
-    ledger = Ledger(net, IMAGE)
+    ledger = Ledger(Live(net, IMAGE))
     for name in names:
-        shape = ledger.shape(name)
+        shape = ledger.parts.shape(name)
         assert isinstance(shape, tuple), name
-        pair = witness.search(ledger.modules[name], shape, budget_seconds=0.2, seed=seed)
+        pair = witness.search(ledger.parts.modules[name], shape, budget_seconds=0.2, seed=seed)
         assert pair is not None, name
         assert math.inf > ledger.constant(name).upper >= pair.ratio, name
     pair = witness.search(PixelInput(net, MEAN, STD), IMAGE, budget_seconds=0.2)
@@ -200,7 +201,7 @@ def test_no_upper_bound_of_any_part_is_below_a_witness(arch: str, signed: bool):
 def test_a_law_that_is_too_small_is_caught(monkeypatch: pytest.MonkeyPatch):
     """The planted error: norms halved, so that the bound of a linear map falls below a witness."""
     net = build("unconstrained", channels=NARROW)
-    ledger = Ledger(net, IMAGE)
+    ledger = Ledger(Live(net, IMAGE))
     honest = Spectra.of
 
     def halved(self: Spectra, operator: Operator) -> SingularValues:
@@ -208,13 +209,13 @@ def test_a_law_that_is_too_small_is_caught(monkeypatch: pytest.MonkeyPatch):
         return replace(found, norm=(found.norm[0], found.norm[1] / 2))
 
     monkeypatch.setattr(Spectra, "of", halved)
-    pair = witness.search(ledger.modules["stages.0.flow"], (4, 32, 32))
+    pair = witness.search(ledger.parts.modules["stages.0.flow"], (4, 32, 32))
     assert pair is not None
     assert ledger.constant("stages.0.flow").upper < pair.ratio
 
 
 def test_optimistic_constants_never_reach_a_verdict():
-    ledger = Ledger(orthogonal_like("switch-flexible"), IMAGE)
+    ledger = Ledger(Live(orthogonal_like("switch-flexible"), IMAGE))
     before = ledger.constant("stages.0.flow").upper
     assert ledger.optimistic("stages.0.flow") < before
     assert ledger.constant("stages.0.flow").upper == before

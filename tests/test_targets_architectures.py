@@ -29,6 +29,7 @@ class Verdict:
     lower: float = 0.0
     upper: float = 0.5
     evidence: dict[str, Any] = field(default_factory=dict)
+    constant: object = None
 
 
 @pytest.mark.parametrize(("signed", "limit"), [("true", 1.0), ("false", 1.0), ("true", 50.0)])

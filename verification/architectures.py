@@ -83,10 +83,13 @@ class Architecture:
         found = self.theorem(claim, verdict.module)
         if found is not None and claim.limit is not None and claim.allows(found[0]):
             evidence = {"kind": "theorem", "text": found[1]}
-            return dataclasses.replace(verdict, outcome="proved", upper=found[0], evidence=evidence)
+            return dataclasses.replace(
+                verdict, outcome="proved", upper=found[0], evidence=evidence, constant=None
+            )
         text = "no theorem over all admissible parameters, and no network found that refutes it"
+        evidence = {"kind": "gap", "text": text}
         return dataclasses.replace(
-            verdict, outcome="unknown", upper=math.inf, evidence={"kind": "gap", "text": text}
+            verdict, outcome="unknown", upper=math.inf, evidence=evidence, constant=None
         )
 
 

@@ -9,7 +9,7 @@ import math
 import platform
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,15 +18,19 @@ from torch import Tensor, nn
 
 from dsnn.errors import UserError
 from dsnn.integrators import Step
-from dsnn.weights import Loaded, canonical_sha256
-from verification import evidence, properties, witness
-from verification.bound import Ledger, Shape, pixel
+from dsnn.weights import canonical_sha256
+from verification import evidence, graph_file, properties, witness
+from verification.bound import Ledger, pixel
 from verification.capture import Uncapturable
 from verification.claims import Claim, parse, select
 from verification.constant import Constant
 from verification.graph import Graph
+from verification.judgement import Judgement
 from verification.norms import Operator
+from verification.parts import Live, Shape
 from verification.radius import PixelInput
+from verification.store import Store, key
+from verification.targets import Target
 from verification.wording import at_least, at_most
 
 SEARCH_SECONDS = (0.4, 5.0)
@@ -75,25 +79,6 @@ class Verdict:
 
 
 @dataclass(frozen=True)
-class Subject:
-    """What is audited: a module for batches of examples of `shape`, where its weights came from,
-    and (mean, std) of its input normalisation where they are known."""
-
-    module: nn.Module
-    shape: Shape
-    target: str = ""
-    statistics: tuple[tuple[float, ...], tuple[float, ...]] | None = None
-    about: Mapping[str, Any] = field(default_factory=dict)
-
-    @staticmethod
-    def of(loaded: Loaded, shape: Shape, target: str) -> "Subject":
-        """A network read from a weights file."""
-        card = loaded.card
-        about = {"file_sha256": loaded.file_sha256, "card": vars(card)}
-        return Subject(loaded.net, shape, target, (card.mean, card.std), about)
-
-
-@dataclass(frozen=True)
 class Report:
     """Verdicts in the order of the claims, one for each matched module, and the singular values
     of the linear maps that the module executes."""
@@ -133,22 +118,25 @@ class Report:
 class Audit:
     """One audit of one module, with `budget` seconds for searching and tightening.
 
-    Witnesses are written to `folder`, named after `stem`; not at all when it is None.
+    Witnesses are written to `folder`, named after `stem`; not at all when it is None. `store` keeps
+    what was finished between runs.
     """
 
     def __init__(
         self,
-        subject: Subject,
+        subject: Target,
         *,
         tight: bool = False,
         budget: float = 5.0,
         folder: Path | None = None,
         stem: str = "witness",
+        store: Store | None = None,
     ):
         self.subject, self.tight, self.budget = subject, tight, budget
-        self.folder, self.stem = folder, stem
-        self.ledger = Ledger(subject.module, subject.shape, tight=tight)
-        self.sha256 = canonical_sha256(subject.module.state_dict())
+        self.folder, self.stem, self.store = folder, stem, store
+        self.parts = subject.parts
+        self.ledger = Ledger(self.parts, tight=tight, store=store)
+        self.sha256 = canonical_sha256(self.parts.state)
         self.started = time.perf_counter()
         self.search_seconds = SEARCH_SECONDS[1]
         self.found: dict[tuple[str, bool], witness.Witness | None] = {}
@@ -158,7 +146,7 @@ class Audit:
         """Verdicts on all claims. Raises UserError, before any work, when a claim matches no
         module, or speaks of pixels where the input normalisation is not known; and when a property
         makes no sense for the shapes of a module."""
-        pairs = [(claim, name) for claim in claims for name in select(claim, self.ledger.modules)]
+        pairs = [(claim, name) for claim in claims for name in select(claim, self.parts.names)]
         if self.subject.statistics is None and any(claim.pixel for claim, _ in pairs):
             raise UserError(
                 "lipschitz[pixel]: the input normalisation of this module is not known; "
@@ -168,12 +156,15 @@ class Audit:
         self.search_seconds = min(most, max(least, self.budget / 2 / max(1, len(pairs))))
         verdicts = tuple(self.judge(claim, name) for claim, name in pairs)
         return Report(
-            self.subject.target, self.sha256, verdicts, self._operators(), self.subject.about
+            self.subject.text, self.sha256, verdicts, self._operators(), self.subject.about
         )
 
     def judge(self, claim: Claim, name: str) -> Verdict:
         """The verdict on one claim about the module called `name`."""
-        return JUDGES.get(claim.name, _equality)(self, claim, name)
+        verdict = JUDGES.get(claim.name, _equality)(self, claim, name)
+        if (architecture := self.subject.architecture) is None:
+            return verdict
+        return architecture.over_all(verdict, claim, self.parts.modules[""])
 
     def _constant(self, claim: Claim, name: str) -> Constant:
         constant = self.ledger.constant(name)
@@ -190,50 +181,77 @@ class Audit:
     def _search(self, claim: Claim, name: str) -> witness.Witness | None:
         """The best pair for the module, searched once and shared by the claims about it; None
         also where nothing rigorous can be said of what the module computes."""
-        key, shape = (name, claim.pixel), self.ledger.shape(name)
+        place, shape = (name, claim.pixel), self.parts.shape(name)
         if isinstance(shape, Uncapturable):
             return None
-        if key not in self.found:
+        if place not in self.found:
             try:
-                self.found[key] = witness.search(
-                    self._searched(claim, name),
-                    shape,
-                    graph=self._meaning(claim, name),
-                    target=float(claim.limit or 1),
-                    starts=self._starts(name),
-                    budget_seconds=self.search_seconds,
-                )
+                self.found[place] = self._found(claim, name, shape)
             except (witness.UnboundedOperation, RuntimeError, TypeError, ValueError):
-                self.found[key] = None  # somebody's module: the claim stays unknown
-        return self.found[key]
+                self.found[place] = None  # somebody's module: the claim stays unknown
+        return self.found[place]
+
+    def _found(self, claim: Claim, name: str, shape: Shape) -> witness.Witness | None:
+        """A pair from the store, or from a search; its ratio is that of a replay in either case."""
+        target, statistics = float(claim.limit or 1), self.subject.statistics
+        place = self._place(
+            "witness", name, target=target, statistics=statistics if claim.pixel else None
+        )
+        module, stored = self._searched(claim, name), self.store and self.store.get(place)
+        if stored:
+            if not stored.tensors:
+                return None
+            x, y = stored.tensors["x"], stored.tensors["y"]
+            return witness.Witness(x, y, self._replay(claim, name, x, y))
+        found = witness.search(
+            module,
+            shape,
+            graph=self._meaning(claim, name),
+            target=target,
+            starts=self.parts.starts(name),
+            budget_seconds=self.search_seconds,
+        )
+        if self.store:
+            self.store.put(place, None, {"x": found.x, "y": found.y} if found else {})
+        return found and self._confirmed(claim, name, found)
+
+    def _place(self, kind: str, name: str, **options: Any) -> str:
+        """Where the store keeps what was found out about the graph of a part."""
+        graph = self.parts.graph(name)
+        if self.store is None or isinstance(graph, Uncapturable):
+            return ""
+        known = {"graph": graph_file.digest(graph), "seconds": self.search_seconds}
+        return key(kind, **known, **options)
 
     def _searched(self, claim: Claim, name: str) -> nn.Module:
-        module: nn.Module = self.ledger.modules[name]
+        module = self.parts.module(name)
         if claim.pixel and self.subject.statistics:
             return PixelInput(module, *self.subject.statistics)
         return module
 
+    def _replay(self, claim: Claim, name: str, x: Tensor, y: Tensor) -> float:
+        if self.parts.modules:
+            meaning = self._meaning(claim, name)
+            return witness.replayed(self._searched(claim, name), meaning, x, y)
+        return self.parts.replay(name, x, y)
+
+    def _confirmed(self, claim: Claim, name: str, pair: witness.Witness) -> witness.Witness:
+        """The pair with a ratio that is proved for the part itself: a module that is not here was
+        searched on the interpreter of its graph, which rounds products of constants."""
+        if self.parts.modules:
+            return pair
+        return replace(pair, ratio=self.parts.replay(name, pair.x, pair.y))
+
     def _meaning(self, claim: Claim, name: str) -> Graph | None:
-        graph = None if claim.pixel else self.ledger.graph(name)
+        graph = None if claim.pixel else self.parts.graph(name)
         return None if isinstance(graph, Uncapturable) else graph
 
     def _shrunk(self, claim: Claim, name: str, pair: witness.Witness) -> witness.Witness:
         limit, graph = float(claim.limit or 1), self._meaning(claim, name)
         module, seconds = self._searched(claim, name), self.search_seconds
         shrunk = witness.shrink(module, pair, limit, graph=graph, budget_seconds=seconds)
+        shrunk = self._confirmed(claim, name, shrunk)
         return pair if claim.allows(shrunk.ratio) else shrunk
-
-    def _starts(self, name: str) -> Tensor | None:
-        """Inputs that module `name` receives when the whole module is given random examples,
-        smooth ones where they are images; None for the whole module."""
-        if not name:
-            return None
-        shape, generator = self.subject.shape, torch.Generator().manual_seed(0)
-        x = torch.randn(8, *shape, generator=generator)
-        if len(shape) == 3 and min(shape[1:]) >= 8:
-            coarse = torch.randn(8, shape[0], 4, 4, generator=generator)
-            x = torch.nn.functional.interpolate(coarse, shape[1:], mode="bilinear")
-        return witness.inputs_of(self.subject.module, name, x)
 
     def _tightened(self, claim: Claim, name: str, constant: Constant) -> Constant:
         """The constant after tightening the operators it rests on, one by one, while the budget
@@ -281,7 +299,7 @@ class Audit:
         )
         flipped = {
             time: step
-            for step, module in self.ledger.modules.items()
+            for step, module in self.parts.modules.items()
             if isinstance(module, Step) and not module.signed and f"{step}.".startswith(name)
             for time in module.u.tolist()
             if time < 0
@@ -347,13 +365,19 @@ def _lipschitz(audit: Audit, claim: Claim, name: str) -> Verdict:
 
 def _equality(audit: Audit, claim: Claim, name: str) -> Verdict:
     """The properties that hold exactly, or up to a defect."""
-    start, graph = time.perf_counter(), audit.ledger.graph(name)
+    start, graph = time.perf_counter(), audit.parts.graph(name)
     if isinstance(graph, Uncapturable):
         found = {"kind": "gap", "text": graph.reason}
         return Verdict(claim.text, name, "unknown", 0.0, math.inf, found, 0.0)
-    dtypes = [parameter.dtype for parameter in audit.ledger.modules[name].parameters()]
-    dtype, seconds = (*dtypes, torch.float32)[0], audit.search_seconds
-    judged = properties.judge(claim, graph, dtype=dtype, budget_seconds=seconds)
+    dtype, place = audit.parts.dtype(name), audit._place("equality", name, claim=claim.text)
+    stored = audit.store and audit.store.get(place)
+    if stored:
+        judged = Judgement(*stored.content)
+    else:
+        judged = properties.judge(claim, graph, dtype=dtype, budget_seconds=audit.search_seconds)
+        if audit.store and judged.outcome != "refuted":  # a refutation is replayed every time
+            known = [judged.outcome, judged.lower, judged.upper, dict(judged.evidence)]
+            audit.store.put(place, known)
     found = dict(judged.evidence)
     if judged.outcome == "refuted" and judged.point is not None:
         found |= audit._save(claim, name, judged.point, judged.directions)
@@ -383,7 +407,7 @@ def audit(
     """Verdicts on `claims` ("[MODULE-GLOB:]PROPERTY") about a module in eval mode, which takes
     batches of examples of `input_shape`. Raises UserError on a claim that is not well formed."""
     texts = [claims] if isinstance(claims, str) else claims
-    subject = Subject(module, tuple(input_shape), type(module).__name__)
+    subject = Target(type(module).__name__, Live(module, tuple(input_shape)))
     return Audit(subject, tight=tight, budget=budget).run([parse(text) for text in texts])
 
 

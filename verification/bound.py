@@ -8,17 +8,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 
-from torch import nn
-
 from dsnn.models import CifarNet
 from dsnn.models.cifar import SIDE
-from verification.capture import Uncapturable, capture, input_shapes
+from verification.capture import Uncapturable
 from verification.constant import Constant, product
 from verification.graph import Graph
 from verification.lipschitz import derive
 from verification.norms import OPERATORS, Operator, Spectra, operator
-
-Shape = tuple[int, ...]
+from verification.parts import Live, Parts
+from verification.store import Store
 
 
 @dataclass(frozen=True)
@@ -33,50 +31,20 @@ def network_bound(
     net: CifarNet, std: tuple[float, float, float], *, tight: bool = False
 ) -> NetworkBound:
     """Upper bounds on the constant of `net`, and of `net` after (pixel - mean) / std."""
-    ledger = Ledger(net, (3, SIDE, SIDE), tight=tight)
+    ledger = Ledger(Live(net, (3, SIDE, SIDE)), tight=tight)
     return NetworkBound(ledger.constant("").upper, ledger.pixel(std).upper)
 
 
 class Ledger:
-    """Constants of all parts of `module`, which takes examples of `shape` in batches.
+    """Constants of the parts of a module, by name; `store` keeps their spectra between runs."""
 
-    Parts are named as in `named_modules`; "" is the module itself.
-    """
-
-    def __init__(self, module: nn.Module, shape: Shape, *, tight: bool = False):
-        self.module = module
-        self.modules = {name: m for name, m in module.named_modules() if _is_map(m)}
-        self.spectra = Spectra(tight=tight)
-        self._given = shape
-        self._shapes: dict[str, Shape | Uncapturable] = {"": shape}
-        self._graphs: dict[str, Graph | Uncapturable] = {}
-
-    def shape(self, name: str) -> Shape | Uncapturable:
-        """The shape of one example that the part called `name` is given, or why it has none."""
-        if name not in self._shapes:
-            try:
-                found = input_shapes(self.module, self._given)
-            except Uncapturable as reason:
-                found = dict.fromkeys(self.modules, reason)
-            self._shapes = {**found, "": self._given}
-        return self._shapes[name]
-
-    def graph(self, name: str) -> Graph | Uncapturable:
-        """What the part computes, or why no graph says it."""
-        if name not in self._graphs:
-            shape = self.shape(name)
-            if isinstance(shape, Uncapturable):
-                self._graphs[name] = shape
-            else:
-                try:
-                    self._graphs[name] = capture(self.modules[name], shape)
-                except Uncapturable as reason:
-                    self._graphs[name] = reason
-        return self._graphs[name]
+    def __init__(self, parts: Parts, *, tight: bool = False, store: Store | None = None):
+        self.parts = parts
+        self.spectra = Spectra(tight=tight, store=store)
 
     def constant(self, name: str) -> Constant:
         """The constant of the part called `name`."""
-        graph = self.graph(name)
+        graph = self.parts.graph(name)
         if isinstance(graph, Uncapturable):
             return Constant(math.inf, "unknown", module=name, reason=graph.reason)
         return derive(graph, self.spectra)
@@ -96,7 +64,7 @@ class Ledger:
 
     def operators(self, name: str = "") -> list[tuple[str, str, Operator]]:
         """The distinct linear maps that the part executes: (module, kind of node, operator)."""
-        graph = self.graph(name)
+        graph = self.parts.graph(name)
         if isinstance(graph, Uncapturable):
             return []
         found: dict[tuple[str, str], tuple[str, str, Operator]] = {}
@@ -127,8 +95,3 @@ def _kind(kind: str, found: Operator) -> str:
         return "linear"
     dimensions = 1 if found.geometry.extent[0] == 1 and found.weight.shape[2] == 1 else 2
     return f"conv_transpose{dimensions}d" if kind == "adjoint" else f"conv{dimensions}d"
-
-
-def _is_map(module: nn.Module) -> bool:
-    """Whether a module maps inputs to outputs: containers without a forward do not."""
-    return not isinstance(module, nn.ModuleList | nn.ModuleDict)

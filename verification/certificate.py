@@ -65,22 +65,22 @@ class Finding:
 
 def certify(path: str | Path, audit: Audit, report: Report) -> list[str]:
     """Write the certificate of a finished audit. Returns and raises as `write`."""
-    of, module = audit.subject, audit.subject.module
+    of = audit.subject
     file_sha256 = of.about.get("file_sha256")
-    source = None if file_sha256 is None else (Path(of.target).name, str(file_sha256))
+    source = None if file_sha256 is None else (Path(of.text).name, str(file_sha256))
     findings = [
         Finding(
             verdict.claim,
             verdict.module,
             verdict.outcome,
             verdict.upper,
-            audit.ledger.graph(verdict.module),
+            audit.parts.graph(verdict.module),
             verdict.constant,
             None if verdict.pair is None else (verdict.pair.x, verdict.pair.y),
         )
         for verdict in report.verdicts
     ]
-    subject = Subject(of.target, module.state_dict(), source, of.statistics)
+    subject = Subject(of.text, of.parts.state, source, of.statistics)
     return write(path, subject, findings)
 
 

@@ -15,6 +15,10 @@ import torch
 from torch import Tensor
 
 from verification.checker import nodes, reading
+from verification.checker import replay as checker
+from verification.checker.chain import Chain, Spectra
+from verification.checker.norms import DOWN
+from verification.checker.replay import Value
 from verification.graph import Constant, Graph, Node
 
 _FRACTIONS = ("coefficients", "weights", "epsilon")
@@ -72,6 +76,29 @@ def written_nodes(graph: Graph, key: Callable[[Constant], str]) -> list[dict[str
     ]
 
 
+def digest(graph: Graph) -> str:
+    """SHA-256 of all that the graph says, constants included, but for the names of its modules."""
+    store = Tensors()
+    content = written(graph, store) | {"modules": None, "names": None}
+    hashes = {n: hashlib.sha256(array.tobytes()).hexdigest() for n, array in store.arrays.items()}
+    kinds = {n: [array.dtype.str, list(array.shape)] for n, array in store.arrays.items()}
+    return reading.digest([content, hashes, kinds])
+
+
+def replay(graph: Graph, x: Tensor, y: Tensor) -> float:
+    """Lower bound of |f(x) - f(y)| / |x - y| for the graph f and single examples, as the checker of
+    certificates proves it; 0 where it proves nothing."""
+    store = Tensors()
+    found, output = _checked(written(graph, store), store.arrays)
+    pair = [tensor.detach().cpu().to(torch.float64).numpy() for tensor in (x, y)]
+    try:
+        moved = checker.moved(Chain(found, Spectra()), output, *(Value(side, 0.0) for side in pair))
+    except reading.Wrong:
+        return 0.0
+    distance = checker.distance(*pair)
+    return moved / distance * DOWN if distance > 0 else 0.0
+
+
 def read(content: Any, arrays: Mapping[str, np.ndarray]) -> Graph:
     """The graph that `written` wrote. Raises reading.Unreadable or reading.Wrong on anything that
     is not exactly of that form: sizes, kinds, numbers, and shapes that do not fit together."""
@@ -80,15 +107,21 @@ def read(content: Any, arrays: Mapping[str, np.ndarray]) -> Graph:
         content, "a graph", nodes=reading.of(list), output=reading.of(str),
         modules=listed(reading.of(str)), names=listed(reading.of(dict)),
     )  # fmt: skip
-    bare = {"module": "", "output": content["output"], "nodes": content["nodes"]}
-    found, output = reading.graph(bare | {"normalisation": None}, arrays)
-    nodes.check_shapes(found)
+    found, output = _checked(content, arrays)
     count = len(found)
     reading.need(
         count == len(content["modules"]) == len(content["names"]), "a graph misses names of nodes"
     )
     beside = zip(found.values(), content["modules"], content["names"], strict=True)
     return Graph(tuple(_node(node, module, names) for node, module, names in beside), output)
+
+
+def _checked(content: Any, arrays: Mapping[str, np.ndarray]) -> tuple[dict[str, reading.Node], str]:
+    """The nodes as the checker has them, and the name of the output."""
+    bare = {"module": "", "output": content["output"], "nodes": content["nodes"]}
+    found, output = reading.graph(bare | {"normalisation": None}, arrays)
+    nodes.check_shapes(found)
+    return found, output
 
 
 def _node(node: reading.Node, module: str, names: Mapping[str, Any]) -> Node:

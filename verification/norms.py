@@ -18,6 +18,8 @@ from torch import Tensor
 from dsnn.operators.bounds import SingularValues, of_convolution, of_matrix
 from dsnn.operators.geometry import Geometry
 from verification.graph import Node
+from verification.store import Store
+from verification.store import key as stored_key
 
 OPERATORS = ("linear", "conv", "adjoint")
 
@@ -124,8 +126,8 @@ class Spectra:
     what could at best be proved. They decide where effort goes, and never a verdict.
     """
 
-    def __init__(self, *, tight: bool = False):
-        self.tight, self.optimistic = tight, False
+    def __init__(self, *, tight: bool = False, store: Store | None = None):
+        self.tight, self.optimistic, self.store = tight, False, store
         self._known: dict[str, SingularValues] = {}
         self._tightened: set[str] = set()
         self._keys: dict[tuple[int, Geometry | None], tuple[Tensor, str]] = {}
@@ -165,12 +167,23 @@ class Spectra:
         return 40.0 * height * (operator.weight.shape[1] * width) ** 3 * operator.geometry.groups
 
     def _compute(self, key: str, operator: Operator, tight: bool) -> None:
-        if operator.geometry is None:
-            self._known[key] = of_matrix(operator.weight)
-        else:
-            self._known[key] = of_convolution(operator.weight, operator.geometry, tight=tight)
+        self._known[key] = self._stored(key, operator, tight)
         if tight:
             self._tightened.add(key)
+
+    def _stored(self, key: str, operator: Operator, tight: bool) -> SingularValues:
+        """From the store when they are there; else computed, and stored."""
+        place = stored_key("spectrum", operator=key, tight=tight) if self.store else ""
+        if self.store and (entry := self.store.get(place)):
+            norm, smallest, method = entry.content
+            return SingularValues((norm[0], norm[1]), (smallest[0], smallest[1]), method)
+        if operator.geometry is None:
+            values = of_matrix(operator.weight)
+        else:
+            values = of_convolution(operator.weight, operator.geometry, tight=tight)
+        if self.store:
+            self.store.put(place, [values.norm, values.smallest, values.method])
+        return values
 
 
 def _smallest_of_adjoint(operator: Operator, values: SingularValues) -> tuple[float, float]:

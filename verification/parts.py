@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor, nn
 
-from verification import witness
+from verification import graph_file, witness
 from verification.capture import Uncapturable, capture, input_shapes
 from verification.graph import Graph
 from verification.interpret import Interpreter
@@ -21,10 +21,12 @@ Shape = tuple[int, ...]
 
 
 class Parts(ABC):
-    """The parts `names` of a module with the state dict `state`."""
+    """The parts `names` of a module with the state dict `state`. `modules` are those of them that
+    live in this process."""
 
     names: tuple[str, ...]
     state: Mapping[str, Tensor]
+    modules: Mapping[str, nn.Module]
 
     @abstractmethod
     def shape(self, name: str) -> Shape | Uncapturable:
@@ -36,12 +38,22 @@ class Parts(ABC):
 
     @abstractmethod
     def module(self, name: str) -> nn.Module:
-        """The part for batches of examples, to search and replay witnesses on. Raises ValueError
-        where there is none."""
+        """Something that computes the part for batches of examples, to search for witnesses on.
+        Raises ValueError where there is none."""
 
     @abstractmethod
     def starts(self, name: str) -> Tensor | None:
         """A batch of inputs that a search for witnesses starts from; None for random ones."""
+
+    @abstractmethod
+    def replay(self, name: str, x: Tensor, y: Tensor) -> float:
+        """What single examples x and y prove about the part, as `witness.replay`."""
+
+    def dtype(self, name: str) -> torch.dtype:
+        """That of the first weight of the part; float32 where it has none."""
+        prefix = f"{name}." if name else ""
+        floats = (t.dtype for n, t in self.state.items() if n.startswith(prefix))
+        return next((dtype for dtype in floats if dtype.is_floating_point), torch.float32)
 
 
 class Live(Parts):
@@ -87,6 +99,9 @@ class Live(Parts):
     def module(self, name: str) -> nn.Module:
         return self.modules[name]
 
+    def replay(self, name: str, x: Tensor, y: Tensor) -> float:
+        return witness.replay(self.modules[name], x, y)
+
     def starts(self, name: str) -> Tensor | None:
         shape = self.shape(name)
         if self.make is not None:
@@ -107,7 +122,7 @@ class Seen(Parts):
 
     def __init__(self, captured: Captured):
         self.captured = captured
-        self.names, self.state = captured.names, captured.state
+        self.names, self.state, self.modules = captured.names, captured.state, {}
 
     def shape(self, name: str) -> Shape | Uncapturable:
         return self.captured.shapes[name]
@@ -120,6 +135,13 @@ class Seen(Parts):
         if isinstance(graph, Uncapturable):
             raise ValueError(graph.reason)
         return Interpreter(graph)
+
+    def replay(self, name: str, x: Tensor, y: Tensor) -> float:
+        """On the graph and by the checker: the interpreter rounds products of constants before it
+        computes, which the error bound of a module knows nothing of."""
+        graph = self.graph(name)
+        assert isinstance(graph, Graph)
+        return graph_file.replay(graph, x, y)
 
     def starts(self, name: str) -> Tensor | None:
         return None

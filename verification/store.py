@@ -88,9 +88,12 @@ class Store:
             return None
 
     def put(self, key: str, content: Any, tensors: Mapping[str, Tensor] | None = None) -> None:
-        """Keep `content`, JSON, and tensors under the key."""
+        """Keep `content` and tensors under the key; what JSON cannot hold is not kept."""
         kept = {n: t.detach().cpu().contiguous().clone() for n, t in (tensors or {}).items()}
-        text = json.dumps(content, allow_nan=False)
+        try:
+            text = json.dumps(content, allow_nan=False)
+        except (TypeError, ValueError):
+            return
         share = self.largest // 8
         size = len(text) + sum(t.numel() * t.element_size() for t in kept.values()) + 1024
         if size > share:

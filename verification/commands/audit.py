@@ -11,10 +11,17 @@ if TYPE_CHECKING:
 
 
 def audit(
-    target: Annotated[Path, typer.Argument(help="A weights file: .safetensors, or published .pt.")],
+    target: Annotated[
+        str,
+        typer.Argument(
+            help="Weights (.safetensors, published .pt), package.module:factory, arch:NAME, zoo:ID."
+        ),
+    ],
     claim: Annotated[list[str], typer.Option(help="[MODULE-GLOB:]PROPERTY; may be repeated.")],
     arch: Annotated[str | None, typer.Option(help="The regime; needed for a .pt file.")] = None,
-    input_shape: Annotated[str, typer.Option(help="Shape of one input.")] = "3,32,32",
+    input_shape: Annotated[
+        str | None, typer.Option(help="Shape of one input, as in 3,32,32; for a factory.")
+    ] = None,
     tight: Annotated[bool, typer.Option(help="Factorise every operator (minutes).")] = False,
     budget: Annotated[float, typer.Option(help="Seconds to search and tighten.")] = 5.0,
     json: Annotated[str | None, typer.Option(help="Result as JSON; - is stdout.")] = None,
@@ -24,17 +31,18 @@ def audit(
 ) -> int:
     """Audit claims about a trained network: proved, refuted or unknown, with evidence.
 
-    Witnesses of refutations are written beside the JSON file, or here without one.
+    Witnesses of refutations are written beside the JSON file, or here without one. Interrupted and
+    run again, an audit goes on from what it had finished.
     """
     from dsnn.errors import UserError
     from dsnn.files import check_writable, write_json
-    from dsnn.weights import load
-    from verification.auditor import Audit, Subject
+    from verification.auditor import Audit
     from verification.claims import parse
+    from verification.store import Store
+    from verification.targets import parse_shape, resolve
 
     claims = [parse(text) for text in claim]
-    if input_shape.replace(" ", "") != "3,32,32":
-        raise UserError(f"--input-shape {input_shape}: the CIFAR networks take 3,32,32")
+    shape = None if input_shape is None else parse_shape(input_shape)
     if not budget >= 0:
         raise UserError(f"--budget {budget}: give seconds, at least 0")
     file = None if json in (None, "-") else Path(str(json))
@@ -47,8 +55,8 @@ def audit(
             raise UserError(f"--certificate {certificate}: name another file, ending in .json")
         check_writable(certificate)
     stem = "witness" if file is None else f"{file.stem}-witness"
-    subject = Subject.of(load(target, arch), (3, 32, 32), str(target))
-    running = Audit(subject, tight=tight, budget=budget, folder=folder, stem=stem)
+    subject = resolve(target, claims, arch=arch, shape=shape, budget=budget)
+    running = Audit(subject, tight=tight, budget=budget, folder=folder, stem=stem, store=Store())
     report = running.run(claims)
     if certificate is not None:
         from verification.certificate import certify

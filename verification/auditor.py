@@ -192,15 +192,14 @@ class Audit:
         return self.found[place]
 
     def _found(self, claim: Claim, name: str, shape: Shape) -> witness.Witness | None:
-        """A pair from the store, or from a search; its ratio is that of a replay in either case."""
+        """A pair from the store, or from a search; its ratio is that of a replay in either case.
+        Pairs that refute are stored: what one search leaves open, the next may find."""
         target, statistics = float(claim.limit or 1), self.subject.statistics
         place = self._place(
             "witness", name, target=target, statistics=statistics if claim.pixel else None
         )
-        module, stored = self._searched(claim, name), self.store and self.store.get(place)
+        module, stored = self._searched(claim, name), self.store and place and self.store.get(place)
         if stored:
-            if not stored.tensors:
-                return None
             x, y = stored.tensors["x"], stored.tensors["y"]
             return witness.Witness(x, y, self._replay(claim, name, x, y))
         found = witness.search(
@@ -211,16 +210,20 @@ class Audit:
             starts=self.parts.starts(name),
             budget_seconds=self.search_seconds,
         )
-        if self.store:
-            self.store.put(place, None, {"x": found.x, "y": found.y} if found else {})
-        return found and self._confirmed(claim, name, found)
+        found = found and self._confirmed(claim, name, found)
+        if self.store and place and found and not claim.allows(found.ratio):
+            self.store.put(place, None, {"x": found.x, "y": found.y})
+        return found
 
     def _place(self, kind: str, name: str, **options: Any) -> str:
-        """Where the store keeps what was found out about the graph of a part."""
+        """Where the store keeps what was found out about the graph of a part; "" is nowhere."""
         graph = self.parts.graph(name)
         if self.store is None or isinstance(graph, Uncapturable):
             return ""
-        known = {"graph": graph_file.digest(graph), "seconds": self.search_seconds}
+        try:
+            known = {"graph": graph_file.digest(graph), "seconds": self.search_seconds}
+        except (TypeError, ValueError, RuntimeError):  # constants that no file holds
+            return ""
         return key(kind, **known, **options)
 
     def _searched(self, claim: Claim, name: str) -> nn.Module:
@@ -370,12 +373,12 @@ def _equality(audit: Audit, claim: Claim, name: str) -> Verdict:
         found = {"kind": "gap", "text": graph.reason}
         return Verdict(claim.text, name, "unknown", 0.0, math.inf, found, 0.0)
     dtype, place = audit.parts.dtype(name), audit._place("equality", name, claim=claim.text)
-    stored = audit.store and audit.store.get(place)
+    stored = audit.store and place and audit.store.get(place)
     if stored:
         judged = Judgement(*stored.content)
     else:
         judged = properties.judge(claim, graph, dtype=dtype, budget_seconds=audit.search_seconds)
-        if audit.store and judged.outcome != "refuted":  # a refutation is replayed every time
+        if audit.store and place and judged.outcome == "proved":
             known = [judged.outcome, judged.lower, judged.upper, dict(judged.evidence)]
             audit.store.put(place, known)
     found = dict(judged.evidence)

@@ -3,7 +3,8 @@
 One file an entry, named after its key: a hash of everything that the result depends on, the code
 included. Entries are written whole or not at all and read back only when their own digest agrees;
 anything else is as if it were not there. The least recently used ones go when the folder grows.
-A stored result saves work and trust stays where it was: witnesses are replayed when they are read.
+What is stored is what nothing can improve: spectra, proofs, and witnesses that refute, which are
+replayed when they are read.
 """
 
 import hashlib

@@ -32,7 +32,8 @@ from verification.checker.chain import CONTRACTIVE, TOLERANCE, Chain, Pair, Spec
 from verification.checker.reading import Unreadable, Wrong
 from verification.checker.verdicts import SLACK
 from verification.constant import Constant as Derivation
-from verification.graph import Constant, Graph, Node
+from verification.graph import Constant, Graph
+from verification.graph_file import written_nodes
 
 
 @dataclass(frozen=True)
@@ -195,17 +196,7 @@ class _Writer:
         if pixel and self.subject.statistics is not None:
             mean, std = self.subject.statistics
             normalisation = {"mean": list(mean), "std": list(std)}
-        nodes = [
-            {
-                "name": node.name,
-                "kind": node.kind,
-                "inputs": list(node.inputs),
-                "shape": list(node.shape),
-                "attributes": _attributes(node.kind, node.attributes),
-                "constants": self._constants(node, module),
-            }
-            for node in graph
-        ]
+        nodes = written_nodes(graph, lambda constant: self._key(constant, module))
         return {
             "module": module,
             "normalisation": normalisation,
@@ -213,22 +204,15 @@ class _Writer:
             "nodes": nodes,
         }
 
-    def _constants(self, node: Node, module: str) -> dict[str, Any]:
-        found = {use: self._constant(c, module) for use, c in node.constants.items()}
-        if "index" in node.attributes:
-            index = torch.as_tensor(node.attributes["index"]).to(torch.int64)
-            found["index"] = {"tensor": self._fold(index.numpy(), "folded"), "factor": "1"}
-        return found
-
-    def _constant(self, constant: Constant, module: str) -> dict[str, str]:
+    def _key(self, constant: Constant, module: str) -> str:
+        """The key of a constant's tensor: a weight's where it is that weight, bit by bit."""
         array = constant.value.detach().cpu().numpy()
-        key = ".".join(filter(None, (module, constant.name)))
-        key = f"weights/{key}"
+        key = "weights/" + ".".join(filter(None, (module, constant.name)))
         stored = self.tensors.get(key)
         same = stored is not None and stored.dtype == array.dtype and stored.shape == array.shape
-        if not same or stored is None or stored.tobytes() != array.tobytes():
-            key = self._fold(array, "folded")
-        return {"tensor": key, "factor": str(constant.factor)}
+        if same and stored is not None and stored.tobytes() == array.tobytes():
+            return key
+        return self._fold(array, "folded")
 
     def _fold(self, array: np.ndarray, folder: str) -> str:
         """The key of a tensor that is not one of the weights; equal ones are stored once."""
@@ -303,33 +287,6 @@ def _in_order(root: Derivation) -> list[Derivation]:
             pending.append((line, True))
             pending += [(part, False) for part in reversed(line.parts)]
     return list(found.values())
-
-
-def _attributes(kind: str, attributes: Mapping[str, Any]) -> dict[str, Any]:
-    """A node's attributes as JSON: exact numbers as strings, tensors elsewhere."""
-
-    def exact(value: Any) -> Any:
-        return (
-            [exact(v) for v in value] if isinstance(value, list | tuple) else str(Fraction(value))
-        )
-
-    def whole(value: Any) -> Any:
-        return [whole(v) for v in value] if isinstance(value, list | tuple) else int(value)
-
-    written: dict[str, Any] = {}
-    for name in reading.ATTRIBUTES.get(kind, {}):
-        if name == "parameters":
-            given = attributes.get(name, {})
-            written[name] = {k: None if v is None else exact(v) for k, v in given.items()}
-        elif name in ("coefficients", "weights", "epsilon"):
-            written[name] = exact(attributes[name])
-        elif name in ("function", "operator"):
-            written[name] = str(attributes[name])
-        elif name == "circular":
-            written[name] = bool(attributes[name])
-        else:
-            written[name] = whole(attributes[name])
-    return written
 
 
 def _number(value: Fraction | None) -> float | str | None:

@@ -176,12 +176,12 @@ _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
 def watch(folder: Path) -> None:
     """From now on refuse, with a PermissionError in words, what the kernel layers refuse."""
-    kept = (os.path.realpath(folder) + os.sep, os.devnull)
+    kept = (os.path.realpath(folder) + os.sep, os.devnull + os.sep)
 
     def outside(path: Any) -> bool:
         if isinstance(path, int):
             return False
-        return not os.path.realpath(os.fsdecode(path)).startswith(kept)
+        return not (os.path.realpath(os.fsdecode(path)) + os.sep).startswith(kept)
 
     def hook(event: str, given: tuple[Any, ...]) -> None:
         if event == "open":

@@ -25,7 +25,7 @@ def main() -> None:
     request = json.loads(sys.stdin.buffer.read())
     folder = Path(request["folder"])
     try:
-        layers = isolation.enter(folder, int(request["seconds"]) + 1, request["written"])
+        layers = isolation.enter(folder, int(request["seconds"]) + 1, request["written"] // 4)
         answer = _ready(request, folder, layers)
     except isolation.Unavailable as reason:
         answer = _error(f"was not run: {reason}; audit its weights instead, as .safetensors")
@@ -54,6 +54,9 @@ def _made(request: dict[str, Any]) -> Any:
     import torch
 
     path, _, name = request["factory"].partition(":")
+    torch.manual_seed(0)
+    random.seed(0)
+    np.random.seed(0)  # noqa: NPY002  (the generator of other people's modules)
     found = _attempt(lambda: importlib.import_module(path), "cannot be imported", request)
     for part in name.split("."):
         if not hasattr(found, part):
@@ -67,9 +70,6 @@ def _made(request: dict[str, Any]) -> Any:
         raise Refused(f"cannot be called without arguments ({error})") from None
     except ValueError:
         pass  # a callable without a signature: the call tells
-    torch.manual_seed(0)
-    random.seed(0)
-    np.random.seed(0)  # noqa: NPY002  (the generator of other people's modules)
     module = _attempt(found, "raised", request)
     if not isinstance(module, torch.nn.Module):
         raise Refused(f"returned a {type(module).__name__}, not an nn.Module")

@@ -57,7 +57,7 @@ def _made(request: dict[str, Any]) -> Any:
     torch.manual_seed(0)
     random.seed(0)
     np.random.seed(0)  # noqa: NPY002  (the generator of other people's modules)
-    found = _attempt(lambda: importlib.import_module(path), "cannot be imported", request)
+    found = _attempt(lambda: _imported(path), "cannot be imported", request)
     for part in name.split("."):
         if not hasattr(found, part):
             raise Refused(f"does not exist: {path} has no {part!r}")
@@ -74,6 +74,16 @@ def _made(request: dict[str, Any]) -> Any:
     if not isinstance(module, torch.nn.Module):
         raise Refused(f"returned a {type(module).__name__}, not an nn.Module")
     return module
+
+
+def _imported(path: str) -> Any:
+    try:
+        return importlib.import_module(path)
+    except RuntimeError as error:
+        if "torchvision::" not in str(error):
+            raise
+        importlib.import_module("dsnn.data.vision")  # it declares what the CPU build lacks
+        return importlib.import_module(path)
 
 
 def _attempt(action: Callable[[], Any], verb: str, request: dict[str, Any]) -> Any:

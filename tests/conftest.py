@@ -1,7 +1,7 @@
 """What every test may ask for: the command line in this process, and the real data."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -26,6 +26,15 @@ def data_folder() -> Path:
     if not folder or not (Path(folder) / "published").is_dir():
         pytest.skip("DSNN_DATA is not set to a folder with CIFAR-10 and published weights")
     return Path(folder)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What an audit had finished before is that of this session, never of the user."""
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("verification.store.user_cache_path", lambda name: folder / name)
+        yield
 
 
 @pytest.fixture

@@ -119,6 +119,17 @@ def test_a_torus_of_the_image_side_is_too_small():
     assert missed > 0
 
 
+@pytest.mark.parametrize("circular", [False, True])
+def test_the_coarse_grid_knows_that_a_stride_drops_outputs(circular: bool):
+    """Of the stride-1 map the norm is about twice as large."""
+    weight = kernel(8, 1, (7, 7), 0)
+    geometry = Geometry((24, 24), stride=(2, 2), padding=(3, 3, 3, 3), circular=circular)
+    exact = float(torch.linalg.svdvals(matrix(weight, geometry))[0])
+    assert exact <= grid.norm_upper(weight, geometry) <= 1.2 * exact
+    whole = Geometry((24, 24), padding=(3, 3, 3, 3), circular=circular)
+    assert grid.norm_upper(weight, whole) > 1.2 * exact
+
+
 def test_groups_take_the_maximum_not_the_product():
     weight = torch.cat([0.5 * torch.ones(1, 1, 1, 1), 0.1 * torch.ones(1, 1, 1, 1)])
     bounds = of_convolution(weight, Geometry((4, 4), groups=2))

@@ -2,7 +2,7 @@
 
 `search` looks for them in float32 by any means; `replay` alone says what a pair proves, in
 float64 with a rigorous error (`verification.running_error`), so a refutation never rests on the
-search.
+search. `shrink` makes a pair simpler to look at.
 """
 
 import copy
@@ -22,7 +22,9 @@ from torch import Tensor, nn
 from dsnn.errors import UserError
 from dsnn.files import atomic
 from dsnn.operators.rounding import UNIT, down, gamma
-from verification.running_error import evaluate
+from verification.graph import Graph
+from verification.interpret import Interpreter
+from verification.running_error import UnboundedOperation, evaluate
 from verification.running_error_watch import FLOOR, norm
 
 _PAIRS = 8
@@ -58,10 +60,21 @@ def replay(module: nn.Module, x: Tensor, y: Tensor) -> float:
     return down(ratio) if math.isfinite(ratio) else 0.0
 
 
+def replayed(module: nn.Module, graph: Graph | None, x: Tensor, y: Tensor) -> float:
+    """As `replay`; what the module does without an error bound, its graph may do with one."""
+    try:
+        return replay(module, x, y)
+    except (UnboundedOperation, RuntimeError, TypeError, ValueError) as error:
+        if graph is None or any(node.kind == "unknown" for node in graph):
+            raise UnboundedOperation(str(error)) from error
+        return replay(Interpreter(graph), x, y)
+
+
 def search(
     module: nn.Module,
     shape: tuple[int, ...],
     *,
+    graph: Graph | None = None,
     target: float = math.inf,
     starts: Tensor | None = None,
     budget_seconds: float = 10.0,
@@ -69,16 +82,17 @@ def search(
 ) -> Witness | None:
     """The best witness found, replayed; None where no pair proves a positive ratio.
 
-    Inputs of the module are batches of examples of `shape`. Centres are drawn from `starts`
+    Inputs of the module are batches of examples of `shape`; `graph` is what it computes, where
+    that is known, for the replay. Centres are drawn from `starts`
     (N, *shape) when given, else at random, white and smooth, at several scales. The search stops
     after the round in which a replayed ratio exceeds `target`, after six rounds, or when the
     budget is spent; unless that cuts it, the result depends on `seed` alone. Raises
     UnboundedOperation as `replay`.
     """
     deadline = time.monotonic() + budget_seconds
-    fast = copy.deepcopy(module).to("cpu", torch.float32).eval().requires_grad_(False)
+    fast = copy.deepcopy(module).to("cpu", _precision(module)).eval().requires_grad_(False)
     generator = torch.Generator().manual_seed(seed)
-    supply = _supply(shape, starts, generator)
+    supply = (x.to(_precision(module)) for x in _supply(shape, starts, generator))
     best: Witness | None = None
     kept: tuple[Tensor, Tensor] | None = None
     for _ in range(_ROUNDS):
@@ -89,12 +103,64 @@ def search(
         order = ratios.argsort(descending=True, stable=True)[: _PAIRS // 2]
         kept = (centre[order], half[order])
         x, y = kept[0][0] + kept[1][0], kept[0][0] - kept[1][0]
-        ratio = replay(module, x, y)
+        ratio = replayed(module, graph, x, y)
         if ratio > (best.ratio if best else 0.0):
             best = Witness(x, y, ratio)
         if (best and best.ratio > target) or time.monotonic() > deadline:
             break
     return best
+
+
+def shrink(
+    module: nn.Module,
+    pair: Witness,
+    limit: float,
+    *,
+    graph: Graph | None = None,
+    budget_seconds: float = 2.0,
+) -> Witness:
+    """A simpler pair for a person to look at: around 0 if that will do, in few entries, of short
+    numbers. Each change is replayed, and kept while the ratio stays above `limit` and above
+    nine tenths of what it was."""
+    deadline, least = time.monotonic() + budget_seconds, max(limit, 0.9 * pair.ratio)
+    best = pair
+
+    def attempt(x: Tensor, y: Tensor) -> bool:
+        nonlocal best
+        if time.monotonic() > deadline or bool((x == y).all()):
+            return False
+        ratio = replayed(module, graph, x, y)
+        if ratio > least:
+            best = Witness(x, y, ratio)
+        return ratio > least
+
+    attempt((pair.x - pair.y) / 2, (pair.y - pair.x) / 2)
+    count = best.x.numel()
+    while count > 1:
+        count = -(-count // 2)
+        difference = best.x - best.y
+        kept = difference.flatten().abs().topk(count).indices
+        mask = torch.zeros(difference.numel(), dtype=torch.bool)
+        mask[kept] = True
+        if not attempt(best.y + difference * mask.reshape(difference.shape), best.y):
+            break
+    for digits in (2, 3, 4):
+        if attempt(*(_short(t, digits) for t in (best.x, best.y))):
+            break
+    return best
+
+
+def _short(x: Tensor, digits: int) -> Tensor:
+    """x to multiples of a power of two, about `digits` binary digits below its largest entry."""
+    exponent = math.frexp(float(x.abs().max()))[1] - 2 * digits
+    return torch.round(x * 2.0**-exponent) * 2.0**exponent
+
+
+def _precision(module: nn.Module) -> torch.dtype:
+    """What the search computes in: float32, or float64 for a module with such parameters."""
+    stored = [*module.parameters()] or [*module.buffers()]
+    double = any(tensor.dtype == torch.float64 for tensor in stored)
+    return torch.float64 if double else torch.float32
 
 
 def inputs_of(net: nn.Module, name: str, x: Tensor) -> Tensor | None:
@@ -115,6 +181,15 @@ def save(path: str | Path, witness: Witness, metadata: Mapping[str, str] | None 
     x, y = (t.clone(memory_format=torch.contiguous_format) for t in (witness.x, witness.y))
     with atomic(Path(path)) as temporary:
         save_file({"x": x, "y": y}, temporary, {**(metadata or {}), "ratio": repr(witness.ratio)})
+
+
+def save_point(
+    path: str | Path, x: Tensor, directions: Tensor | None, metadata: Mapping[str, str]
+) -> None:
+    """Write an input x, and the directions along which a Jacobian was taken there."""
+    tensors = {"x": x} if directions is None else {"x": x, "directions": directions}
+    with atomic(Path(path)) as temporary:
+        save_file({k: t.detach().contiguous() for k, t in tensors.items()}, temporary, {**metadata})
 
 
 def load(path: str | Path) -> Witness:
@@ -154,8 +229,8 @@ def _new_pairs(
 ) -> tuple[Tensor, Tensor]:
     """Centres and half differences (count, *shape) in random directions."""
     centre = torch.stack([next(supply) for _ in range(count)])
-    direction = torch.randn(centre.shape, generator=generator)
-    relative = torch.tensor([_DISTANCES[k % len(_DISTANCES)] for k in range(count)])
+    direction = torch.randn(centre.shape, generator=generator).to(centre)
+    relative = torch.tensor([_DISTANCES[k % len(_DISTANCES)] for k in range(count)]).to(centre)
     length = 0.5 * relative * _norms(centre).flatten().clamp_min(1e-3)
     return centre, _unit(direction) * _like(length, centre)
 
@@ -170,7 +245,7 @@ def _ascend(
     a linear map is the one on JᵀJ. Their sum moves the centre, by half that distance.
     """
     count = len(centre)
-    best = centre, half, torch.full((count,), -1.0)
+    best = centre, half, centre.new_full((count,), -1.0)
     length = _norms(half)
     for step in range(_STEPS):
         pair = torch.cat([centre + half, centre - half]).requires_grad_()

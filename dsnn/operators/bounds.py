@@ -43,7 +43,7 @@ def singular_values(
     padding other than zeros or circular, and ArithmeticError on weights that are not finite.
     """
     if isinstance(module, Dense | nn.Linear):
-        return _of_matrix(module.weight)
+        return of_matrix(module.weight)
     if extent is None:
         raise UserError(f"the norm of a {type(module).__name__} depends on the extent of its input")
     return of_convolution(_weight(module), geometry_of(module, extent), tight=tight)
@@ -100,7 +100,7 @@ def of_convolution(weight: Tensor, geometry: Geometry, *, tight: bool = False) -
     return SingularValues((lower, upper), (small_lower, 0.0 if wide else small_upper), method)
 
 
-def _of_matrix(weight: Tensor) -> SingularValues:
+def of_matrix(weight: Tensor) -> SingularValues:
     """Bounds for a matrix (m, n): Cholesky on its smaller Gram matrix, ends by singular vectors."""
     matrix = weight.detach().to("cpu", torch.float64)
     if not torch.isfinite(matrix).all():

@@ -10,6 +10,7 @@ is for the infinite grid, which dominates zero and circular padding alike.
 """
 
 import math
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -46,9 +47,26 @@ def _frobenius(matrices: Tensor) -> Tensor:
     return matrices.abs().square().sum((-2, -1), keepdim=True).sqrt() + TINY
 
 
+def phases_of(weight: Tensor, geometry: Geometry) -> tuple[Tensor, Geometry]:
+    """A convolution of stride s as one of stride 1 that reads the s-fold phases of the padded
+    image as channels of their own: K_r[q] = K[s q + r]. Where dilation, or circular padding of an
+    extent that s does not divide, stand against it, the convolution as it is."""
+    strides = geometry.stride
+    whole = all(n % s == 0 for n, s in zip(geometry.extent, strides, strict=True))
+    if max(strides) == 1 or max(geometry.dilation) > 1 or (geometry.circular and not whole):
+        return weight, geometry
+    s, r = strides
+    _, _, k, l = weight.shape
+    padded = torch.nn.functional.pad(weight.detach(), (0, -l % r, 0, -k % s))
+    split = padded.unflatten(3, (-1, r)).unflatten(2, (-1, s)).permute(0, 1, 3, 5, 2, 4)
+    return split.flatten(1, 3), replace(geometry, stride=(1, 1))
+
+
 def norm_upper(weight: Tensor, geometry: Geometry, points: int = 24) -> float:
     """Upper bound on the largest singular value of the executed convolution of `weight`, from a
     grid of about `points` per dimension and unit of degree, whatever the extent."""
+    copies = math.prod(geometry.repeats(dim, weight.shape[2 + dim]) for dim in (0, 1))
+    weight, geometry = phases_of(weight, geometry)
     size = weight.shape[2:]
     degrees = [math.ceil(d * (k - 1) / 2) for d, k in zip(geometry.dilation, size, strict=True)]
     sides = [max(1, points * degree) for degree in degrees]
@@ -70,5 +88,4 @@ def norm_upper(weight: Tensor, geometry: Geometry, points: int = 24) -> float:
         entries = float(symbol.abs().square().sum((1, 2)).max())
         square = gram_iteration(gram) + up(gamma(4 * (max(symbol.shape[1:]) + 2)) * entries)
         worst = max(worst, sqrt_up(up(square)) + evaluation_error(block))
-    copies = geometry.repeats(0, size[0]) * geometry.repeats(1, size[1])
     return up(up(worst) * factor * (1 + 2.0**-48) * math.sqrt(copies))

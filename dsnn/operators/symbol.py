@@ -81,7 +81,8 @@ def norm_upper(weight: Tensor, geometry: Geometry) -> float:
         for symbol in _symbols(block, geometry):
             wide = symbol.shape[1] < symbol.shape[2]
             gram = symbol @ symbol.mH if wide else symbol.mH @ symbol
-            square = largest_eigenvalue(gram) + _gram_error(symbol, max(symbol.shape[1:]))
+            known = worst * worst * (1 - 1e-9)
+            square = largest_eigenvalue(gram, known) + _gram_error(symbol, max(symbol.shape[1:]))
             worst = max(worst, sqrt_up(up(square)) + evaluation_error(block))
     copies = geometry.repeats(0, size[0]) * geometry.repeats(1, size[1])
     return up(worst) if copies == 1 else up(worst * math.sqrt(copies))

@@ -1,36 +1,48 @@
 """`dsnn audit`: a verdict per claim, with evidence."""
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 if TYPE_CHECKING:
-    from verification.audit import Verdict
+    from verification.auditor import Verdict
 
 
 def audit(
-    target: Annotated[Path, typer.Argument(help="A weights file: .safetensors, or published .pt.")],
+    target: Annotated[
+        str,
+        typer.Argument(
+            help="Weights (.safetensors, published .pt), package.module:factory, arch:NAME, zoo:ID."
+        ),
+    ],
     claim: Annotated[list[str], typer.Option(help="[MODULE-GLOB:]PROPERTY; may be repeated.")],
     arch: Annotated[str | None, typer.Option(help="The regime; needed for a .pt file.")] = None,
-    input_shape: Annotated[str, typer.Option(help="Shape of one input.")] = "3,32,32",
+    input_shape: Annotated[
+        str | None, typer.Option(help="Shape of one input, as in 3,32,32; for a factory.")
+    ] = None,
     tight: Annotated[bool, typer.Option(help="Factorise every operator (minutes).")] = False,
     budget: Annotated[float, typer.Option(help="Seconds to search and tighten.")] = 5.0,
     json: Annotated[str | None, typer.Option(help="Result as JSON; - is stdout.")] = None,
+    certificate: Annotated[
+        Path | None, typer.Option(help="A .json file that `dsnn check` derives the verdicts from.")
+    ] = None,
 ) -> int:
     """Audit claims about a trained network: proved, refuted or unknown, with evidence.
 
-    Witnesses of refutations are written beside the JSON file, or here without one.
+    Witnesses of refutations are written beside the JSON file, or here without one. Interrupted and
+    run again, an audit goes on from what it had finished.
     """
     from dsnn.errors import UserError
     from dsnn.files import check_writable, write_json
-    from dsnn.weights import load
-    from verification.audit import Audit, exit_code
+    from verification.auditor import Audit
     from verification.claims import parse
+    from verification.store import Store
+    from verification.targets import parse_shape, resolve
 
     claims = [parse(text) for text in claim]
-    if input_shape.replace(" ", "") != "3,32,32":
-        raise UserError(f"--input-shape {input_shape}: the CIFAR networks take 3,32,32")
+    shape = None if input_shape is None else parse_shape(input_shape)
     if not budget >= 0:
         raise UserError(f"--budget {budget}: give seconds, at least 0")
     file = None if json in (None, "-") else Path(str(json))
@@ -38,17 +50,27 @@ def audit(
         check_writable(file)
     folder = Path() if file is None else file.parent
     check_writable(folder / "witness.safetensors")
+    if certificate is not None:
+        if certificate.suffix != ".json" or certificate == file:
+            raise UserError(f"--certificate {certificate}: name another file, ending in .json")
+        check_writable(certificate)
     stem = "witness" if file is None else f"{file.stem}-witness"
-    audit = Audit(load(target, arch), tight, budget, folder, stem)
-    verdicts = audit.run(claims)
+    subject = resolve(target, claims, arch=arch, shape=shape, budget=budget)
+    running = Audit(subject, tight=tight, budget=budget, folder=folder, stem=stem, store=Store())
+    report = running.run(claims)
+    if certificate is not None:
+        from verification.certificate import certify
+
+        if left := certify(certificate, running, report):
+            print(f"dsnn: {certificate} leaves out {len(left)}: {left[0]}", file=sys.stderr)
     if json is not None:
-        write_json(json, audit.as_json(str(target)))
+        write_json(json, report.as_json())
     if json != "-":
-        _print(verdicts)
-    return exit_code(verdicts)
+        _print(report.verdicts)
+    return report.exit_code
 
 
-def _print(verdicts: list["Verdict"]) -> None:
+def _print(verdicts: tuple["Verdict", ...]) -> None:
     """The verdicts under their claims: module, verdict, the interval known, evidence."""
     from itertools import groupby
 

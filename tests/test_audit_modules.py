@@ -1,0 +1,114 @@
+"""Audits of other people's modules: the Python interface, what is refused, what is unknown."""
+
+import math
+import subprocess
+import sys
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils.parametrizations import spectral_norm
+
+from dsnn.errors import UserError
+from dsnn.models import build
+from theory import theorems
+from verification import assert_proved, audit, witness
+from verification.bound import Ledger
+from verification.constant import evaluate
+from verification.parts import Live
+
+
+class Encoder(nn.Module):
+    """A gradient step, a pair sorted, and a head: 1-Lipschitz by construction."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.inner = nn.Conv2d(4, 4, 3, padding=1)
+        self.head = nn.Linear(4 * 6 * 6, 3)
+        nn.init.orthogonal_(self.head.weight, gain=0.99)
+        nn.init.dirac_(self.inner.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        z = torch.tanh(self.inner(x))
+        x = x - 1.5 * F.conv_transpose2d(z, self.inner.weight, padding=1)
+        a, b = x.chunk(2, 1)
+        return self.head(torch.cat([torch.maximum(a, b), torch.minimum(a, b)], 1).flatten(1))
+
+
+def test_what_is_one_lipschitz_by_structure_is_proved():
+    report = assert_proved(Encoder(), "lipschitz<=1", "head:contractive", input_shape=(4, 6, 6))
+    assert "T8-nonexpansive-euler" in report.verdicts[0].evidence["laws"]
+    assert report.exit_code == 0
+    assert len(report.operators) == 2
+
+
+def test_an_assertion_that_fails_carries_the_evidence():
+    with pytest.raises(AssertionError, match=r"REFUTED .* two inputs at distance"):
+        assert_proved(nn.Linear(3, 3).double(), "lipschitz<=1e-3", input_shape=(3,))
+    with pytest.raises(AssertionError, match="no claims"):
+        assert_proved(nn.ReLU(), input_shape=(3,))
+
+
+def test_an_operator_without_a_rule_is_named():
+    class Cumulative(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x.logcumsumexp(1) + x
+
+    verdict = audit(Cumulative(), "lipschitz<=9", (4,)).verdicts[0]
+    assert verdict.outcome == "unknown"
+    assert verdict.upper == math.inf
+    assert "logcumsumexp" in verdict.evidence["text"]
+
+
+def test_equalities_are_judged_by_their_properties():
+    verdicts = audit(nn.Sequential(nn.ReLU()), ["0:gradient-field", "orthogonal"], (4,)).verdicts
+    assert [v.outcome for v in verdicts] == ["proved", "refuted"]
+
+
+def test_pixels_need_statistics():
+    with pytest.raises(UserError, match="not known"):
+        audit(nn.ReLU(), "lipschitz[pixel]<=1", (3, 4, 4))
+
+
+def test_what_torch_calls_spectral_norm_of_a_convolution_is_refuted():
+    """The museum's entry: the norm of the reshaped kernel is not that of the operator."""
+    torch.manual_seed(1)
+    layer = spectral_norm(nn.Conv2d(4, 4, 3, padding=1), n_power_iterations=30)
+    verdict = audit(layer, "lipschitz<=1", (4, 8, 8)).verdicts[0]
+    assert verdict.outcome == "refuted"
+    assert verdict.lower > 1
+
+
+def test_a_shrunk_witness_is_simpler_and_still_refutes():
+    torch.manual_seed(0)
+    layer = nn.Linear(16, 16, bias=False)
+    layer.weight.data = torch.eye(16)
+    layer.weight.data[0, 0] = 3
+    x = torch.randn(16)
+    y = x + torch.randn(16) * 0.01 + 0.3 * torch.eye(16)[0]
+    pair = witness.Witness(x, y, witness.replay(layer, x, y))
+    shrunk = witness.shrink(layer, pair, 2.0, budget_seconds=60)
+    assert shrunk.ratio > 2
+    assert int((shrunk.x != shrunk.y).sum()) == 1
+    assert witness.replay(layer, shrunk.x, shrunk.y) == shrunk.ratio
+
+
+@pytest.mark.parametrize(
+    ("arch", "law"),
+    [("switch-prescribed", "T9-switching"), ("switch-flexible", "T10-flexible-switching")],
+)
+def test_rows_of_steps_have_the_constant_of_their_theorem(arch: str, law: str):
+    torch.manual_seed(0)
+    flow = build(arch, channels=(4, 5, 6)).stages[0].flow
+    lines = [x for x in Ledger(Live(flow, (4, 32, 32))).constant("").lines() if x.law == law]
+    assert len(lines) == 2
+    for line in lines:
+        exact = evaluate(theorems()[law].law, line.values)
+        assert abs(line.upper - exact) <= 1e-12 * exact
+
+
+def test_the_package_loads_nothing_heavy():
+    code = "import sys, verification; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,0 +1,483 @@
+"""Certificates: written, derived again, altered and rejected, damaged and refused."""
+
+import contextlib
+import copy
+import hashlib
+import json
+import math
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from dsnn.fields import GradientField, ResidualField
+from dsnn.integrators import Alternation, Euler, FlexiblePair
+from dsnn.operators import Convolution
+from verification.capture import capture
+from verification.certificate import Finding, Subject, write
+from verification.checker import reading, verdicts
+from verification.checker.__main__ import run
+from verification.checker.chain import Spectra
+from verification.checker.reading import Unreadable, Wrong
+from verification.constant import Constant
+from verification.graph import Graph
+from verification.lipschitz import derive
+from verification.norms import Spectra as AuditSpectra
+
+STATISTICS = ((0.5, 0.25, 0.125), (0.25, 0.5, 0.75))
+SHAPES = {"": (3, 6, 6), "flow": (4, 6, 6), "flow.1": (4, 6, 6), "head": (8,)}
+
+
+class Small(nn.Module):
+    """A network with a line of nearly every law."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.lift = nn.Conv2d(3, 4, 3, padding=1)
+        zero, one, circular = Convolution(4, 4), Convolution(4, 4), Convolution(4, 4, circular=True)
+        self.flow = nn.Sequential(
+            Euler(GradientField(circular, 4, 0.5), 0.75),
+            Alternation(ResidualField(one, 4, 0.5), GradientField(zero, 4, 0.5), (0.125, 0.5)),
+            FlexiblePair(
+                GradientField(Convolution(4, 4), 4, 0.5), GradientField(Convolution(4, 4), 4, 0.0),
+                (1.0, 0.0625),
+            ),
+        )  # fmt: skip
+        for parameter in self.flow.parameters():
+            if parameter.ndim == 4:
+                parameter.data += 0.02 * torch.randn_like(parameter)
+        self.pool, self.mean = nn.MaxPool2d(3, 2, 1), nn.AvgPool2d(2, 1)
+        self.head = nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.pool(self.flow(torch.relu(self.lift(x))))
+        x = torch.cat([x, 0.5 * torch.tanh(x) - x], 1)
+        return self.head(self.mean(x)[:, :, 0, 1])
+
+
+KNOWN: dict[Any, Any] = {}
+
+
+def derived(net: nn.Module, spectra: AuditSpectra, path: str) -> tuple[Graph, Constant]:
+    """The graph of a module and its constant, once."""
+    if (path, spectra.tight) not in KNOWN:
+        graph = capture(net.get_submodule(path), SHAPES[path])
+        KNOWN[path, spectra.tight] = (graph, derive(graph, spectra))
+    return KNOWN[path, spectra.tight]
+
+
+def finding(net: nn.Module, spectra: AuditSpectra, claim: str, path: str, **about: Any) -> Finding:
+    """The verdict that an audit would come to without searching for a witness."""
+    graph, constant = derived(net, spectra, path)
+    if "pixel" in claim:
+        least = min(STATISTICS[1])
+        constant = Constant(constant.upper / least, "chain", parts=(constant,))
+    upper = constant.upper
+    limit = float(claim.rpartition("<=")[2]) if "<=" in claim else 1.0
+    proved = upper <= limit if "<=" in claim else upper < limit
+    verdict = "proved" if proved else "unknown"
+    return Finding(claim, path, about.get("verdict", verdict), upper, graph, constant)
+
+
+@dataclass(frozen=True)
+class Written:
+    path: Path
+    weights: Path
+    content: dict[str, Any]
+    data: bytes
+    spectra: Spectra
+
+
+@pytest.fixture(scope="session")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Written:
+    """A certificate with proved, refuted and unknown verdicts, and the weights it is about."""
+    folder = tmp_path_factory.mktemp("certificate")
+    net, tight = Small().eval(), AuditSpectra(tight=True)
+    weights = folder / "weights.safetensors"
+    save_file(dict(net.state_dict()), weights)
+    source = ("weights.pt", hashlib.sha256(weights.read_bytes()).hexdigest())
+    (folder / "weights.pt").write_bytes(weights.read_bytes())
+    x = torch.randn(3, 6, 6, dtype=torch.float64)
+    pair = (x, x + 0.125 * torch.randn(3, 6, 6, dtype=torch.float64))
+    refuted = finding(net, tight, "lipschitz<=1e-3", "", verdict="refuted")
+    pixel = finding(net, tight, "lipschitz[pixel]<=1e-3", "", verdict="refuted")
+    findings = [
+        finding(net, tight, "lipschitz<=1000", ""),
+        replace(refuted, witness=pair),
+        replace(pixel, witness=pair),
+        finding(net, tight, "lipschitz[pixel]<=1e4", ""),
+        finding(net, tight, "flow:lipschitz<=1", "flow"),
+        finding(net, tight, "flow.*:lipschitz<=1.125", "flow.1"),
+        finding(net, tight, "h*:contractive", "head"),
+    ]
+    path = folder / "audit.json"
+    assert write(path, Subject("small", net.state_dict(), source, STATISTICS), findings) == []
+    content = json.loads(path.read_text())
+    return Written(path, weights, content, path.with_suffix(".safetensors").read_bytes(), Spectra())
+
+
+def test_every_verdict_is_derived_again(written: Written, capsys: pytest.CaptureFixture) -> None:
+    for target in (None, str(written.weights), str(written.weights.with_suffix(".pt"))):
+        assert run(str(written.path), target) == 0
+    words = [claim["verdict"] for claim in written.content["claims"]]
+    assert set(words) == {"proved", "refuted", "unknown"}
+    laws = {line["law"] for graph in written.content["graphs"].values() for line in graph["lines"]}
+    steps = {"T7-contractive-euler", "T8'-expansive-gradient-euler", "T8'-expansive-euler"}
+    assert steps | {"norm", "chain", "root", "overlap", "windows", "slope", "sum"} <= laws
+    assert capsys.readouterr().out.count("derived again") == 3 * len(words)
+
+
+def test_it_uses_tight_norms_and_the_smallest_singular_value(written: Written) -> None:
+    norms = [
+        line["values"] for graph in written.content["graphs"].values()
+        for line in graph["lines"] if line["law"] == "norm"
+    ]  # fmt: skip
+    assert any(values["smallest"] and values["smallest"] > 0.5 for values in norms)
+
+
+def test_other_weights_are_noticed(written: Written, tmp_path: Path) -> None:
+    state = {k: v.clone() for k, v in Small().state_dict().items()}
+    state["head.bias"][0] += 2**-20
+    save_file(state, tmp_path / "other.safetensors")
+    (tmp_path / "other.pt").write_bytes(written.data)
+    for name in ("other.safetensors", "other.pt"):
+        assert run(str(written.path), str(tmp_path / name)) == 1
+    assert run(str(written.path), str(tmp_path / "missing.pt")) == 2
+
+
+def test_the_command(
+    written: Written, dsnn: Callable[..., tuple[int, str, str]], refused: Callable[..., str]
+) -> None:
+    code, out, _ = dsnn("check", written.path, written.weights)
+    assert code == 0
+    assert "refuted" in out
+    assert "not a certificate" in refused("check", written.weights)
+    assert "is not a file" in refused("check", written.path.with_name("none.json"))
+
+
+def test_an_audit_writes_what_the_command_checks(
+    data_folder: Path, tmp_path: Path, dsnn: Callable[..., tuple[int, str, str]]
+) -> None:
+    weights = data_folder / "published" / "cifar10_switch_flexible_0.15.pt"
+    certificate = tmp_path / "audit.json"
+    claims = ("--claim", "stages.0.flow.*:lipschitz<=1.1", "--claim", "head:orthogonal")
+    dsnn("audit", weights, "--arch", "switch-flexible", *claims, "--certificate", certificate)
+    code, out, _ = dsnn("check", certificate, weights)
+    assert code == 0
+    assert out.count("derived again") == 2
+    assert "left out" in out
+
+
+def test_what_the_checker_does_not_come_to_is_left_out_and_said(tmp_path: Path) -> None:
+    net, spectra = Small().eval(), AuditSpectra()
+    one = finding(net, spectra, "head:lipschitz<=10", "head")
+    findings = [
+        one,
+        replace(one, upper=one.upper * 1.01),
+        replace(one, verdict="refuted"),
+        replace(one, claim="head:orthogonal"),
+    ]
+    said = write(tmp_path / "a.json", Subject("small", net.state_dict()), findings)
+    assert ["the audit" in said[0], "calls it proved" in said[1], "no claim" in said[2]] == [
+        True
+    ] * 3
+    assert run(str(tmp_path / "a.json")) == 0
+    content = json.loads((tmp_path / "a.json").read_text())
+    assert len(content["claims"]) == 1
+    assert len(content["left_out"]) == 3
+
+
+def test_without_a_verdict_nothing_is_certified(written: Written) -> None:
+    assert rejected(written, {**written.content, "claims": [], "graphs": {}})
+
+
+# Alterations. ------------------------------------------------------------------------------
+
+
+def rejected(written: Written, content: dict[str, Any], *, sign: bool = True) -> bool:
+    """Whether the checker rejects the content, with its digest made to fit."""
+    if sign:
+        unsigned = {k: v for k, v in content.items() if k != "digest"}
+        content = {**unsigned, "digest": reading.digest(unsigned)}
+    path = written.path.with_name(f"altered-{random.getrandbits(64):x}.json")
+    path.write_text(json.dumps(content))
+    try:
+        certificate = verdicts.read(path)
+        verdicts.check(certificate, written.spectra)
+        verdicts.compare(certificate, written.weights.with_suffix(".pt"))
+    except (Unreadable, Wrong):
+        return True
+    finally:
+        path.unlink()
+    return False
+
+
+def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """The paths to everything in a JSON value that is no object."""
+    if isinstance(value, dict):
+        for key in value:
+            yield from places(value[key], (*path, key))
+        return
+    yield path
+    if isinstance(value, list):
+        for k, item in enumerate(value):
+            yield from places(item, (*path, k))
+
+
+SAID_ONLY = ("version", "target", "environment", "digest")
+"""Fields about the making of a certificate, from which nothing follows."""
+
+
+def meaningful(path: tuple[Any, ...]) -> bool:
+    """What something follows from; a certificate with fewer verdicts is another certificate."""
+    elsewhere = (("source", "file"), ("left_out",), ("claims",))
+    return path[0] not in SAID_ONLY and path not in elsewhere
+
+
+def altered(value: Any, draw: random.Random) -> Any:
+    """Another value in the place of `value`."""
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, int | float):
+        number = float(value)
+        bits = np.float64(number).view(np.int64) ^ np.int64(1 << draw.randrange(63))
+        flipped = float(np.int64(bits).view(np.float64))
+        options = [flipped, np.nextafter(number, 9e99), number * (1 + 1e-7), number + 1, -number, 0]
+        return draw.choice([v for v in map(float, options) if v != number and abs(v) < 1e300])
+    if isinstance(value, list):
+        if not value:
+            return draw.choice([[0], [["a", "b"]], ["x"]])
+        k = draw.randrange(len(value))
+        return draw.choice([value[:k] + value[k + 1 :], value[: k + 1] + value[k:], []])
+    if value is None:
+        return draw.choice([0.5, "1", {}])
+    if isinstance(value, str) and reading.is_fraction(value):
+        number = Fraction(value)
+        return str(draw.choice([number + 1, 2 * number + 3, number * Fraction(1001, 1000) + 1]))
+    if draw.random() < 0.3:
+        words = (
+            *("proved", "refuted", "unknown", "chain", "sum", "T8-nonexpansive-euler", "input", ""),
+            *("relu", "weights/head.bias", "lipschitz<=2", "contractive", "float32-execution"),
+        )
+        return draw.choice([word for word in words if word != value])
+    k = draw.randrange(len(value) + 1)
+    letter = draw.choice("abcdefgh0123456789")
+    changed = value[:k] + letter + value[k + draw.randrange(2) :]
+    return changed if changed != value else value + letter
+
+
+def put(content: Any, path: tuple[Any, ...], value: Any) -> Any:
+    """The content with another value in one place."""
+    content = copy.copy(content)
+    content[path[0]] = value if len(path) == 1 else put(content[path[0]], path[1:], value)
+    return content
+
+
+def at(content: Any, path: tuple[Any, ...]) -> Any:
+    for key in path:
+        content = content[key]
+    return content
+
+
+@pytest.mark.parametrize("count", [250, pytest.param(2500, marks=pytest.mark.slow)])
+def test_changes_of_one_field_are_rejected_even_when_signed(written: Written, count: int) -> None:
+    assert not rejected(written, written.content)
+    draw = random.Random(count)
+    everywhere = [path for path in places(written.content) if meaningful(path)]
+    few = [path for path in everywhere if path[0] != "graphs"]
+    accepted = []
+    for k in range(count):
+        path = draw.choice(few if k % 4 == 0 else everywhere)
+        value = altered(at(written.content, path), draw)
+        if not rejected(written, put(written.content, path, value)):
+            accepted.append(f"{path}: {at(written.content, path)} -> {value}"[:300])
+    assert not accepted, "\n".join(accepted)
+
+
+def test_the_lower_end_is_what_the_witness_shows(written: Written) -> None:
+    claims = enumerate(written.content["claims"])
+    refuted = [(k, claim) for k, claim in claims if claim["verdict"] == "refuted"]
+    for k, claim in refuted:
+        lower, upper = claim["bound"]
+        for changed in (lower * (1 + 2e-6), lower * (1 - 2e-6), lower * 1.01, upper, 0.0):
+            place = ("claims", k, "bound", 0)
+            assert rejected(written, put(written.content, place, changed))
+    assert len(refuted) == 2
+
+
+def test_a_removed_or_renamed_field_is_rejected(written: Written) -> None:
+    def objects(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+        if isinstance(value, dict):
+            yield from ((*path, key) for key in value)
+        if isinstance(value, dict | list):
+            for key in value if isinstance(value, dict) else range(len(value)):
+                yield from objects(value[key], (*path, key))
+
+    every = [p for p in objects(written.content) if p[0] != "environment" and p != ("digest",)]
+    for path in random.Random(1).sample(every, 60):
+        holder = dict(at(written.content, path[:-1]))
+        value = holder.pop(path[-1])
+        for changed in (holder, {**holder, f"{path[-1]}x": value}):
+            content = changed if len(path) == 1 else put(written.content, path[:-1], changed)
+            assert rejected(written, content), path
+
+
+def test_anything_at_all_is_rejected_when_not_signed(written: Written) -> None:
+    draw = random.Random(2)
+    everywhere = list(places(written.content))
+    for _ in range(100):
+        path = draw.choice(everywhere)
+        value = altered(at(written.content, path), draw)
+        if json.dumps(value) != json.dumps(at(written.content, path)):
+            assert rejected(written, put(written.content, path, value), sign=False), path
+
+
+def test_a_flipped_bit_of_a_tensor_is_rejected(written: Written, tmp_path: Path) -> None:
+    path = tmp_path / "audit.json"
+    path.write_text(json.dumps(written.content))
+    draw = random.Random(3)
+    for _ in range(200):
+        data = bytearray(written.data)
+        data[draw.randrange(len(data))] ^= 1 << draw.randrange(8)
+        path.with_suffix(".safetensors").write_bytes(data)
+        with pytest.raises((Unreadable, Wrong)):
+            verdicts.read(path)
+
+
+def test_changed_tensors_are_rejected_even_when_every_hash_is_made_to_fit(
+    written: Written, tmp_path: Path
+) -> None:
+    """Weights that enter a bound: their norms no longer are what the lines say."""
+    path = tmp_path / "audit.json"
+    header = int.from_bytes(written.data[:8], "little")
+    entries = json.loads(written.data[8 : 8 + header])
+    count = 0
+    for name, entry in entries.items():
+        if len(entry["shape"]) != 4 or not name.startswith("weights/"):
+            continue
+        start, stop = (8 + header + k for k in entry["data_offsets"])
+        data = bytearray(written.data)
+        values = np.frombuffer(data, "<f4", (stop - start) // 4, start)
+        values[int(np.abs(values).argmax())] *= 1.25
+        path.with_suffix(".safetensors").write_bytes(data)
+        tensors = reading.tensors(bytes(data), "")
+        state = {k[8:]: v for k, v in tensors.items() if k.startswith("weights/")}
+        content = copy.deepcopy(written.content)
+        content["tensors"] = {"file": path.with_suffix(".safetensors").name,
+                              "sha256": hashlib.sha256(data).hexdigest()}  # fmt: skip
+        content["weights"]["sha256"] = reading.canonical_sha256(state)
+        unsigned = {k: v for k, v in content.items() if k != "digest"}
+        path.write_text(json.dumps({**unsigned, "digest": reading.digest(unsigned)}))
+        certificate = verdicts.read(path)
+        with pytest.raises(Wrong):
+            verdicts.check(certificate)
+        count += 1
+    assert count >= 5
+
+
+# Damage. -----------------------------------------------------------------------------------
+
+
+def test_weights_at_the_end_of_the_range_end_in_a_line(tmp_path: Path) -> None:
+    net = nn.Sequential(nn.Linear(2, 2), nn.ReLU(), nn.Linear(2, 2))
+    plain = capture(net, (2,))
+    for size, factor in ((1e200, 1), (1e-300, 1), (1.0, Fraction(10) ** 390)):
+        nodes = tuple(
+            replace(node, constants={
+                use: replace(c, value=c.value.double() * size, factor=Fraction(factor), name="")
+                for use, c in node.constants.items()
+            }) for node in plain
+        )  # fmt: skip
+        graph = replace(plain, nodes=nodes)
+        pair = (torch.zeros(2), torch.ones(2))
+        one = Finding("lipschitz<=1", "", "refuted", math.inf, graph, Constant(math.inf, ""), pair)
+        two = replace(one, claim="contractive", verdict="unknown", witness=None)
+        write(tmp_path / "a.json", Subject("", net.state_dict()), [one, two])
+        assert run(str(tmp_path / "a.json")) == 0
+        assert json.loads((tmp_path / "a.json").read_text())["left_out"] != []
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.binary(max_size=300))
+def test_bytes_are_no_certificate(data: bytes) -> None:
+    with pytest.raises(Unreadable):
+        reading.parse_json(b"\x00" + data, "bytes")
+    for parse in (reading.tensors, reading.parse_json):
+        with contextlib.suppress(Unreadable):
+            parse(data, "bytes")
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3)
+    ),
+    max_leaves=6,
+)  # fmt: skip
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.data())
+def test_wild_values_in_any_place_end_in_one_line(written: Written, data: st.DataObject) -> None:
+    everywhere = [path for path in places(written.content) if path[0] != "digest"]
+    path = data.draw(st.sampled_from(everywhere))
+    wild = st.sampled_from(
+        [2**70, -1, 2**40, 1e308, [], [[]], {}, "9" * 500, "1/0", [2**40] * 8, None]
+    )
+    rejected(written, put(written.content, path, data.draw(json_values | wild)))
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        {"a": {"dtype": "F32", "shape": [2**40, 2**40], "data_offsets": [0, 4]}},
+        {"a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]},
+         "b": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}},
+        {"a": {"dtype": "F32", "shape": [1], "data_offsets": [4, 8]}},
+        {"a": {"dtype": "F32", "shape": [3], "data_offsets": [0, 12]}},
+        {"a": {"dtype": "X", "shape": [1], "data_offsets": [0, 4]}},
+        {"a": {"dtype": "F32", "shape": [-1], "data_offsets": [0, -4]}},
+        {"a": {"dtype": "F32", "shape": [True], "data_offsets": [0, 4]}},
+        {"a": []},
+        [],
+    ],
+    ids=["huge", "overlap", "gap", "beyond", "dtype", "negative", "bool", "entry", "list"],
+)  # fmt: skip
+def test_tensor_files_that_lie_are_refused(header: Any) -> None:
+    text = json.dumps(header).encode()
+    with pytest.raises(Unreadable):
+        reading.tensors(len(text).to_bytes(8, "little") + text + b"\0" * 8, "file")
+
+
+def test_headers_and_numbers_out_of_range_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(Unreadable):
+        reading.tensors(b"\xff" * 8 + b"{}", "file")
+    nan = json.dumps({"a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}).encode()
+    with pytest.raises(Unreadable):
+        reading.tensors(len(nan).to_bytes(8, "little") + nan + b"\0\0\xc0\x7f", "file")
+    for text in (
+        b'{"a": NaN}',
+        b'{"a": 1e999}',
+        b'{"a": 1, "a": 2}',
+        b"[" * 100_000,
+        b"\xff",
+        b"1" * 5000,
+    ):
+        with pytest.raises(Unreadable):
+            reading.parse_json(text, "file")
+    deep = tmp_path / "deep.json"
+    deep.write_bytes(b'{"format":' * 50_000)
+    assert run(str(deep)) == 2
+    assert run(str(tmp_path)) == 2
+    assert run("a\0b") == 2

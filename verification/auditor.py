@@ -1,0 +1,428 @@
+"""Verdicts on claims about a module: proved, refuted or unknown, each with its evidence.
+
+`proved` rests on an upper bound derived from the module's graph (`lipschitz`), `refuted` on a pair
+of inputs whose ratio, replayed outside the search, has a rigorous lower bound above the limit
+(`witness`). Anything else is `unknown`, with the interval that is known.
+"""
+
+import math
+import platform
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from dsnn.errors import UserError
+from dsnn.integrators import Step
+from dsnn.weights import canonical_sha256
+from verification import evidence, graph_file, properties, witness
+from verification.bound import Ledger, pixel
+from verification.capture import Uncapturable
+from verification.claims import Claim, parse, select
+from verification.constant import Constant
+from verification.graph import Graph
+from verification.judgement import Judgement
+from verification.norms import Operator
+from verification.parts import Live, Shape
+from verification.radius import PixelInput
+from verification.store import Store, key
+from verification.targets import Target
+from verification.wording import at_least, at_most
+
+SEARCH_SECONDS = (0.4, 5.0)
+"""Least and most time for one search of a witness; in between, its share of half the budget."""
+TIGHTENING_SPEED = 2e10
+"""Floating-point operations a second assumed when a factorisation is weighed against a budget."""
+
+Outcome = Literal["proved", "refuted", "unknown"]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What is known of one claim about one module: what it bounds lies in [lower, upper].
+
+    `constant` is the derivation of the upper end of a Lipschitz constant, `pair` the witness.
+    """
+
+    claim: str
+    module: str
+    outcome: Outcome
+    lower: float
+    upper: float
+    evidence: Mapping[str, Any]
+    seconds: float
+    constant: Constant | None = None
+    pair: witness.Witness | None = None
+    arithmetic: str = "real"
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "claim": self.claim,
+            "module": self.module,
+            "verdict": self.outcome,
+            "bound": [evidence.end(self.lower), evidence.end(self.upper)],
+            "arithmetic": self.arithmetic,
+            "evidence": dict(self.evidence),
+            "seconds": round(self.seconds, 3),
+        }
+
+    def __str__(self) -> str:
+        word = self.outcome.upper() if self.outcome == "refuted" else self.outcome
+        details = [self.evidence[key] for key in ("text", "hint") if key in self.evidence]
+        where = f"{self.module or '(network)'}: {self.claim}"
+        interval = f"[{at_least(self.lower)}, {at_most(self.upper)}]"
+        return f"{where}: {word} {interval} {'; '.join(details)}"
+
+
+@dataclass(frozen=True)
+class Report:
+    """Verdicts in the order of the claims, one for each matched module, and the singular values
+    of the linear maps that the module executes."""
+
+    target: str
+    sha256: str
+    verdicts: tuple[Verdict, ...]
+    operators: tuple[Mapping[str, Any], ...]
+    about: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def exit_code(self) -> int:
+        """1 when anything is refuted, else 3 when anything is unknown, else 0."""
+        outcomes = {verdict.outcome for verdict in self.verdicts}
+        return 1 if "refuted" in outcomes else 3 if "unknown" in outcomes else 0
+
+    def as_json(self) -> dict[str, Any]:
+        """The Audit JSON of docs/design."""
+        return {
+            "target": self.target,
+            "sha256": self.sha256,
+            **self.about,
+            "environment": {
+                "python": platform.python_version(),
+                "torch": str(torch.__version__),
+                "machine": platform.machine(),
+                "threads": torch.get_num_threads(),
+            },
+            "claims": [verdict.as_json() for verdict in self.verdicts],
+            "operators": [dict(operator) for operator in self.operators],
+        }
+
+    def __str__(self) -> str:
+        return "\n".join(str(verdict) for verdict in self.verdicts)
+
+
+class Audit:
+    """One audit of one module, with `budget` seconds for searching and tightening.
+
+    Witnesses are written to `folder`, named after `stem`; not at all when it is None. `store` keeps
+    what was finished between runs.
+    """
+
+    def __init__(
+        self,
+        subject: Target,
+        *,
+        tight: bool = False,
+        budget: float = 5.0,
+        folder: Path | None = None,
+        stem: str = "witness",
+        store: Store | None = None,
+    ):
+        self.subject, self.tight, self.budget = subject, tight, budget
+        self.folder, self.stem, self.store = folder, stem, store
+        self.parts = subject.parts
+        self.ledger = Ledger(self.parts, tight=tight, store=store)
+        self.sha256 = canonical_sha256(self.parts.state)
+        self.started = time.perf_counter()
+        self.search_seconds = SEARCH_SECONDS[1]
+        self.found: dict[tuple[str, bool], witness.Witness | None] = {}
+        self.refuted = 0
+
+    def run(self, claims: Iterable[Claim]) -> Report:
+        """Verdicts on all claims. Raises UserError, before any work, when a claim matches no
+        module, or speaks of pixels where the input normalisation is not known; and when a property
+        makes no sense for the shapes of a module."""
+        pairs = [(claim, name) for claim in claims for name in select(claim, self.parts.names)]
+        if self.subject.statistics is None and any(claim.pixel for claim, _ in pairs):
+            raise UserError(
+                "lipschitz[pixel]: the input normalisation of this module is not known; "
+                "claim lipschitz<=L of its input"
+            )
+        least, most = SEARCH_SECONDS
+        self.search_seconds = min(most, max(least, self.budget / 2 / max(1, len(pairs))))
+        verdicts = tuple(self.judge(claim, name) for claim, name in pairs)
+        return Report(
+            self.subject.text, self.sha256, verdicts, self._operators(), self.subject.about
+        )
+
+    def judge(self, claim: Claim, name: str) -> Verdict:
+        """The verdict on one claim about the module called `name`."""
+        verdict = JUDGES.get(claim.name, _equality)(self, claim, name)
+        if (architecture := self.subject.architecture) is None:
+            return verdict
+        return architecture.over_all(verdict, claim, self.parts.modules[""])
+
+    def _constant(self, claim: Claim, name: str) -> Constant:
+        constant = self.ledger.constant(name)
+        return pixel(constant, self._std()) if claim.pixel else constant
+
+    def _std(self) -> tuple[float, ...]:
+        assert self.subject.statistics is not None
+        return self.subject.statistics[1]
+
+    def _optimistic(self, claim: Claim, name: str) -> float:
+        best = self.ledger.optimistic(name)
+        return best / min(self._std()) if claim.pixel else best
+
+    def _search(self, claim: Claim, name: str) -> witness.Witness | None:
+        """The best pair for the module, searched once and shared by the claims about it; None
+        also where nothing rigorous can be said of what the module computes."""
+        place, shape = (name, claim.pixel), self.parts.shape(name)
+        if isinstance(shape, Uncapturable):
+            return None
+        if place not in self.found:
+            try:
+                self.found[place] = self._found(claim, name, shape)
+            except (witness.UnboundedOperation, RuntimeError, TypeError, ValueError):
+                self.found[place] = None  # somebody's module: the claim stays unknown
+        return self.found[place]
+
+    def _found(self, claim: Claim, name: str, shape: Shape) -> witness.Witness | None:
+        """A pair from the store, or from a search; its ratio is that of a replay in either case.
+        Pairs that refute are stored: what one search leaves open, the next may find."""
+        target, statistics = float(claim.limit or 1), self.subject.statistics
+        place = self._place(
+            "witness", name, target=target, statistics=statistics if claim.pixel else None
+        )
+        module, stored = self._searched(claim, name), self.store and place and self.store.get(place)
+        if stored:
+            x, y = stored.tensors["x"], stored.tensors["y"]
+            return witness.Witness(x, y, self._replay(claim, name, x, y))
+        found = witness.search(
+            module,
+            shape,
+            graph=self._meaning(claim, name),
+            target=target,
+            starts=self.parts.starts(name),
+            budget_seconds=self.search_seconds,
+        )
+        found = found and self._confirmed(claim, name, found)
+        if self.store and place and found and not claim.allows(found.ratio):
+            self.store.put(place, None, {"x": found.x, "y": found.y})
+        return found
+
+    def _place(self, kind: str, name: str, **options: Any) -> str:
+        """Where the store keeps what was found out about the graph of a part; "" is nowhere."""
+        graph = self.parts.graph(name)
+        if self.store is None or isinstance(graph, Uncapturable):
+            return ""
+        try:
+            known = {"graph": graph_file.digest(graph), "seconds": self.search_seconds}
+        except (TypeError, ValueError, RuntimeError):  # constants that no file holds
+            return ""
+        return key(kind, **known, **options)
+
+    def _searched(self, claim: Claim, name: str) -> nn.Module:
+        module = self.parts.module(name)
+        if claim.pixel and self.subject.statistics:
+            return PixelInput(module, *self.subject.statistics)
+        return module
+
+    def _replay(self, claim: Claim, name: str, x: Tensor, y: Tensor) -> float:
+        if self.parts.modules:
+            meaning = self._meaning(claim, name)
+            return witness.replayed(self._searched(claim, name), meaning, x, y)
+        return self.parts.replay(name, x, y)
+
+    def _confirmed(self, claim: Claim, name: str, pair: witness.Witness) -> witness.Witness:
+        """The pair with a ratio that is proved for the part itself: a module that is not here was
+        searched on the interpreter of its graph, which rounds products of constants."""
+        if self.parts.modules:
+            return pair
+        return replace(pair, ratio=self.parts.replay(name, pair.x, pair.y))
+
+    def _meaning(self, claim: Claim, name: str) -> Graph | None:
+        graph = None if claim.pixel else self.parts.graph(name)
+        return None if isinstance(graph, Uncapturable) else graph
+
+    def _shrunk(self, claim: Claim, name: str, pair: witness.Witness) -> witness.Witness:
+        limit, graph = float(claim.limit or 1), self._meaning(claim, name)
+        module, seconds = self._searched(claim, name), self.search_seconds
+        shrunk = witness.shrink(module, pair, limit, graph=graph, budget_seconds=seconds)
+        shrunk = self._confirmed(claim, name, shrunk)
+        return pair if claim.allows(shrunk.ratio) else shrunk
+
+    def _tightened(self, claim: Claim, name: str, constant: Constant) -> Constant:
+        """The constant after tightening the operators it rests on, one by one, while the budget
+        lasts and the claim is not proved; none when it could not be proved anyway."""
+        if not claim.allows(self._optimistic(claim, name)):
+            return constant
+        for _, _, operator in self.ledger.operators(name):
+            spent = time.perf_counter() - self.started
+            work = self.ledger.spectra.tightening_work(operator) / TIGHTENING_SPEED
+            if work == 0 or spent + work > self.budget:
+                continue
+            self.ledger.spectra.tighten(operator)
+            constant = self._constant(claim, name)
+            if claim.allows(constant.upper):
+                break
+        return constant
+
+    def _hint(self, claim: Claim, name: str) -> str:
+        possible = self._optimistic(claim, name)
+        if claim.allows(possible) and not self.tight:
+            return f"at best {possible:.4g}: a longer --budget, or --tight, may prove it"
+        return f"these theorems give at best {possible:.4g} here"
+
+    def _save(
+        self, claim: Claim, name: str, found: witness.Witness | Tensor, along: Tensor | None = None
+    ) -> dict[str, str]:
+        """Write a pair of inputs, or a point with the directions of its Jacobian; the file for the
+        evidence."""
+        self.refuted += 1
+        if self.folder is None:
+            return {}
+        file = self.folder / f"{self.stem}-{self.refuted}.safetensors"
+        about = {"claim": claim.text, "module": name, "sha256": self.sha256}
+        if isinstance(found, witness.Witness):
+            witness.save(file, found, about)
+        else:
+            witness.save_point(file, found, along, about)
+        return {"file": file.name}
+
+    def _witnessed(self, pair: witness.Witness, name: str) -> dict[str, Any]:
+        distance = float((pair.x.double() - pair.y.double()).norm())
+        text = (
+            f"two inputs at distance {distance:.3g} leave at least "
+            f"{at_least(pair.ratio)} times as far apart"
+        )
+        flipped = {
+            time: step
+            for step, module in self.parts.modules.items()
+            if isinstance(module, Step) and not module.signed and f"{step}.".startswith(name)
+            for time in module.u.tolist()
+            if time < 0
+        }
+        if flipped:
+            worst = min(flipped)
+            text += f"; |u| is executed: {-worst:.4g} in {flipped[worst]}, where u = {worst:.4g}"
+        return {"kind": "witness", "text": text, "ratio": pair.ratio, "distance": distance}
+
+    def _operators(self) -> tuple[dict[str, Any], ...]:
+        """All that the whole module executes, if their weights are finite."""
+        return tuple(
+            self._operator(module, kind, operator)
+            for module, kind, operator in self.ledger.operators()
+            if bool(torch.isfinite(operator.weight).all())
+        )
+
+    def _operator(self, module: str, kind: str, operator: Operator) -> dict[str, Any]:
+        spectrum = self.ledger.spectra.of(operator)
+        return {
+            "module": module,
+            "kind": kind,
+            "norm": list(spectrum.norm),
+            "smallest": list(spectrum.smallest),
+            "method": spectrum.method,
+        }
+
+
+# Verdicts by property. ---------------------------------------------------------------------
+
+Judge = Callable[[Audit, Claim, str], Verdict]
+
+
+def _lipschitz(audit: Audit, claim: Claim, name: str) -> Verdict:
+    """`lipschitz<=L`, `lipschitz[pixel]<=L` and `contractive`."""
+    start = time.perf_counter()
+
+    def verdict(
+        outcome: Outcome, constant: Constant, pair: witness.Witness | None, **found: Any
+    ) -> Verdict:
+        lower, seconds = 0.0 if pair is None else pair.ratio, time.perf_counter() - start
+        upper = constant.upper
+        return Verdict(
+            claim.text, name, outcome, lower, upper, found, seconds, constant=constant, pair=pair
+        )
+
+    constant = audit._constant(claim, name)
+    if claim.allows(constant.upper):
+        return verdict("proved", constant, None, **evidence.theorems(constant))
+    pair = audit._search(claim, name)
+    if pair is not None and not claim.allows(pair.ratio):
+        pair = audit._shrunk(claim, name, pair)
+        found = audit._witnessed(pair, name) | audit._save(claim, name, pair)
+        return verdict("refuted", constant, pair, **found)
+    constant = audit._tightened(claim, name, constant)
+    if claim.allows(constant.upper):
+        return verdict("proved", constant, pair, **evidence.theorems(constant))
+    found = evidence.theorems(constant) | {"kind": "gap"}
+    if math.isfinite(constant.upper):
+        found["hint"] = audit._hint(claim, name)
+    return verdict("unknown", constant, pair, **found)
+
+
+def _equality(audit: Audit, claim: Claim, name: str) -> Verdict:
+    """The properties that hold exactly, or up to a defect."""
+    start, graph = time.perf_counter(), audit.parts.graph(name)
+    if isinstance(graph, Uncapturable):
+        found = {"kind": "gap", "text": graph.reason}
+        return Verdict(claim.text, name, "unknown", 0.0, math.inf, found, 0.0)
+    dtype, place = audit.parts.dtype(name), audit._place("equality", name, claim=claim.text)
+    stored = audit.store and place and audit.store.get(place)
+    if stored:
+        judged = Judgement(*stored.content)
+    else:
+        judged = properties.judge(claim, graph, dtype=dtype, budget_seconds=audit.search_seconds)
+        if audit.store and place and judged.outcome == "proved":
+            known = [judged.outcome, judged.lower, judged.upper, dict(judged.evidence)]
+            audit.store.put(place, known)
+    found = dict(judged.evidence)
+    if judged.outcome == "refuted" and judged.point is not None:
+        found |= audit._save(claim, name, judged.point, judged.directions)
+    lower = 0.0 if judged.lower is None else judged.lower
+    upper = math.inf if judged.upper is None else judged.upper
+    seconds, arithmetic = time.perf_counter() - start, judged.arithmetic
+    return Verdict(
+        claim.text, name, judged.outcome, lower, upper, found, seconds, arithmetic=arithmetic
+    )
+
+
+JUDGES: dict[str, Judge] = {"lipschitz": _lipschitz, "contractive": _lipschitz}
+"""By property, what decides a claim; `_equality` decides all others."""
+
+
+# For other people's tests. -----------------------------------------------------------------
+
+
+def audit(
+    module: nn.Module,
+    claims: str | Iterable[str],
+    input_shape: Shape,
+    *,
+    tight: bool = False,
+    budget: float = 5.0,
+) -> Report:
+    """Verdicts on `claims` ("[MODULE-GLOB:]PROPERTY") about a module in eval mode, which takes
+    batches of examples of `input_shape`. Raises UserError on a claim that is not well formed."""
+    texts = [claims] if isinstance(claims, str) else claims
+    subject = Target(type(module).__name__, Live(module, tuple(input_shape)))
+    return Audit(subject, tight=tight, budget=budget).run([parse(text) for text in texts])
+
+
+def assert_proved(
+    module: nn.Module,
+    *claims: str,
+    input_shape: Shape,
+    tight: bool = False,
+    budget: float = 5.0,
+) -> Report:
+    """Raise AssertionError with the evidence unless all claims are proved."""
+    report = audit(module, claims, input_shape, tight=tight, budget=budget)
+    if not claims or report.exit_code != 0:
+        raise AssertionError(f"not proved:\n{report}" if claims else "no claims were given")
+    return report

@@ -1,0 +1,396 @@
+"""The chain of inequalities of one graph, line by line.
+
+A line says: the value of node `end` is a function of that of node `start` with a Lipschitz
+constant of at most `upper` in l2. Its law is one of those below, its parts are lines before it.
+Everything a line states is derived again from the graph and from its parts, and must agree. The
+arithmetic is exact, rounded up once a line, so agreement is equality; only the singular values,
+which are floating-point proofs, may be stated up to TOLERANCE worse than they are derived here.
+"""
+
+import json
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+
+from verification.checker import norms
+from verification.checker.nodes import OWN, agree, root_up, round_up, slopes
+from verification.checker.reading import (
+    Node,
+    is_fraction,
+    is_number,
+    listed,
+    need,
+    of,
+    record,
+)
+
+TOLERANCE = 1e-6
+MAPS = ("linear", "conv", "adjoint")
+Pair = tuple[str, str]
+Values = dict[str, Fraction | None]
+
+
+# Laws of one step, restated from `theory`. ---------------------------------------------------
+
+LAWS = {
+    "T7-contractive-euler": lambda h, a, s_min, s_max: max(
+        abs(1 - h * a * s_min**2), abs(1 - h * s_max**2)
+    ),
+    "T8-nonexpansive-euler": lambda h, s_max: max(Fraction(1), abs(1 - h * s_max**2)),
+    "T8'-expansive-gradient-euler": lambda h, s_max: 1 + h * s_max**2,
+    "T8'-expansive-euler": lambda h, s_max: 1 + abs(h) * s_max,
+    "symmetric": lambda h, low, high, s_max: max(
+        abs(1 - h * low * s_max**2), abs(1 - h * high * s_max**2)
+    ),
+}
+"""x - h A' s(Ax + b) for slopes of s in [a, 1], [0, 1] with h >= 0, [0, 1] with -h >= 0;
+x + h s(Wx + v) for slopes in [-1, 1]; and the first for slopes in [low, high], where I - h A'DA
+is symmetric with its spectrum between 1 - h low |A|^2 and 1 - h high |A|^2."""
+CONTRACTIVE, NONEXPANSIVE, UPHILL, EXPANSIVE, SYMMETRIC = (
+    "T7-contractive-euler", "T8-nonexpansive-euler", "T8'-expansive-gradient-euler",
+    "T8'-expansive-euler", "symmetric",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line, derived."""
+
+    law: str
+    upper: float
+    values: Values
+
+
+@dataclass
+class Spectra:
+    """Singular values by what they depend on, each computed once."""
+
+    known: dict[str, Any] = field(default_factory=dict)
+
+    def of(self, node: Node, extent: tuple[int, ...], what: str, *arguments: float) -> Any:
+        """The function `what` of `norms` at a node's operator."""
+        key = json.dumps(
+            [node.constants["weight"].key, node.kind, extent, dict(node.attributes), what,
+             *arguments], sort_keys=True,
+        )  # fmt: skip
+        if key not in self.known:
+            self.known[key] = getattr(norms, what)(norms.operator(node, extent), *arguments)
+        return self.known[key]
+
+
+@dataclass
+class Chain:
+    """The lines of one graph that were derived so far."""
+
+    graph: dict[str, Node]
+    spectra: Spectra
+    lines: dict[Pair, Line] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.contracting: set[Pair] = set()
+        self.moving: set[str] = set()
+        for node in self.graph.values():
+            if node.kind in ("input", "unknown") or any(
+                name in self.moving for name in node.inputs
+            ):
+                self.moving.add(node.name)
+
+    def loose(self, root: Pair, stated: list[Any]) -> list[Pair]:
+        """Lines that nothing rests on, or with a smallest singular value that nothing uses."""
+        rests = {(p, q) for line in stated for p, q in line["parts"]} | {root}
+        return [
+            pair
+            for pair, line in self.lines.items()
+            if pair not in rests
+            or (line.values.get("smallest") is not None and pair not in self.contracting)
+        ]
+
+    # -- what a node is made of --
+
+    def multiple(self, node: Node) -> Fraction | None:
+        """c where the node is c times its one input, up to a constant; else None."""
+        if node.kind == "combine" and len(node.inputs) == 1:
+            return Fraction(node.attributes["coefficients"][0])
+        if node.kind == "scale":
+            weight = node.constants["weight"]
+            entries = weight.values.reshape(-1)
+            if entries.size and bool((entries == entries[0]).all()):
+                return weight.factor * Fraction(float(entries[0]))
+        return None
+
+    def peel(self, name: str) -> tuple[Fraction, Node]:
+        """A node as a number times another one, up to a constant."""
+        factor, node = Fraction(1), self.graph[name]
+        while (number := self.multiple(node)) is not None:
+            factor, node = _small(factor * number), self.graph[node.inputs[0]]
+        return factor, node
+
+    def terms(self, end: str, stop: Iterable[str]) -> dict[str, Fraction]:
+        """A node as a combination of others, up to a constant: combinations of combinations are
+        multiplied out, down to the nodes `stop`."""
+        stop = set(stop)
+        found: dict[str, Fraction] = {}
+        pending = {end: Fraction(1)}
+        for name in reversed(self.graph):
+            if name not in pending:
+                continue
+            node, number = self.graph[name], pending.pop(name)
+            multiple = self.multiple(node)
+            if name in stop or (node.kind != "combine" and multiple is None):
+                if name in stop or name in self.moving:
+                    found[name] = number
+                continue
+            inner = [multiple] if multiple is not None else node.attributes["coefficients"]
+            for c, source in zip(inner, node.inputs, strict=True):
+                pending[source] = _small(pending.get(source, Fraction(0)) + number * Fraction(c))
+        return {name: c for name, c in found.items() if c != 0 or name in stop}
+
+    def extent(self, node: Node) -> tuple[int, ...]:
+        """The extent of a convolution's input."""
+        return self.graph[node.inputs[0]].shape[1:]
+
+    # -- the laws --
+
+    def check(self, content: Any) -> Pair:
+        """Derive one line as stated. Raises Unreadable or Wrong."""
+        record(
+            content, "a line", start=of(str), end=of(str), law=of(str), upper=is_number,
+            values=lambda v: isinstance(v, dict)
+            and all(x is None or is_number(x) or is_fraction(x) for x in v.values()),
+            parts=listed(lambda v: listed(of(str))(v) and len(v) == 2),
+        )  # fmt: skip
+        start, end, law = content["start"], content["end"], content["law"]
+        what = f"line {start} -> {end} ({law})"
+        need(start in self.graph and end in self.graph, f"{what} is about nodes that do not exist")
+        agree((start, end) not in self.lines, f"{what} is there twice")
+        parts = [(p, q) for p, q in content["parts"]]
+        for pair in parts:
+            agree(pair in self.lines, f"{what} rests on a line {pair} that is not before it")
+        stated = {k: None if v is None else Fraction(v) for k, v in content["values"].items()}
+        line = self.derive(start, end, law, parts, stated, what)
+        agree(line.values == stated, f"{what}: its values are {_show(line.values)}")
+        agree(line.upper == content["upper"], f"{what}: its constant is {line.upper!r}")
+        self.lines[start, end] = line
+        return start, end
+
+    def derive(
+        self, start: str, end: str, law: str, parts: list[Pair], stated: Values, what: str
+    ) -> Line:
+        """The line from `start` to `end` by `law`. Of `stated`, only the singular values of a
+        linear map are used, and proved."""
+        node = self.graph[end]
+        if law in LAWS:
+            return self._step(start, end, law, parts, what)
+        if law in ("sum", "root", "together", "chain"):
+            agree(bool(parts), f"{what} has no parts")
+            rule = {"sum": self._sum, "root": self._root, "together": self._together}
+            if law in rule:
+                agree(all(p == start for p, _ in parts), f"{what}: its parts start elsewhere")
+                names = [name for _, name in parts]
+                agree(len(set(names)) == len(names), f"{what} counts a part twice")
+                upper, values = rule[law](node, names, [self.lines[p] for p in parts], what)
+                return Line(law, round_up(upper), values)
+            return self._chain(start, end, parts, what)
+        agree(not parts, f"{what} has parts")
+        if law == "identity":
+            agree(start == end, f"{what} joins different nodes")
+            return Line(law, 1.0, {})
+        if law == "constant":
+            agree(end not in self.moving, f"{what}: that node depends on the input")
+            return Line(law, 0.0, {})
+        agree(node.inputs == (start,), f"{what}: the node has other inputs")
+        if law == "norm" and node.kind in MAPS:
+            return self._norm(node, stated, what)
+        name, rule = OWN.get(node.kind, ("unknown", None))
+        agree(law == name and rule is not None, f"{what}: no such law for {node.kind}")
+        assert rule is not None
+        return Line(law, round_up(rule(node)), {})
+
+    def _norm(self, node: Node, stated: Values, what: str) -> Line:
+        """The singular values of a linear map without its factor: as stated, if proved here."""
+        agree(set(stated) == {"norm", "smallest", "factor"}, f"{what} has other values")
+        extent, norm, smallest = self.extent(node), stated["norm"], stated["smallest"]
+        derived = self.spectra.of(node, extent, "largest")
+        agree(
+            norm is not None and norm <= derived * (1 + TOLERANCE),
+            f"{what}: its norm is at most {derived!r}",
+        )
+        assert norm is not None
+        if norm < derived:
+            self.spectra.of(node, extent, "prove_below", float(norm))
+        if smallest is not None:
+            derived = self.spectra.of(node, extent, "smallest")
+            agree(
+                smallest >= derived * (1 - TOLERANCE),
+                f"{what}: its smallest singular value is at least {derived!r}",
+            )
+            if smallest > derived:
+                self.spectra.of(node, extent, "prove_above", float(smallest))
+        factor = node.constants["weight"].factor
+        return Line("norm", round_up(abs(factor) * norm), {**stated, "factor": factor})
+
+    def _sum(self, node: Node, names: list[str], lines: list[Line], what: str) -> Any:
+        terms = self.terms(node.name, names)
+        agree(set(terms) == set(names), f"{what} is no combination of its parts")
+        numbers = [terms[name] for name in names]
+        upper = sum((abs(c) * _exact(x) for c, x in zip(numbers, lines, strict=True)), Fraction(0))
+        return upper, {f"c_{k}": c for k, c in enumerate(numbers)}
+
+    def _root(self, node: Node, names: list[str], lines: list[Line], what: str) -> Any:
+        joins = node.kind in ("concat", "maximum", "minimum")
+        agree(joins and node.inputs == tuple(names), f"{what}: its parts are not its inputs")
+        self._alike(node, what)
+        return root_up(sum((_exact(line) ** 2 for line in lines), Fraction(0))), {}
+
+    def _alike(self, node: Node, what: str) -> None:
+        shapes = {self.graph[name].shape for name in node.inputs}
+        agree(node.kind == "concat" or shapes == {node.shape}, f"{what}: it repeats entries")
+
+    def _together(self, node: Node, names: list[str], lines: list[Line], what: str) -> Any:
+        agree(node.kind in ("combine", "concat", "maximum", "minimum"), f"{what}: {node.kind} node")
+        self._alike(node, what)
+        numbers = map(Fraction, node.attributes.get("coefficients", ()))
+        square = (
+            sum((c * c for c in numbers), Fraction(0)) if node.kind == "combine" else Fraction(1)
+        )
+        copies = self._copies(node.inputs, names, what)
+        total = sum((n * _exact(x) ** 2 for n, x in zip(copies, lines, strict=True)), Fraction(0))
+        values = {f"copies_{k}": Fraction(n) for k, n in enumerate(copies)}
+        return root_up(square * total), {**values, "square": square}
+
+    def _copies(self, inputs: tuple[str, ...], names: list[str], what: str) -> list[int]:
+        """How often an entry of each of `names` occurs at most among those of all `inputs`.
+        Movements are followed; the larger and the smaller of a and b count as a and b."""
+        uses = {name: np.zeros(math.prod(self.graph[name].shape), np.int64) for name in names}
+        pending = [(name, np.arange(math.prod(self.graph[name].shape))) for name in inputs]
+        halves: list[Node] = []
+        work = 0
+        while pending:
+            name, index = pending.pop()
+            node, work = self.graph[name], work + index.size + 1
+            agree(work <= 2**28, f"{what} moves too many entries to follow")
+            if name in uses:
+                uses[name] += np.bincount(index[index >= 0], minlength=uses[name].size)
+            elif node.kind == "reshape":
+                pending.append((node.inputs[0], index))
+            elif node.kind == "gather":
+                table = node.constants["index"].values.reshape(-1).astype(np.int64)
+                pending.append((node.inputs[0], np.where(index < 0, -1, table[index])))
+            elif node.kind == "concat":
+                pieces = [np.full(self.graph[s].shape, k) for k, s in enumerate(node.inputs)]
+                owner = np.concatenate(pieces, node.attributes["dim"]).reshape(-1)
+                place = np.concatenate(
+                    [np.arange(p.size).reshape(p.shape) for p in pieces], node.attributes["dim"]
+                ).reshape(-1)
+                used = index[index >= 0]
+                for k, source in enumerate(node.inputs):
+                    pending.append((source, place[used][owner[used] == k]))
+            elif node.kind in ("maximum", "minimum") and np.array_equal(
+                index, np.arange(index.size)
+            ):
+                pair = [n for n in halves if n.kind != node.kind
+                        and sorted(n.inputs) == sorted(node.inputs)]  # fmt: skip
+                if pair:
+                    halves.remove(pair[0])
+                    pending += [(source, index) for source in node.inputs]
+                else:
+                    halves.append(node)
+            else:
+                agree(name not in self.moving, f"{what}: entries of {name} are left out")
+        agree(not halves, f"{what}: entries are left out")
+        return [int(count.max(initial=0)) for count in uses.values()]
+
+    def _chain(self, start: str, end: str, parts: list[Pair], what: str) -> Line:
+        places = [start, *(q for _, q in parts)]
+        agree([p for p, _ in parts] == places[:-1] and places[-1] == end, f"{what} has a gap")
+        factors = [_exact(self.lines[pair]) for pair in parts]
+        return Line("chain", round_up(math.prod(factors, start=Fraction(1))), {})
+
+    # -- steps --
+
+    def _step(self, start: str, end: str, law: str, parts: list[Pair], what: str) -> Line:
+        """`end` = scale (x + step g(x)) up to a constant, with g = A' s(A x + b) or s(A x + b) up
+        to factors, which the step takes up."""
+        agree(len(parts) == 1, f"{what} has not the one part it needs")
+        norm = self.lines[parts[0]]
+        agree(norm.law == "norm" and parts[0][1] in self.graph, f"{what} has no norm")
+        inner = self.graph[parts[0][1]]
+        terms = self.terms(end, [start])
+        scale = terms.pop(start, Fraction(0))
+        agree(len(terms) == 1 and scale != 0, f"{what} is no step from {start}")
+        ((name, step),) = terms.items()
+        step /= scale
+        last, outer = self.graph[name], None
+        if last.kind in MAPS:
+            outer = last
+            factor, last = self.peel(outer.inputs[0])
+            step *= factor * outer.constants["weight"].factor
+        agree(last.kind == "activation", f"{what} has no activation")
+        before, first = self.peel(last.inputs[0])
+        behind, source = self.peel(inner.inputs[0])
+        agree(first.name == inner.name and source.name == start, f"{what} is no step from {start}")
+        low, high = slopes(last)
+        step *= before * behind * inner.constants["weight"].factor
+        s_max, s_min = norm.values["norm"], norm.values["smallest"]
+        values: Values
+        if outer is None:
+            found, values = EXPANSIVE, {"h": step * max(abs(low), abs(high)), "s_max": s_max}
+        else:
+            agree(self._adjoint(outer, inner), f"{what}: the outer map is not the inner's adjoint")
+            found, values = _gradient(-step, low, high, s_max, s_min)
+        agree(law == found, f"{what} is one by {found}")
+        agree(None not in values.values(), f"{what}: it needs the smallest singular value")
+        if law == CONTRACTIVE:
+            self.contracting.add(parts[0])
+        upper = abs(scale) * LAWS[law](**values)
+        return Line(law, round_up(upper), {**values, "scale": scale})
+
+    def _adjoint(self, outer: Node, inner: Node) -> bool:
+        """Whether the outer map is exactly the adjoint of the inner one, factors aside."""
+        one, other = (n.constants["weight"].values.astype(np.float64) for n in (outer, inner))
+        if "linear" in (outer.kind, inner.kind):
+            return outer.kind == inner.kind and np.array_equal(one, other.T)
+        turned, straight = (outer, inner) if outer.kind == "adjoint" else (inner, outer)
+        attributes = {k: v for k, v in turned.attributes.items() if k != "extent"}
+        return (
+            outer.kind != inner.kind
+            and np.array_equal(one, other)
+            and attributes == dict(straight.attributes)
+            and tuple(turned.attributes["extent"]) == self.extent(straight)
+        )
+
+
+def _gradient(
+    h: Fraction, low: Fraction, high: Fraction, s_max: Fraction | None, s_min: Fraction | None
+) -> tuple[str, Values]:
+    """x - h A' s(Ax + b): a slope range [low, high] is `high` times one of [low / high, 1]."""
+    if high <= 0:
+        low, high, h = -high, -low, -h
+    if low < 0:
+        return SYMMETRIC, {"h": h, "low": low, "high": high, "s_max": s_max}
+    agree(high > 0, "an activation that is constant")
+    a, h = low / high, h * high
+    if h < 0:
+        return UPHILL, {"h": -h, "s_max": s_max}
+    if a == 0:
+        return NONEXPANSIVE, {"h": h, "s_max": s_max}
+    return CONTRACTIVE, {"h": h, "a": a, "s_min": s_min, "s_max": s_max}
+
+
+def _exact(line: Line) -> Fraction:
+    return Fraction(line.upper)
+
+
+def _small(value: Fraction) -> Fraction:
+    """The same number, refused when its digits grow without bound."""
+    bits = max(value.numerator.bit_length(), value.denominator.bit_length())
+    agree(bits <= 20_000, "a coefficient has too many digits")
+    return value
+
+
+def _show(values: Values) -> str:
+    return ", ".join(f"{k} {v}" for k, v in values.items())[:300]

@@ -1,0 +1,342 @@
+"""Singular values of linear maps from their weights, proved in float64 with a-priori errors.
+
+A Cholesky factorisation LL' = M + E that runs to completion proves that no eigenvalue of M is
+below -|E| [Higham, theorem 10.3], so M = shift I - A'A bounds |A|^2 and M = A'A - shift I bounds
+inf |Ax|^2 / |x|^2; eigenvalue solvers only propose the shift. A is a matrix, or the blocks of a
+circular convolution in the Fourier basis ("torus"). Zero padding is a compression of the circular
+operator on a torus at least d (k - 1) longer than the image: the norm of that is no smaller.
+Assumed: IEEE doubles, and products of matrices as sums of products in any order.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from verification.checker.nodes import agree, outputs
+from verification.checker.reading import Node, Wrong
+
+Array = np.ndarray
+U = 2.0**-53
+UP, DOWN = 1 + 2.0**-40, 1 - 2.0**-40
+"""Cover the handful of roundings that combine one bound."""
+LARGEST_TORUS = 80
+"""Side up to which a torus is evaluated whole; above, a grid of GRID points per unit of degree."""
+GRID = 24
+LARGEST_GRAM = 4096
+MARGIN = 1e-6
+"""Distance of a factorisation's shift from the square that is to be shown, relative."""
+LARGEST_WORK = 1e12
+"""Operations for one operator, above which the checker refuses."""
+_CHUNK = 2**21
+
+
+def gamma(n: float) -> float:
+    """An inner product of length n errs by at most this times that of the absolute values."""
+    agree(n * U < 0.01, "an inner product is too long for its error bound")
+    return n * U / (1 - n * U) * UP
+
+
+@dataclass(frozen=True)
+class Operator:
+    """A convolution by `kernel` (groups, m, n, k, l) of images of `extent`; a matrix is one of
+    images of one pixel. `transposed` when its adjoint is executed."""
+
+    kernel: Array
+    extent: tuple[int, int] = (1, 1)
+    stride: tuple[int, int] = (1, 1)
+    padding: tuple[tuple[int, int], tuple[int, int]] = ((0, 0), (0, 0))
+    dilation: tuple[int, int] = (1, 1)
+    circular: bool = False
+    outputs: tuple[int, int] = (1, 1)
+    transposed: bool = False
+
+    def sides(self) -> tuple[int, int]:
+        """The sides of a torus whose circular operator dominates this one."""
+        found = []
+        for dim, size in enumerate(self.kernel.shape[3:]):
+            side, d = self.extent[dim], self.dilation[dim]
+            if not self.circular:
+                near = d == 1 and max(self.padding[dim]) <= size // 2
+                side += size // 2 if near else d * (size - 1)
+                side += -side % self.stride[dim]
+            found.append(side)
+        return found[0], found[1]
+
+    def copies(self) -> int:
+        """How often one output of the circular operator occurs at most among the executed ones."""
+        if not self.circular:
+            return 1
+        pairs = zip(self.extent, self.stride, self.outputs, strict=True)
+        return math.prod(-(-o // (n // math.gcd(n, s))) for n, s, o in pairs)
+
+    def is_torus(self) -> bool:
+        """Whether it is a circular operator, each output once."""
+        return self.circular and all(
+            n == s * o for n, s, o in zip(self.extent, self.stride, self.outputs, strict=True)
+        )
+
+    def counts(self) -> tuple[int, int]:
+        """Numbers of outputs and inputs."""
+        g, m, n = self.kernel.shape[:3]
+        return g * m * math.prod(self.outputs), g * n * math.prod(self.extent)
+
+
+def operator(node: Node, extent: tuple[int, ...]) -> Operator:
+    """The operator of a node of kind linear, conv or adjoint, without its factor and its bias."""
+    weight = node.constants["weight"].values.astype(np.float64)
+    if node.kind == "linear":
+        return Operator(weight[None, :, :, None, None])
+    transposed = node.kind == "adjoint"
+    extent = tuple(node.attributes["extent"]) if transposed else extent
+    size = outputs(node, extent)
+    at = node.attributes
+    two = [list(extent), at["stride"], at["padding"], at["dilation"], list(size)]
+    if len(extent) == 1:
+        weight = weight[:, :, None, :]
+        two = [[fill, *v] for fill, v in zip((1, 1, [0, 0], 1, 1), two, strict=True)]
+    e, s, p, d, o = ((v[0], v[1]) for v in two)
+    kernel = weight.reshape(at["groups"], -1, *weight.shape[1:])
+    pads = ((p[0][0], p[0][1]), (p[1][0], p[1][1]))
+    return Operator(kernel, e, s, pads, d, at["circular"], o, transposed)
+
+
+def largest(op: Operator) -> float:
+    """Upper bound on the largest singular value."""
+    if op.kernel.size == 0 or not op.kernel.any():
+        return 0.0
+    worst = shift = 0.0
+    for symbol, error in _blocks(op, exact=False):
+        bound, shift = _norm(symbol, shift)
+        worst = max(worst, bound + error)
+    return worst * math.sqrt(op.copies()) * _bernstein(op) * UP
+
+
+def smallest(op: Operator) -> float:
+    """Lower bound on inf |Ax| / |x|, 0 where the method gives none."""
+    rows, columns = op.counts()
+    if op.transposed:
+        rows, columns = columns, rows
+    matrix = op.kernel.shape[3:] == op.extent == (1, 1)
+    if rows < columns or not (matrix or op.is_torus()) or (op.transposed and rows != columns):
+        return 0.0
+    least = math.inf
+    for symbol, error in _blocks(op, exact=True):
+        least = min(least, _least(symbol) - error)
+    return max(0.0, least * DOWN)
+
+
+def _bernstein(op: Operator) -> float:
+    """A trigonometric polynomial of degree D is at most 1 / cos(pi D / M) times its maximum over
+    M points [Ehlich and Zeller 1964], in each dimension."""
+    if max(op.sides()) <= LARGEST_TORUS:
+        return 1.0
+    return math.prod(1 / math.cos(math.pi * d / max(1, GRID * d)) for d in _degrees(op)) * UP
+
+
+def _degrees(op: Operator) -> list[int]:
+    return [-(-d * (k - 1) // 2) for d, k in zip(op.dilation, op.kernel.shape[3:], strict=True)]
+
+
+def _blocks(op: Operator, exact: bool) -> Iterator[tuple[Array, float]]:
+    """The diagonal blocks of the circular operator in the Fourier basis, over half of its
+    frequencies (the others are conjugate), in stacks (F, m, n) with a bound on their error.
+
+    With stride s, s aliased frequencies stand side by side, divided by s per dimension.
+    """
+    coarse = max(op.sides()) > LARGEST_TORUS
+    agree(not (coarse and exact), "an image is too large for its smallest singular value")
+    sides = tuple(max(1, GRID * d) for d in _degrees(op)) if coarse else op.sides()
+    s, r = (
+        1 if coarse or side % step else step for side, step in zip(sides, op.stride, strict=True)
+    )
+    groups, m, n, k, l = op.kernel.shape
+    frequencies = float(sides[0] // s // 2 + 1) * float(sides[1] // r)
+    work = float(groups) * frequencies * m * n * s * r * (min(m, n * s * r) + k * l)
+    agree(
+        work < LARGEST_WORK and frequencies < 2**22,
+        f"an operator needs {work:.0e} operations, too many to check",
+    )
+    agree(min(m, n * s * r) <= LARGEST_GRAM, f"a matrix of {m} x {n} is too large to check")
+    if sides == (1, 1) and k == l == 1:
+        yield from ((kernel[None, :, :, 0, 0], 0.0) for kernel in op.kernel)
+        return
+    rows, columns = (v.reshape(-1) for v in np.indices((sides[0] // s // 2 + 1, sides[1] // r)))
+    count = max(1, _CHUNK // (m * n * s * r))
+    for kernel in op.kernel:
+        sums = np.abs(kernel).sum((2, 3))
+        error = gamma(4 * k * l + 40) * math.sqrt(float((sums * sums).sum())) * UP
+        flat = kernel.transpose(2, 3, 0, 1).reshape(k * l, m * n).astype(np.complex128)
+        for start in range(0, rows.size, count):
+            f, g = rows[start : start + count], columns[start : start + count]
+            parts = [
+                (_phases(f + a * (sides[0] // s), sides[0], op.dilation[0], k)[:, :, None]
+                 * _phases(g + b * (sides[1] // r), sides[1], op.dilation[1], l)[:, None, :]
+                 ).reshape(-1, k * l) @ flat
+                for a in range(s) for b in range(r)
+            ]  # fmt: skip
+            stack = np.concatenate([part.reshape(-1, m, n) for part in parts], 2)
+            yield stack / math.sqrt(s * r), error
+
+
+def _phases(frequencies: Array, side: int, dilation: int, size: int) -> Array:
+    """exp(-2 pi i f d t / side) within 10 U: the turn is reduced exactly, to half a turn."""
+    turns = frequencies[:, None] * (np.arange(size) * dilation % side) % side
+    turns = np.where(2 * turns > side, turns - side, turns)
+    return np.exp(turns * (-2j * math.pi / side))
+
+
+def _gram(stack: Array) -> tuple[Array, float]:
+    """The smaller Gram matrices of a stack, and a bound on their error."""
+    wide = stack.shape[1] < stack.shape[2]
+    turned = stack.conj().transpose(0, 2, 1)
+    gram = stack @ turned if wide else turned @ stack
+    entries = float((np.abs(stack) ** 2).sum((1, 2)).max())
+    return gram, gamma(4 * (max(stack.shape[1:]) + 2)) * entries * UP
+
+
+def _norm(stack: Array, shift: float) -> tuple[float, float]:
+    """An upper bound on the norms in a stack, with the shift that showed it: the given one, that
+    of the stacks before, where it does, since a factorisation is cheaper than eigenvalues."""
+    gram, error = _gram(stack)
+    identity, step, estimate = np.eye(gram.shape[1]), 1e-11, 0.0
+    while step < 1:
+        slack = definite(shift * identity - gram) if shift > 0 else None
+        if slack is not None:
+            return math.sqrt((shift * (1 + 4 * U) + slack + error) * UP), shift
+        estimate = estimate or float(np.linalg.eigvalsh(gram).max())
+        shift, step = max(shift, estimate * (1 + step) + 2.0**-600), step * 10
+    raise Wrong("no bound on a norm could be verified")
+
+
+def _least(stack: Array) -> float:
+    if stack.shape[1] < stack.shape[2]:
+        return 0.0
+    gram, error = _gram(stack)
+    values = np.linalg.eigvalsh(gram)
+    estimate, step = float(values.min()), 1e-11 * float(values.max())
+    while step < estimate:
+        shift = estimate - step
+        slack = definite(gram - shift * np.eye(gram.shape[1]))
+        if slack is not None:
+            square = shift * (1 - 4 * U) - slack - error
+            return math.sqrt(square * DOWN) if square > 0 else 0.0
+        step *= 10
+    return 0.0
+
+
+def definite(stack: Array) -> float | None:
+    """A number e such that no eigenvalue of the Hermitian matrices (..., n, n) whose lower
+    triangles are given is below -e; None when the factorisation fails."""
+    try:
+        factor = np.linalg.cholesky(stack)
+    except np.linalg.LinAlgError:
+        return None
+    n = stack.shape[-1]
+    trace = float((np.abs(factor) ** 2).sum((-2, -1)).max())
+    if not math.isfinite(trace):
+        return None
+    entries = float(np.abs(np.diagonal(stack, axis1=-2, axis2=-1)).max())
+    return (gamma(4 * (n + 3)) * trace + 2 * U * entries) * 1.01 + 2.0**-900
+
+
+# Zero padding, tight: a block-banded factorisation next to a stated bound. ------------------------
+
+
+def prove_below(op: Operator, norm: float) -> None:
+    """Raise Wrong unless the largest singular value of a zero-padded convolution is shown to be
+    at most `norm`."""
+    shift = norm * norm * (1 - MARGIN)
+    agree(shift > 0, f"a norm of {norm!r} cannot be shown")
+    slack = _banded(op, shift, -1)
+    agree((shift * (1 + 4 * U) + slack) * UP <= norm * norm, f"a norm of {norm!r} cannot be shown")
+
+
+def prove_above(op: Operator, smallest: float) -> None:
+    """Raise Wrong unless inf |Ax| / |x| is shown to be at least `smallest`."""
+    rows, columns = op.counts()
+    fits = rows == columns or (rows > columns and not op.transposed)
+    agree(fits and smallest > 0, "the smallest singular value is 0")
+    shift = smallest * smallest * (1 + MARGIN)
+    slack = _banded(op, shift, 1)
+    shown = (shift * (1 - 4 * U) - slack) * DOWN
+    agree(shown >= smallest * smallest, f"a smallest singular value of {smallest!r} is not shown")
+
+
+def _banded(op: Operator, shift: float, sign: int) -> float:
+    """|R| for M = sign (A'A - shift I) = LL' + R, so that no eigenvalue of M is below -|R|.
+
+    Row i of the image is coupled to row j only when |i - j| <= d (k - 1). R is computed.
+    Raises Wrong where M has no such factor.
+    """
+    agree(not op.circular, "a bound on a norm is not shown")
+    return max(_banded_group(op, kernel, shift, sign) for kernel in op.kernel)
+
+
+def _row_maps(op: Operator, kernel: Array) -> Array:
+    """T_r (k, outputs of a row, inputs of a row): what kernel row r makes of a row of inputs."""
+    m, n, k, l = kernel.shape
+    width, across = op.extent[1], op.outputs[1]
+    maps = np.zeros((k, m, across, n, width))
+    for tap in range(l):
+        for out in range(across):
+            read = op.stride[1] * out - op.padding[1][0] + op.dilation[1] * tap
+            if 0 <= read < width:
+                maps[:, :, out, :, read] += kernel[:, :, :, tap].transpose(2, 0, 1)
+    return maps.reshape(k, m * across, n * width)
+
+
+def _banded_group(op: Operator, kernel: Array, shift: float, sign: int) -> float:
+    """Bound on |R| for one group, with the roundings of A'A and of R itself."""
+    height, reach = op.extent[0], op.dilation[0] * (kernel.shape[2] - 1)
+    size = kernel.shape[1] * op.extent[1]
+    entries = max(kernel.shape[0] * op.outputs[1], kernel.shape[2] * size) * kernel.shape[2] * size
+    agree(
+        height * size**3 * 20.0 < 2 * LARGEST_WORK and entries <= 2**27,
+        "a factorisation is too large to check",
+    )
+    maps = _row_maps(op, kernel)
+    products = np.einsum("rou,qov->rquv", maps, maps, optimize=True)
+    readers: list[dict[int, int]] = [{} for _ in range(height)]
+    for out in range(op.outputs[0]):
+        for r in range(kernel.shape[2]):
+            row = op.stride[0] * out - op.padding[0][0] + op.dilation[0] * r
+            if 0 <= row < height:
+                readers[row][out] = r
+    factor: dict[tuple[int, int], Array] = {}
+    residual = np.zeros((height, height))
+    top = abs(shift)
+    for j in range(height):
+        for i in range(j, min(height, j + reach + 1)):
+            block = np.zeros((size, size))
+            for out in readers[i].keys() & readers[j].keys():
+                block += sign * products[readers[i][out], readers[j][out]]
+            if i == j:
+                block -= sign * shift * np.eye(size)
+                top = max(top, float(np.abs(np.diagonal(block)).max()))
+            for k in range(max(0, i - reach), j):
+                block -= factor[i, k] @ factor[j, k].T
+            try:
+                lower = (
+                    np.linalg.cholesky(block)
+                    if i == j
+                    else np.linalg.solve(factor[j, j], block.T).T
+                )
+            except np.linalg.LinAlgError as error:
+                raise Wrong("a bound on a singular value is not shown") from error
+            factor[i, j] = lower
+            left = block - lower @ factor[j, j].T
+            residual[i, j] = residual[j, i] = float(np.linalg.norm(left))
+        row = [factor[j, k] for k in range(max(0, j - reach), j + 1)]
+        top = max(top, float(sum((part * part).sum(1) for part in row).max()))  # type: ignore
+        for k in [key for key in factor if key[1] <= j - reach]:
+            del factor[k]
+    agree(math.isfinite(top) and bool(np.isfinite(residual).all()), "a factorisation overflows")
+    # An entry of |L||L|' is at most the largest diagonal one; a row has this many entries:
+    entries = (2 * reach + 1) * size
+    terms = (reach + 2) * size + len(kernel) * op.outputs[1] + kernel.shape[2] + 16
+    sums = np.abs(kernel)
+    gram = float(sums.sum((1, 2, 3)).max() * sums.sum((0, 2, 3)).max())
+    rounding = gamma(terms) * (3 * entries * top + gram) * 1.02
+    return (float(residual.sum(1).max()) * (1 + 1e-9) + rounding) * UP

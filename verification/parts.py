@@ -1,0 +1,152 @@
+"""What an audit needs of a module and of its parts: shapes, graphs, something to execute, starts.
+
+Two kinds: a module in this process, and one that only the sandbox has seen, of which nothing but
+graphs came back. Parts are named as in `named_modules`, containers without a forward left out; ""
+is the module itself.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from verification import graph_file, witness
+from verification.capture import Uncapturable, capture, input_shapes
+from verification.graph import Graph
+from verification.interpret import Interpreter
+from verification.sandbox import Captured
+
+Shape = tuple[int, ...]
+
+
+class Parts(ABC):
+    """The parts `names` of a module with the state dict `state`. `modules` are those of them that
+    live in this process."""
+
+    names: tuple[str, ...]
+    state: Mapping[str, Tensor]
+    modules: Mapping[str, nn.Module]
+
+    @abstractmethod
+    def shape(self, name: str) -> Shape | Uncapturable:
+        """The shape of one example that the part is given, or why it has none."""
+
+    @abstractmethod
+    def graph(self, name: str) -> Graph | Uncapturable:
+        """What the part computes, or why no graph says it."""
+
+    @abstractmethod
+    def module(self, name: str) -> nn.Module:
+        """Something that computes the part for batches of examples, to search for witnesses on.
+        Raises ValueError where there is none."""
+
+    @abstractmethod
+    def starts(self, name: str) -> Tensor | None:
+        """A batch of inputs that a search for witnesses starts from; None for random ones."""
+
+    @abstractmethod
+    def replay(self, name: str, x: Tensor, y: Tensor) -> float:
+        """What single examples x and y prove about the part, as `witness.replay`."""
+
+    def dtype(self, name: str) -> torch.dtype:
+        """That of the first weight of the part; float32 where it has none."""
+        prefix = f"{name}." if name else ""
+        floats = (t.dtype for n, t in self.state.items() if n.startswith(prefix))
+        return next((dtype for dtype in floats if dtype.is_floating_point), torch.float32)
+
+
+class Live(Parts):
+    """A module in this process, for batches of examples of `shape`.
+
+    `starts` makes, from the shape of a part, inputs to search from; without it they are those that
+    the part receives when the module is given random examples, smooth ones where they are images.
+    """
+
+    def __init__(
+        self, module: nn.Module, shape: Shape, starts: Callable[[Shape], Tensor] | None = None
+    ):
+        self.root, self.given, self.make = module, shape, starts
+        self.modules = {n: m for n, m in module.named_modules() if not n or is_map(m)}
+        self.names, self.state = tuple(self.modules), module.state_dict()
+        self._shapes: Mapping[str, Shape | Uncapturable] = {}
+        self._graphs: dict[str, Graph | Uncapturable] = {}
+
+    def shape(self, name: str) -> Shape | Uncapturable:
+        if not name:
+            return self.given
+        if not self._shapes:
+            try:
+                self._shapes = input_shapes(self.root, self.given)
+            except Uncapturable as reason:
+                self._shapes = dict.fromkeys(self.names, reason)
+        return self._shapes[name]
+
+    def graph(self, name: str) -> Graph | Uncapturable:
+        if name not in self._graphs:
+            self._graphs[name] = self._captured(name)
+        return self._graphs[name]
+
+    def _captured(self, name: str) -> Graph | Uncapturable:
+        shape = self.shape(name)
+        if isinstance(shape, Uncapturable):
+            return shape
+        try:
+            return capture(self.modules[name], shape)
+        except Uncapturable as reason:
+            return reason
+
+    def module(self, name: str) -> nn.Module:
+        return self.modules[name]
+
+    def replay(self, name: str, x: Tensor, y: Tensor) -> float:
+        return witness.replay(self.modules[name], x, y)
+
+    def starts(self, name: str) -> Tensor | None:
+        shape = self.shape(name)
+        if self.make is not None:
+            return None if isinstance(shape, Uncapturable) else self.make(shape)
+        if not name:
+            return None
+        generator = torch.Generator().manual_seed(0)
+        x = torch.randn(8, *self.given, generator=generator)
+        if len(self.given) == 3 and min(self.given[1:]) >= 8:
+            coarse = torch.randn(8, self.given[0], 4, 4, generator=generator)
+            x = torch.nn.functional.interpolate(coarse, self.given[1:], mode="bilinear")
+        return witness.inputs_of(self.root, name, x)
+
+
+class Seen(Parts):
+    """A module that the sandbox has captured. Graphs are there for the parts that were asked for;
+    they are what is executed."""
+
+    def __init__(self, captured: Captured):
+        self.captured = captured
+        self.names, self.state, self.modules = captured.names, captured.state, {}
+
+    def shape(self, name: str) -> Shape | Uncapturable:
+        return self.captured.shapes[name]
+
+    def graph(self, name: str) -> Graph | Uncapturable:
+        return self.captured.graphs.get(name, Uncapturable("the sandbox was not asked for it"))
+
+    def module(self, name: str) -> nn.Module:
+        graph = self.graph(name)
+        if isinstance(graph, Uncapturable):
+            raise ValueError(graph.reason)
+        return Interpreter(graph)
+
+    def replay(self, name: str, x: Tensor, y: Tensor) -> float:
+        """On the graph and by the checker: the interpreter rounds products of constants before it
+        computes, which the error bound of a module knows nothing of."""
+        graph = self.graph(name)
+        assert isinstance(graph, Graph)
+        return graph_file.replay(graph, x, y)
+
+    def starts(self, name: str) -> Tensor | None:
+        return None
+
+
+def is_map(module: nn.Module) -> bool:
+    """Whether a module maps inputs to outputs: containers without a forward do not."""
+    return not isinstance(module, nn.ModuleList | nn.ModuleDict)

@@ -62,6 +62,16 @@ def test_an_operator_without_a_rule_is_named():
     assert "logcumsumexp" in verdict.evidence["text"]
 
 
+def test_a_module_that_mixes_its_batch_is_neither_proved_nor_refuted():
+    class Mixing(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return 3 * x - x.flip(0)
+
+    verdict = audit(Mixing(), "lipschitz<=1", (4,)).verdicts[0]
+    assert verdict.outcome == "unknown"
+    assert "batch" in verdict.evidence["text"]
+
+
 def test_equalities_are_judged_by_their_properties():
     verdicts = audit(nn.Sequential(nn.ReLU()), ["0:gradient-field", "orthogonal"], (4,)).verdicts
     assert [v.outcome for v in verdicts] == ["proved", "refuted"]

@@ -180,9 +180,10 @@ class Audit:
 
     def _search(self, claim: Claim, name: str) -> witness.Witness | None:
         """The best pair for the module, searched once and shared by the claims about it; None
-        also where nothing rigorous can be said of what the module computes."""
+        also where nothing rigorous can be said of what the module computes: one that cannot be
+        captured may mix the examples of a batch, and a pair is replayed in one batch."""
         place, shape = (name, claim.pixel), self.parts.shape(name)
-        if isinstance(shape, Uncapturable):
+        if isinstance(shape, Uncapturable) or isinstance(self.parts.graph(name), Uncapturable):
             return None
         if place not in self.found:
             try:

@@ -35,6 +35,9 @@ from verification.wording import at_least, at_most
 
 SEARCH_SECONDS = (0.4, 5.0)
 """Least and most time for one search of a witness; in between, its share of half the budget."""
+LONG_SEARCH = 40.0
+"""Seconds up to which a search may take as long as the bound took, however small the budget:
+large modules are slow in both."""
 TIGHTENING_SPEED = 2e10
 """Floating-point operations a second assumed when a factorisation is weighed against a budget."""
 
@@ -178,21 +181,25 @@ class Audit:
         best = self.ledger.optimistic(name)
         return best / min(self._std()) if claim.pixel else best
 
-    def _search(self, claim: Claim, name: str) -> witness.Witness | None:
-        """The best pair for the module, searched once and shared by the claims about it; None
-        also where nothing rigorous can be said of what the module computes: one that cannot be
-        captured may mix the examples of a batch, and a pair is replayed in one batch."""
+    def _search(self, claim: Claim, name: str, spent: float) -> witness.Witness | None:
+        """The best pair for the module, whose bound took `spent` seconds, searched once and shared
+        by the claims about it. None also where nothing rigorous can be said of what it computes:
+        one that cannot be captured may mix the examples of a batch, and a pair is replayed in one
+        batch."""
         place, shape = (name, claim.pixel), self.parts.shape(name)
         if isinstance(shape, Uncapturable) or isinstance(self.parts.graph(name), Uncapturable):
             return None
         if place not in self.found:
             try:
-                self.found[place] = self._found(claim, name, shape)
+                seconds = max(self.search_seconds, min(LONG_SEARCH, spent))
+                self.found[place] = self._found(claim, name, shape, seconds)
             except (witness.UnboundedOperation, RuntimeError, TypeError, ValueError):
                 self.found[place] = None  # somebody's module: the claim stays unknown
         return self.found[place]
 
-    def _found(self, claim: Claim, name: str, shape: Shape) -> witness.Witness | None:
+    def _found(
+        self, claim: Claim, name: str, shape: Shape, seconds: float
+    ) -> witness.Witness | None:
         """A pair from the store, or from a search; its ratio is that of a replay in either case.
         Pairs that refute are stored: what one search leaves open, the next may find."""
         target, statistics = float(claim.limit or 1), self.subject.statistics
@@ -209,7 +216,7 @@ class Audit:
             graph=self._meaning(claim, name),
             target=target,
             starts=self.parts.starts(name),
-            budget_seconds=self.search_seconds,
+            budget_seconds=seconds,
         )
         found = found and self._confirmed(claim, name, found)
         if self.store and place and found and not claim.allows(found.ratio):
@@ -353,7 +360,7 @@ def _lipschitz(audit: Audit, claim: Claim, name: str) -> Verdict:
     constant = audit._constant(claim, name)
     if claim.allows(constant.upper):
         return verdict("proved", constant, None, **evidence.theorems(constant))
-    pair = audit._search(claim, name)
+    pair = audit._search(claim, name, time.perf_counter() - start)
     if pair is not None and not claim.allows(pair.ratio):
         pair = audit._shrunk(claim, name, pair)
         found = audit._witnessed(pair, name) | audit._save(claim, name, pair)

@@ -4,6 +4,7 @@ Upper ends of `norm` and lower ends of `smallest` are proved for the operator as
 arithmetic on the stored weights; the other ends come from vectors, and are proved too.
 """
 
+import hashlib
 from dataclasses import dataclass
 
 import torch
@@ -22,6 +23,7 @@ CLOSE = 2e-4
 """Relative gap between the two ends of a norm that a factorisation is not spent on."""
 
 Interval = tuple[float, float]
+_NORMS: dict[tuple[bytes, tuple[int, ...], Geometry], float] = {}
 
 
 @dataclass(frozen=True)
@@ -81,9 +83,9 @@ def of_convolution(weight: Tensor, geometry: Geometry, *, tight: bool = False) -
     """Bounds for the convolution of `weight` (m, n / groups, k, l) executed as `geometry`."""
     if min(geometry.outputs(dim, weight.shape[2 + dim]) for dim in (0, 1)) < 1:
         raise UserError(f"a {tuple(weight.shape[2:])} kernel does not fit {geometry.extent}")
-    large = max(geometry.torus(dim, weight.shape[2 + dim]) for dim in (0, 1)) > LARGEST_TORUS
+    large = _large(weight, geometry)
     method = "coarse grid, Gram iteration" if large else "torus symbol, Cholesky"
-    upper = (grid if large else symbol).norm_upper(weight, geometry)
+    upper = norm_upper(weight, geometry)
     found = estimate.lanczos(weight, geometry, 60 if tight else 12)
     lower, _ = estimate.ratio(weight, geometry, found.largest_vector)
     _, small_upper = estimate.ratio(weight, geometry, found.smallest_vector)
@@ -98,6 +100,21 @@ def of_convolution(weight: Tensor, geometry: Geometry, *, tight: bool = False) -
             small_lower = banded.smallest_lower(weight, geometry, found.smallest)
         method += ", banded Cholesky"
     return SingularValues((lower, upper), (small_lower, 0.0 if wide else small_upper), method)
+
+
+def norm_upper(weight: Tensor, geometry: Geometry) -> float:
+    """Upper bound on the norm of a convolution, computed once in a process for each kernel and
+    geometry. Raises ArithmeticError on weights that are not finite."""
+    content = hashlib.sha256(weight.detach().to("cpu", torch.float64).numpy().tobytes())
+    key = (content.digest(), tuple(weight.shape), geometry)
+    if key not in _NORMS:
+        method = grid if _large(weight, geometry) else symbol
+        _NORMS[key] = method.norm_upper(weight, geometry)
+    return _NORMS[key]
+
+
+def _large(weight: Tensor, geometry: Geometry) -> bool:
+    return max(geometry.torus(dim, weight.shape[2 + dim]) for dim in (0, 1)) > LARGEST_TORUS
 
 
 def of_matrix(weight: Tensor) -> SingularValues:

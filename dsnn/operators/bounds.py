@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from dsnn.errors import UserError
-from dsnn.operators import banded, estimate, grid, symbol
+from dsnn.operators import banded, estimate, grid, sums, symbol
 from dsnn.operators.definite import largest_eigenvalue, smallest_eigenvalue
 from dsnn.operators.geometry import Geometry
 from dsnn.operators.linear import Convolution, Dense
@@ -109,7 +109,8 @@ def norm_upper(weight: Tensor, geometry: Geometry) -> float:
     key = (content.digest(), tuple(weight.shape), geometry)
     if key not in _NORMS:
         method = grid if _large(weight, geometry) else symbol
-        _NORMS[key] = method.norm_upper(weight, geometry)
+        bounds = method.norm_upper(weight, geometry), sums.norm_upper(weight, geometry)
+        _NORMS[key] = min(bounds)
     return _NORMS[key]
 
 
@@ -126,7 +127,7 @@ def of_matrix(weight: Tensor) -> SingularValues:
     wide = m < n
     gram = matrix @ matrix.T if wide else matrix.T @ matrix
     error = up(gamma(max(m, n) + 2) * float(matrix.square().sum()))
-    upper = sqrt_up(up(largest_eigenvalue(gram) + error))
+    upper = min(sqrt_up(up(largest_eigenvalue(gram) + error)), sums.norm_upper(matrix))
     _, _, vectors = torch.linalg.svd(matrix, full_matrices=False)
     lower, small_upper = estimate.matrix_ratio(matrix, vectors[0])
     if wide:

@@ -1,6 +1,7 @@
 """Lines that agree with themselves and do not hold must not be derived, nor replays shown that
 exact arithmetic does not confirm."""
 
+import sys
 from fractions import Fraction
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 
 from verification.checker import nodes, replay
 from verification.checker.chain import Chain, Line, Pair, Spectra
-from verification.checker.reading import Node, Weight, Wrong
+from verification.checker.reading import Node, Unreadable, Weight, Wrong
 
 RELU = {"function": "relu", "parameters": {}}
 SAME = {"stride": [1], "padding": [[1, 1]], "dilation": [1], "groups": 1, "circular": False}
@@ -261,6 +262,13 @@ def test_a_replayed_product_pays_for_its_roundings() -> None:
         found = replay.evaluate(Chain(graph.nodes, Spectra()), "w", replay.Value(x, 0.0))
         (truth,) = exactly(weight, [Fraction(float(v)) for v in x])
         assert abs(Fraction(float(found.array[0])) - truth) <= Fraction(found.error)
+
+
+def test_without_flint_a_smooth_activation_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "flint", None)
+    graph = Graph(2).add("t", "activation", "x", function="tanh", parameters={})
+    with pytest.raises(Unreadable, match="python-flint"):
+        replay_of(graph, "t", np.ones(2))
 
 
 def test_the_errors_of_both_terms_are_carried() -> None:

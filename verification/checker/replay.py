@@ -16,7 +16,7 @@ from verification.checker import norms
 from verification.checker.chain import MAPS, Chain
 from verification.checker.nodes import OWN, agree, largest_entry
 from verification.checker.norms import DOWN, UP, U, gamma
-from verification.checker.reading import Node, Weight, Wrong
+from verification.checker.reading import Node, Unreadable, Weight, Wrong
 
 Array = np.ndarray
 FLOOR = 2.0**-480
@@ -260,8 +260,10 @@ SMOOTH: dict[str, Callable] = {
 
 def _in_balls(function: Callable, v: Array) -> tuple[Array, float]:
     """The function entry by entry, and an l2 bound on the error."""
-    import flint
-
+    try:
+        import flint
+    except ImportError as error:
+        raise Unreadable("a smooth activation is replayed with python-flint: install it") from error
     agree(v.size <= 2**20, "too many entries to evaluate in balls")
     found = [function(flint.arb(float(entry))) for entry in v.reshape(-1)]
     array = np.array([float(ball.mid()) for ball in found])

@@ -29,6 +29,7 @@ from verification.judgement import Judgement
 from verification.norms import Operator
 from verification.parts import Live, Shape
 from verification.radius import PixelInput
+from verification.running_error import UnboundedOperation
 from verification.store import Store, key
 from verification.targets import Target
 from verification.wording import at_least, at_most
@@ -193,7 +194,7 @@ class Audit:
             try:
                 seconds = max(self.search_seconds, min(LONG_SEARCH, spent))
                 self.found[place] = self._found(claim, name, shape, seconds)
-            except (witness.UnboundedOperation, RuntimeError, TypeError, ValueError):
+            except (UnboundedOperation, RuntimeError, TypeError, ValueError):
                 self.found[place] = None  # somebody's module: the claim stays unknown
         return self.found[place]
 

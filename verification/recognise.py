@@ -47,7 +47,7 @@ def step(flow: Flow, spectra: Spectra, node: Node) -> Constant | None:
         return None
     values = {**line.values, "scale": scale}
     upper = product([abs(scale), line.upper])
-    return replace(line, upper=upper, end=node.name, module=node.module, values=values)
+    return replace(line, upper=upper, start=start, end=node.name, module=node.module, values=values)
 
 
 def _step(flow: Flow, spectra: Spectra, start: str, name: str, step: Fraction) -> Constant | None:

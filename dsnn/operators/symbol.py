@@ -22,8 +22,9 @@ _CHUNK = 2**22
 
 def phases(frequencies: Tensor, side: int, dilation: int, size: int) -> Tensor:
     """exp(-2 pi i f d t / side) for integer f (F,) and taps t < size: (F, size), each entry
-    within 8 unit roundoffs: the angle is reduced exactly before it is rounded."""
+    within 12 unit roundoffs: the angle is reduced exactly, to half a turn, before it is rounded."""
     turns = (frequencies[:, None] * torch.arange(size) * dilation) % side
+    turns = torch.where(2 * turns > side, turns - side, turns)
     angles = turns.to(torch.float64) * (-2 * math.pi / side)
     return torch.polar(torch.ones_like(angles), angles)
 
@@ -38,10 +39,10 @@ def evaluate(block: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
 
 def evaluation_error(block: Tensor) -> float:
     """Bound on |computed - exact symbol| in the Frobenius norm at any frequency: the inner product
-    over the taps, and 20 roundoffs for the product of two phases."""
+    over the taps, and 28 roundoffs for the product of two phases."""
     taps = block.shape[2] * block.shape[3]
     total = float(block.abs().sum((2, 3)).norm())
-    return up(gamma(4 * taps + 24) * total)
+    return up(gamma(4 * taps + 32) * total)
 
 
 def _symbols(block: Tensor, geometry: Geometry) -> Iterator[Tensor]:

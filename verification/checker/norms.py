@@ -110,7 +110,19 @@ def largest(op: Operator) -> float:
     for symbol, error in _blocks(op, exact=False):
         bound, shift = _norm(symbol, shift)
         worst = max(worst, bound + error)
-    return worst * math.sqrt(op.copies()) * _bernstein(op) * UP
+    found = worst * math.sqrt(op.copies()) * _bernstein(op) * UP
+    return found if op.copies() > 1 else min(found, _sums(op))
+
+
+def _sums(op: Operator) -> float:
+    """|A|^2 <= the largest row sum of |A| times the largest column sum; exact sums of one term."""
+    found = []
+    for axes in ((2, 3, 4), (1, 3, 4)):
+        total = float(np.abs(op.kernel).sum(axes).max())
+        single = int(np.count_nonzero(op.kernel, axes).max()) <= 1
+        found.append(total if single else total * (1 + gamma(op.kernel.size)) * UP)
+    rows, columns = found
+    return rows if rows == columns else math.sqrt(rows * columns * UP) * UP
 
 
 def smallest(op: Operator) -> float:

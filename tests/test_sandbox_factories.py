@@ -78,7 +78,7 @@ def raises(): raise ValueError("bad \\x1b[2J\\u202e\\nnews" + "y" * 5000)
 def needs(size, bias=True): return nn.Linear(size, size)
 number = 5
 def forges():
-    for pipe in range(3, 20):
+    for pipe in range(3, 256):
         try: os.write(pipe, (2).to_bytes(8, "little") + b"{}")
         except OSError: pass
     os._exit(0)

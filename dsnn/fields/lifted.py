@@ -25,7 +25,7 @@ class LiftedField(EnergyField):
 
     def gradient(self, x: Tensor) -> Tensor:
         position, momentum = x.chunk(2, 1)
-        value, pullback = torch.func.vjp(self.field, position)
+        value, pullback, *_ = torch.func.vjp(self.field, position)
         return torch.cat([pullback(momentum)[0], value], 1)
 
     def structure(self, x: Tensor, g: Tensor) -> Tensor:

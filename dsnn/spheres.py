@@ -13,13 +13,17 @@ from dsnn.fields.base import inner
 
 def relax(phi: Tensor, y: Tensor) -> Tensor:
     """(1 - l) φ + l y, l = (|φ|² - |y|²) / |φ - y|²: on the line through y and φ, with the norm of
-    y. Where φ = y it is y. States (B, ...) of one shape."""
-    gap, square = inner(phi, phi) - inner(y, y), inner(phi - y, phi - y)
+    y. Where φ = y it is y. States (B, ...) of one shape.
+
+    Computed as φ - l d with d = φ - y and l = <d, φ + y> / |d|²: the rounding of 1 - l, or of the
+    difference of squares, would scale the state by a little, and the same way step after step.
+    """
+    d = phi - y
+    gap, square = inner(d, phi + y), inner(d, d)
     if not torch.compiler.is_exporting():
         apart = square > torch.finfo(y.dtype).tiny
         gap, square = torch.where(apart, gap, 0.0), torch.where(apart, square, 1.0)
-    share = gap / square
-    return (1 - share) * phi + share * y
+    return phi - gap / square * d
 
 
 def rescale(phi: Tensor, y: Tensor) -> Tensor:

@@ -106,6 +106,6 @@ class AverageVectorField(DiscreteGradient):
         if not error <= limit:
             raise UserError(
                 f"AverageVectorField: {NODES} nodes miss the chain rule by {error:.1g} (limit "
-                f"{limit:.1g}) at h = {float(h):g}: take a smaller step, or Gonzalez"
+                f"{limit:.1g}) at h = {float(h.detach()):g}: take a smaller step, or Gonzalez"
             )
         return y

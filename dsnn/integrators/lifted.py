@@ -30,7 +30,7 @@ class LiftedEuler(Integrator):
         moved, info = torch.linalg.solve_ex(identity + h * jacobian.mT, momentum[:, :, None])
         if bool(info.any()) or not bool(moved.isfinite().all()):
             raise UserError(
-                f"LiftedEuler: I + h Df(x) is singular at h = {float(h):g}: no symplectic step "
-                "there, take h |Df| < 1"
+                f"LiftedEuler: I + h Df(x) is singular at h = {float(h.detach()):g}: no "
+                "symplectic step there, take h |Df| < 1"
             )
         return torch.cat([inner.euler(position, h), moved[:, :, 0]], 1)

@@ -20,8 +20,11 @@ def fixed_point(
     field is small enough, below 2 for midpoint rules.
 
     Derivatives go through all iterations. How many there are depends on the numbers, so this does
-    not run under torch.func.vmap or torch.export. Raises UserError when the iteration diverges.
+    not run under torch.func.vmap or torch.export. Raises UserError when the iteration diverges, or what
+    it starts from is not finite.
     """
+    if not bool((start.detach().isfinite()).all()):
+        raise UserError(f"{name}: the state, its velocity or the step is not finite")
     epsilon = torch.finfo(start.dtype).eps
     dims = tuple(range(1, start.ndim))
     previous, d = float("inf"), start
@@ -38,8 +41,8 @@ def fixed_point(
             break
         previous = change
     raise UserError(
-        f"{name}: no solution with h = {float(h):g} in {MOST_ITERATIONS} iterations, whose last "
-        f"change was {previous:.1g} of the state: take a smaller step"
+        f"{name}: no solution with h = {float(h.detach()):g} in {MOST_ITERATIONS} iterations, the "
+        f"last change {previous:.1g} of the state: take a smaller step"
     )
 
 

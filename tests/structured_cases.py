@@ -14,6 +14,7 @@ from dsnn.fields import (
     LayerPotential,
     MassField,
     OperatorSphereField,
+    RingMassField,
     SeparableHamiltonian,
     ShiftField,
     VectorField,
@@ -94,6 +95,7 @@ MASS = {
         lambda: mass_field(4, 8, "sigmoid", "sigmoid"), ExplicitEuler(), (4,)
     ),
     "triangle, RK4": Case(lambda: mass_field(4, 8, "sigmoid"), RungeKutta4(), (4,)),
+    "ring, Heun": Case(lambda: RingMassField(4, 8), Heun(), (4,)),
     "images": Case(lambda: FluxField(circular(), circular()), ExplicitEuler(), IMAGE, 2_000),
 }
 NORM = {

@@ -10,7 +10,7 @@ from dsnn.fields.hamiltonian import (
 )
 from dsnn.fields.layers import ConstantSkew, Layer, SkewEntries, SkewMatrix
 from dsnn.fields.lifted import LiftedField
-from dsnn.fields.mass import FluxField, MassField, TriangularMassField, mass_field
+from dsnn.fields.mass import FluxField, MassField, RingMassField, TriangularMassField, mass_field
 from dsnn.fields.potentials import FunctionPotential, LayerPotential, Potential
 from dsnn.fields.presnov import PotentialField, presnov_field
 from dsnn.fields.residual import ResidualField, TwoLayerField
@@ -34,6 +34,7 @@ __all__ = [
     "Potential",
     "PotentialField",
     "ResidualField",
+    "RingMassField",
     "SeparableHamiltonian",
     "ShiftField",
     "SkewEntries",

@@ -46,6 +46,25 @@ class TriangularMassField(VectorField):
         return nn.functional.linear(self.entries(x), self.incidence)
 
 
+class RingMassField(VectorField):
+    """x' = φ - shift(φ), φ = C σ(Bx + c) + d: M has the entries (i, i + 1) alone, around a ring.
+
+    Every vector of sum 0 is such a difference, so this gives as many fields as the full triangle,
+    at the price of a free field of the same width [T14].
+    """
+
+    conserves = frozenset({MASS})
+
+    def __init__(self, dim: int, hidden: int, act: str = "tanh"):
+        super().__init__()
+        self.layer, self.operator = Layer(Dense(dim, hidden), act), Dense(hidden, dim)
+        self.bias = nn.Parameter(torch.zeros(dim))
+
+    def forward(self, x: Tensor) -> Tensor:
+        flux = self.operator(self.layer(x), self.bias)
+        return flux - flux.roll(-1, 1)
+
+
 class FluxField(VectorField):
     """x' = φ - shift(φ) + ψ - shift(ψ): images that exchange mass with their neighbours [T14].
 

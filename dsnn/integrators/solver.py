@@ -20,10 +20,10 @@ def fixed_point(
     field is small enough, below 2 for midpoint rules.
 
     Derivatives go through all iterations. How many there are depends on the numbers, so this does
-    not run under torch.func.vmap or torch.export. Raises UserError when the iteration diverges, or what
-    it starts from is not finite.
+    not run under torch.func.vmap or torch.export. Raises UserError when the iteration diverges, or
+    what it starts from is not finite.
     """
-    if not bool((start.detach().isfinite()).all()):
+    if not bool(start.isfinite().all()):
         raise UserError(f"{name}: the state, its velocity or the step is not finite")
     epsilon = torch.finfo(start.dtype).eps
     dims = tuple(range(1, start.ndim))
@@ -47,6 +47,6 @@ def fixed_point(
 
 
 def size(x: Tensor) -> Tensor:
-    """Largest entry of each state, at least 1e-300: (B, 1, ..., 1)."""
+    """Largest entry of each state, at least the smallest normal number: (B, 1, ..., 1)."""
     largest = x.detach().abs().amax(tuple(range(1, x.ndim)), keepdim=True)
     return largest.clamp_min(torch.finfo(x.dtype).tiny)

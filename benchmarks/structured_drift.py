@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from dsnn.errors import UserError
-from dsnn.fields import separable_hamiltonian
+from dsnn.fields import VectorField, separable_hamiltonian
 from dsnn.integrators import NumericalStep, RungeKutta4, StormerVerlet
 
 STEP, STEPS, ITERATIONS, POINTS = 0.1, 10_000, 1_500, 400
@@ -41,7 +41,7 @@ def exact(x: Tensor) -> Tensor:
     return x
 
 
-class _Pendulum(nn.Module):
+class _Pendulum(VectorField):
     def forward(self, x: Tensor) -> Tensor:
         return torch.stack([x[:, 1], -torch.sin(x[:, 0])], 1)
 

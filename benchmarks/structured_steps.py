@@ -28,7 +28,8 @@ from dsnn.operators import Dense
 
 BATCH, REPEATS, INNER = 256, 9, 30
 SIZES = ((10, 50), (32, 128))
-"""Entries of the state and rows of the hidden layer; the first is the paper's for SIR."""
+"""Entries of the state and rows of a hidden layer; the first is the paper's for SIR. A symplectic
+step has two such layers, of half the state each."""
 
 
 class FreeField(VectorField):
@@ -46,6 +47,9 @@ class FreeField(VectorField):
 STEPS: dict[str, Callable[[int, int], NumericalStep]] = {
     "symplectic Euler": lambda n, w: NumericalStep(
         separable_hamiltonian(n, w), SymplecticEuler(), 0.1
+    ),
+    "symplectic Euler, half the rows in each shear": lambda n, w: NumericalStep(
+        separable_hamiltonian(n, w // 2), SymplecticEuler(), 0.1
     ),
     "Störmer-Verlet": lambda n, w: NumericalStep(separable_hamiltonian(n, w), StormerVerlet(), 0.1),
     "mass, ring": lambda n, w: NumericalStep(RingMassField(n, w), ExplicitEuler(), 0.1),

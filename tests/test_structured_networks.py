@@ -1,5 +1,8 @@
 """Networks that keep a property by their types: what is composed, and what is refused and why."""
 
+import re
+from pathlib import Path
+
 import pytest
 import structured_cases as cases
 import torch
@@ -289,3 +292,13 @@ def test_presnov_networks_learn(discrete: bool):
         assert all(p.grad is not None and bool(p.grad.any()) for p in net.parameters())
         optimizer.step()
     assert losses[-1] < losses[0] / 3
+
+
+def test_the_page_says_what_happens(capsys: pytest.CaptureFixture[str]):
+    """The code of docs/structured.md runs, and prints what its comments say."""
+    page = Path(__file__).parents[1] / "docs" / "structured.md"
+    (code,) = re.findall(r"^```python\n(.*?)^```", page.read_text(encoding="utf-8"), re.S | re.M)
+    exec(code, {})
+    first, second = capsys.readouterr().out.splitlines()
+    assert f"# {first}\n" in code
+    assert f"# {second}\n" in code

@@ -1,4 +1,4 @@
-"""Time of one structured step against a free step of the same width: x + h (B tanh(Ax + b) + d)."""
+"""Processor time of structured steps over that of a free one, x + h (B tanh(Ax + b) + d)."""
 
 import statistics
 import time
@@ -61,8 +61,8 @@ STEPS: dict[str, Callable[[int, int], NumericalStep]] = {
 
 
 def run() -> list[dict[str, object]]:
-    """A row per step and size. Forward and backward pass in float64; all steps take turns, so that
-    a change of the machine's load meets all of them."""
+    """A row per step and size: processor time of a forward and a backward pass in float64. All
+    steps take turns, so that a change of the machine's load meets all of them."""
     return [row for dim, width in SIZES for row in _compare(dim, width)]
 
 
@@ -76,10 +76,10 @@ def _compare(dim: int, width: int) -> list[dict[str, object]]:
         _once(step.double(), x)
     for _ in range(REPEATS):
         for name, step in steps.items():
-            start = time.perf_counter()
+            start = time.process_time()
             for _ in range(INNER):
                 _once(step, x)
-            seconds[name].append((time.perf_counter() - start) / INNER)
+            seconds[name].append((time.process_time() - start) / INNER)
     rows = []
     for name in STEPS:
         ratios = [own / other for own, other in zip(seconds[name], seconds["free"], strict=True)]

@@ -52,6 +52,7 @@ from dsnn.operators import Convolution, Dense
 from dsnn.spheres import relax, rescale
 from dsnn.structure import ENERGY, MASS, NORM, SHIFT, SYMPLECTIC, VOLUME
 from verification import integrators_page
+from verification.integrators_problems import problems
 
 PAGE = (Path(__file__).parents[1] / "docs" / "integrators.md").read_text(encoding="utf-8")
 
@@ -81,9 +82,9 @@ def test_integrators_say_what_is_measured(measured, row: integrators_page.Row):
     a reason of these fields, which the page gives."""
     order, cells = measured[row.name]
     assert abs(order - row.integrator.order) <= 0.1
-    problems = integrators_page.problems()[row.kind]
+    fields = problems()[row.kind]
     for name, cell in cells.items():
-        if name in row.integrator.preserves and name in problems[name].conserves:
+        if name in row.integrator.preserves and name in fields[name].conserves:
             assert cell.kind == "exact", name
         elif cell.kind == "exact":
             assert isinstance(row.integrator, Gonzalez | AverageVectorField)

@@ -4,8 +4,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dsnn.fields.base import VectorField
+from dsnn.fields.base import VectorField, equivariance
 from dsnn.operators import LinearOperator
+from dsnn.structure import GRADIENT
 
 
 def convex_gradient(
@@ -30,6 +31,8 @@ class GradientField(VectorField):
         super().__init__()
         self.operator, self.slope = operator, slope
         self.bias = nn.Parameter(torch.zeros(channels))
+        self.conserves = equivariance(operator)
+        self.claims = frozenset({GRADIENT}) | self.conserves
 
     def forward(self, x: Tensor) -> Tensor:
         return -convex_gradient(x, self.operator, self.bias, self.slope)

@@ -4,22 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from dsnn.fields import GradientField, ResidualField, VectorField, convex_gradient
-
-
-class Step(nn.Module):
-    """A numerical step with learned times `u`; it executes them as they are, or, with
-    `signed=False`, their absolute values as the published code does."""
-
-    u: nn.Parameter
-
-    def __init__(self, times: list[float], signed: bool = True):
-        super().__init__()
-        self.u = nn.Parameter(torch.tensor(times))
-        self.signed = signed
-
-    def times(self) -> Tensor:
-        """The executed times, shape (len(u),)."""
-        return self.u if self.signed else self.u.abs()
+from dsnn.integrators.base import Step
 
 
 class Euler(Step):

@@ -24,6 +24,20 @@ class LinearOperator(nn.Module, ABC):
     @abstractmethod
     def adjoint(self, y: Tensor, scale: Tensor | None = None) -> Tensor: ...
 
+    @property
+    @abstractmethod
+    def inputs(self) -> int:
+        """Features or channels of x; `outputs` are those of Ax."""
+
+    @property
+    def outputs(self) -> int:
+        return self.weight.shape[0]
+
+    @property
+    def shift_equivariant(self) -> bool:
+        """Whether A commutes with circular shifts of images [T16]."""
+        return False
+
     def scaled_weight(self, scale: Tensor | None) -> Tensor:
         return self.weight if scale is None else scale * self.weight
 
@@ -41,6 +55,10 @@ class Dense(LinearOperator):
 
     def adjoint(self, y: Tensor, scale: Tensor | None = None) -> Tensor:
         return F.linear(y, self.scaled_weight(scale).T)
+
+    @property
+    def inputs(self) -> int:
+        return self.weight.shape[1]
 
 
 class Convolution(LinearOperator):
@@ -89,6 +107,16 @@ class Convolution(LinearOperator):
         ]
         x = F.conv_transpose2d(y, weight, None, self.stride, inner, missing, self.groups)
         return _fold(x, p, height, width) if self.circular else x
+
+    @property
+    def inputs(self) -> int:
+        return self.weight.shape[1] * self.groups
+
+    @property
+    def shift_equivariant(self) -> bool:
+        """Circular padding that keeps the extent, stride 1: zero padding is not, at the border."""
+        same = 2 * self.padding == self.weight.shape[-1] - 1
+        return self.circular and self.stride == 1 and same
 
 
 def _fold(x: Tensor, padding: int, height: int, width: int) -> Tensor:

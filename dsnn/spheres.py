@@ -1,0 +1,52 @@
+"""Back to the sphere a state came from: relaxation and projection [T15].
+
+An exported program holds the bare formula, which is what a proof reads: its statement is about the
+points where the formula is defined. At the others, executed code gives what is said here.
+"""
+
+import torch
+from torch import Tensor
+
+from dsnn.errors import UserError
+from dsnn.fields.base import inner
+
+
+def relax(phi: Tensor, y: Tensor) -> Tensor:
+    """(1 - l) φ + l y, l = (|φ|² - |y|²) / |φ - y|²: on the line through y and φ, with the norm of
+    y. Where φ = y it is y. States (B, ...) of one shape.
+
+    Computed as φ - l d with d = φ - y and l = <d, φ + y> / |d|²: the rounding of 1 - l, or of the
+    difference of squares, would scale the state by a little, and the same way step after step.
+    """
+    d = phi - y
+    gap, square = inner(d, phi + y), inner(d, d)
+    if not torch.compiler.is_exporting():
+        apart = square > torch.finfo(y.dtype).tiny
+        gap, square = torch.where(apart, gap, 0.0), torch.where(apart, square, 1.0)
+    return phi - gap / square * d
+
+
+def rescale(phi: Tensor, y: Tensor) -> Tensor:
+    """φ |y| / |φ|: on the ray through φ, with the norm of y; states (B, ...), φ may be shorter.
+
+    Where y = 0 it is 0. Raises UserError where φ = 0 and y is not, or where one is not finite.
+    """
+    over = tuple(range(1, y.ndim))
+    top, bottom = (torch.linalg.vector_norm(v, dim=over, keepdim=True) for v in (y, phi))
+    if not torch.compiler.is_exporting():
+        _check((bottom == 0) & (top > 0), top + bottom)
+        bottom = torch.where(bottom > 0, bottom, 1.0)
+    return phi * top / bottom
+
+
+def _check(lost: Tensor, sizes: Tensor) -> None:
+    if torch.compiler.is_compiling():
+        return
+    try:
+        failed, overflowed = bool(lost.any()), not bool(sizes.isfinite().all())
+    except RuntimeError:
+        return  # under torch.func.vmap numbers cannot be looked at: a lost state stays 0
+    if failed:
+        raise UserError("a state of positive norm was mapped to 0, which has no direction")
+    if overflowed:
+        raise UserError("a state is not finite: take smaller steps or smaller weights")

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from dsnn.errors import UserError
 from dsnn.integrators import Step
 from dsnn.weights import canonical_sha256
-from verification import evidence, graph_file, properties, witness
+from verification import evidence, execution, graph_file, properties, witness
 from verification.bound import Ledger, pixel
 from verification.capture import Uncapturable
 from verification.claims import Claim, parse, select
@@ -43,6 +43,7 @@ TIGHTENING_SPEED = 2e10
 """Floating-point operations a second assumed when a factorisation is weighed against a budget."""
 
 Outcome = Literal["proved", "refuted", "unknown"]
+Arithmetic = Literal["real", "float32"]
 
 
 @dataclass(frozen=True)
@@ -123,7 +124,8 @@ class Audit:
     """One audit of one module, with `budget` seconds for searching and tightening.
 
     Witnesses are written to `folder`, named after `stem`; not at all when it is None. `store` keeps
-    what was finished between runs.
+    what was finished between runs. With `arithmetic` "float32" what is proved is carried over to
+    the execution, for examples of norm at most `radius` (`execution`).
     """
 
     def __init__(
@@ -135,8 +137,11 @@ class Audit:
         folder: Path | None = None,
         stem: str = "witness",
         store: Store | None = None,
+        arithmetic: Arithmetic = "real",
+        radius: float | None = None,
     ):
         self.subject, self.tight, self.budget = subject, tight, budget
+        self.arithmetic, self.radius = arithmetic, radius
         self.folder, self.stem, self.store = folder, stem, store
         self.parts = subject.parts
         self.ledger = Ledger(self.parts, tight=tight, store=store)
@@ -166,9 +171,11 @@ class Audit:
     def judge(self, claim: Claim, name: str) -> Verdict:
         """The verdict on one claim about the module called `name`."""
         verdict = JUDGES.get(claim.name, _equality)(self, claim, name)
-        if (architecture := self.subject.architecture) is None:
+        if (architecture := self.subject.architecture) is not None:
+            verdict = architecture.over_all(verdict, claim, self.parts.modules[""])
+        if self.arithmetic == "real" or verdict.outcome != "proved":
             return verdict
-        return architecture.over_all(verdict, claim, self.parts.modules[""])
+        return execution.carried_over(verdict, claim, self.subject, self.ledger, self.radius)
 
     def _constant(self, claim: Claim, name: str) -> Constant:
         constant = self.ledger.constant(name)
@@ -415,12 +422,16 @@ def audit(
     *,
     tight: bool = False,
     budget: float = 5.0,
+    arithmetic: Arithmetic = "real",
+    radius: float | None = None,
 ) -> Report:
     """Verdicts on `claims` ("[MODULE-GLOB:]PROPERTY") about a module in eval mode, which takes
-    batches of examples of `input_shape`. Raises UserError on a claim that is not well formed."""
+    batches of examples of `input_shape`; `arithmetic` and `radius` are those of `Audit`. Raises
+    UserError on a claim that is not well formed."""
     texts = [claims] if isinstance(claims, str) else claims
     subject = Target(type(module).__name__, Live(module, tuple(input_shape)))
-    return Audit(subject, tight=tight, budget=budget).run([parse(text) for text in texts])
+    running = Audit(subject, tight=tight, budget=budget, arithmetic=arithmetic, radius=radius)
+    return running.run([parse(text) for text in texts])
 
 
 def assert_proved(

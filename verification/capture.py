@@ -27,14 +27,18 @@ from verification.interpret import Interpreter
 __all__ = ["Uncapturable", "capture", "input_shapes"]
 
 
-def capture(module: nn.Module, shape: tuple[int, ...]) -> Graph:
+def capture(module: nn.Module, shape: tuple[int, ...], *, executed: bool = False) -> Graph:
     """What `module` in eval mode computes of one example of `shape`, handed to it as a batch.
 
-    Traced on a copy on the CPU, in its own dtype. Raises Uncapturable.
+    Traced on a copy on the CPU, in its own dtype; `executed` as in `translated`. Raises
+    Uncapturable.
     """
     with _one_line_errors():
         traced = copy.deepcopy(module).to("cpu").eval().requires_grad_(False)
-        one, two = (translated(traced, _example(traced, (batch, *shape))) for batch in (1, 2))
+        one, two = (
+            translated(traced, _example(traced, (batch, *shape)), executed=executed)
+            for batch in (1, 2)
+        )
         _compare(one, two)
         _reproduces(one, traced, shape)
     return one

@@ -18,6 +18,8 @@ from verification.capture_constants import Folded
 from verification.graph import Constant, Node
 
 Shape = tuple[int, ...]
+NEARLY = Fraction(1, 2**22)
+"""Relative error of a number that the module computes, up to which it is rounding: 4 units."""
 
 
 class Unrecognised(Exception):
@@ -42,11 +44,21 @@ class Padded:
 
 
 class Builder:
-    def __init__(self, batch: int):
-        self.batch = batch
+    """With `executed`, nothing is emitted whose rounding the graph would hide: a number that the
+    module computes with an error beyond `NEARLY` is refused."""
+
+    def __init__(self, batch: int, *, executed: bool = False):
+        self.batch, self.executed = batch, executed
         self.nodes: dict[str, Node] = {}
         self.padded: dict[str, Padded] = {}
         self.base, self.module = "x", ""
+
+    def scalar(self, folded: Folded) -> Fraction | None:
+        """The number that a constant is, if it is a finite one."""
+        found = folded.scalar
+        if found is not None and self.executed and not folded.error <= abs(found) * NEARLY:
+            raise Unrecognised("a number that rounding has changed")
+        return found
 
     def shape(self, full: Sequence[int]) -> Shape:
         """The shape of one example. Raises Unrecognised where the batch is not in front."""
@@ -89,7 +101,7 @@ class Builder:
         """A constant as a node of the full shape."""
         aligned = self.aligned(folded, full)
         value = aligned.value.expand(self.shape(full))
-        constant = Constant(value, aligned.factor, aligned.name)
+        constant = Constant(value, aligned.factor, aligned.name, aligned.error)
         return self.emit("constant", [], full, constants={"value": constant})
 
     def aligned(self, folded: Folded, full: Sequence[int]) -> Constant:
@@ -108,7 +120,7 @@ class Builder:
                 value = blocks[0]
             if count == 1:
                 value = value[0]
-        return Constant(value, constant.factor, constant.name)
+        return Constant(value, constant.factor, constant.name, constant.error)
 
     def combine(
         self,

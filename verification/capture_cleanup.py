@@ -1,5 +1,6 @@
 """What is done to a graph once all operators are translated: nothing that changes its meaning."""
 
+import math
 from dataclasses import replace
 from fractions import Fraction
 
@@ -7,9 +8,11 @@ from verification.capture_folds import folded
 from verification.graph import Constant, Graph, Node
 
 
-def cleaned(graph: Graph) -> Graph:
-    """Circular adjoints recognised, sums of sums flattened, and only what the output depends on."""
-    return _needed(_flattened(_needed(folded(graph))))
+def cleaned(graph: Graph, *, flat: bool = True) -> Graph:
+    """Circular adjoints recognised, sums of sums flattened unless they are to stay as executed,
+    and only what the output depends on."""
+    graph = _needed(folded(graph))
+    return _needed(_flattened(graph)) if flat else graph
 
 
 def _needed(graph: Graph) -> Graph:
@@ -44,7 +47,7 @@ def _absorbing(node: Node, nodes: dict[str, Node], users: dict[str, list[Node]])
             terms[name] = terms.get(name, Fraction(0)) + coefficient
             continue
         if own is not None:
-            bias = Constant(own.value, coefficient * own.factor, own.name)
+            bias = Constant(own.value, coefficient * own.factor, own.name, math.inf)
         for c, source in zip(inner.attributes["coefficients"], inner.inputs, strict=True):
             terms[source] = terms.get(source, Fraction(0)) + coefficient * c
     constants = {} if bias is None else {"bias": bias}

@@ -25,7 +25,8 @@ class Folded:
     """A value that does not depend on the input: `executed` as the module computes it (a tensor
     or a Python number), and what it means, `factor` * `value`, with the contract of `Constant`.
 
-    `exact` says that nothing on the way to it was rounded.
+    `exact` says that nothing on the way to it was rounded. `drift` bounds the error, entry by
+    entry, of an executed value that is not `executed`: that of statistics, fused into one kernel.
     """
 
     executed: Any
@@ -33,11 +34,30 @@ class Folded:
     factor: Fraction = Fraction(1)
     name: str = ""
     exact: bool = True
+    drift: float = 0.0
 
     @property
     def constant(self) -> Constant:
         value = self.value if self.value.is_floating_point() else self.value.to(torch.float64)
-        return Constant(value, self.factor, self.name)
+        return Constant(value, self.factor, self.name, self.error)
+
+    @property
+    def error(self) -> float:
+        """A bound on the distance of the executed entries from factor * value."""
+        if self.executed is self.value:
+            return self.drift
+        try:
+            factor = float(self.factor)
+            executed = torch.as_tensor(self.executed).detach().flatten().to(torch.float64)
+            value = self.value.detach().flatten().to(torch.float64) * factor
+            off, size = float((executed - value).abs().max()), float(value.abs().max())
+        except (OverflowError, RuntimeError, TypeError, ValueError):
+            return math.inf
+        if not math.isfinite(off + size):
+            return math.inf
+        # The factor, the product and the difference are rounded in float64.
+        rounded = 0.0 if self.factor == 1 and not off else 2.0**-50 * (size + off) + 2.0**-1000
+        return off + rounded + self.drift
 
     @property
     def scalar(self) -> Fraction | None:

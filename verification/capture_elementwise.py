@@ -70,8 +70,8 @@ def multiplied(build: Builder, x: Operand, y: Operand, full: tuple[int, ...]) ->
     assert isinstance(x, Value)
     assert isinstance(y, Folded)
     _finite(y)
-    if y.scalar is not None:
-        return build.combine([(y.scalar, x)], full)
+    if (scalar := build.scalar(y)) is not None:
+        return build.combine([(scalar, x)], full)
     weight = build.aligned(y, full)
     return build.emit("scale", [build.expanded(x, full)], full, constants={"weight": weight})
 
@@ -91,8 +91,8 @@ def _div(build: Builder, call: Call) -> Value:
         _finite(y)
         if bool((y.value == 0).any()) or not y.factor:
             raise Unrecognised("a division by zero")
-        if y.scalar is not None and isinstance(x, Value):
-            return build.combine([(1 / y.scalar, x)], call.full)
+        if isinstance(x, Value) and (scalar := build.scalar(y)) is not None:
+            return build.combine([(1 / scalar, x)], call.full)
         y = build.constant(y, call.full)
     elif isinstance(x, Value) and _is_softsign(build, x, y):
         return build.emit("activation", [x], call.full, {"function": "softsign", "parameters": {}})
@@ -124,8 +124,11 @@ def _addcmul(build: Builder, call: Call) -> Value:
     full = torch.broadcast_shapes(
         *(v.full if isinstance(v, Value) else v.value.shape for v in (y, z))
     )
+    value = exact(call.get("value", 1))
+    if build.executed and value != 1:
+        raise Unrecognised("the order of a product of three")
     product = multiplied(build, y, z, tuple(full))
-    return _sum(build, call, x, product, (1, exact(call.get("value", 1))))
+    return _sum(build, call, x, product, (1, value))
 
 
 @rule("pow")
@@ -192,7 +195,7 @@ def _clamp(build: Builder, call: Call) -> Value:
         if isinstance(limit, Value | Folded):
             if isinstance(limit, Value) or limit.scalar is None:
                 raise Unrecognised("clamping to a tensor")
-            limits[key] = limit.scalar
+            limits[key] = build.scalar(limit)
         elif limit in (float("inf"), -float("inf")) and (limit > 0) == (key == "high"):
             limits[key] = None
     if set(limits.values()) == {None}:

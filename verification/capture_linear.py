@@ -10,6 +10,10 @@ from verification.capture_builder import Builder, Unrecognised, Value
 from verification.capture_constants import Folded, moved, stored
 from verification.capture_rules import Call, exact, rule, several
 
+STATISTICS = 2.0**-19
+"""Error of the scale, and of the shift relative to the sum of its terms, when float32 computes
+them on the fly: 32 units, for a handful of roundings and a reciprocal square root."""
+
 
 def _dense(build: Builder, x: Value, weight: Folded, bias: Folded | None, full: Any) -> Value:
     constants = {"weight": weight.constant}
@@ -184,7 +188,13 @@ def _statistics(call: Call, mean: Folded, var: Folded, epsilon: float) -> tuple[
     shift = -_float64(mean) * scale
     if bias is not None:
         shift = shift + _float64(bias)
-    return stored(scale, ""), stored(shift, "")
+    terms = float((_float64(mean) * scale).abs().max())
+    terms += 0.0 if bias is None else float(_float64(bias).abs().max())
+    drift = STATISTICS * float(scale.abs().max())
+    return (
+        replace(stored(scale, ""), drift=drift),
+        replace(stored(shift, ""), drift=STATISTICS * terms),
+    )
 
 
 def _float64(constant: Folded) -> torch.Tensor:

@@ -31,10 +31,14 @@ class Uncapturable(Exception):
         super().__init__(self.reason)
 
 
-def translated(module: nn.Module, x: Tensor) -> Graph:
+def translated(module: nn.Module, x: Tensor, *, executed: bool = False) -> Graph:
     """What `module`, in eval mode, computes of each example of the batch x, of which the values do
-    not matter. Raises Uncapturable, and whatever torch and the module do."""
-    return _Translation(tuple(x.shape), _names(module)).graph(_exported(module, x))
+    not matter. Raises Uncapturable, and whatever torch and the module do.
+
+    With `executed` it is the same function, its sums as the module executes them: nodes have the
+    names of those of the other graph. What hides more than ordinary rounding is unknown."""
+    names = _names(module)
+    return _Translation(tuple(x.shape), names, executed).graph(_exported(module, x))
 
 
 def _exported(module: nn.Module, x: Tensor) -> torch.export.ExportedProgram:
@@ -81,9 +85,9 @@ def _identity(tensor: Tensor) -> tuple[Any, ...]:
 class _Translation:
     """One pass over an exported program."""
 
-    def __init__(self, full: tuple[int, ...], names: dict[tuple[Any, ...], str]):
+    def __init__(self, full: tuple[int, ...], names: dict[tuple[Any, ...], str], executed: bool):
         self.full, self.names = full, names
-        self.build = Builder(full[0])
+        self.build = Builder(full[0], executed=executed)
         self.known: dict[fx.Node, Any] = {}
 
     def graph(self, program: torch.export.ExportedProgram) -> Graph:
@@ -120,7 +124,8 @@ class _Translation:
         (result,) = results
         if isinstance(result, Folded):
             raise Uncapturable("its output does not depend on its input")
-        return cleaned(Graph(tuple(self.build.nodes.values()), result.name))
+        graph = Graph(tuple(self.build.nodes.values()), result.name)
+        return cleaned(graph, flat=not self.build.executed)
 
     def _called(self, node: fx.Node) -> Any:
         if node.target is operator.getitem:

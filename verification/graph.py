@@ -84,11 +84,14 @@ class Constant:
 
     `name` is that of a parameter or buffer when the value is that tensor, or one of its entries
     moved or selected exactly, else "": then it was computed from some, as the module executes it.
+    `error` bounds the distance, entry by entry, of what the module executes from this exact one;
+    the real function does not depend on it, and files do not hold it (`float32` reads it).
     """
 
     value: Tensor
     factor: Fraction = Fraction(1)
     name: str = ""
+    error: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -110,7 +110,7 @@ def _affine(
     taps = math.sqrt(w[0, 0].numel())
     carried = factor * (_norm(root, geometry) + taps * watch.operand(root)[1].bound)
     size = norm(x, True)
-    rounded = _absolute_norm(w, geometry.groups) * size
+    rounded = absolute_norm(w, geometry.groups) * size
     carried = carried * ex.bound + taps * ew.bound * size
     if bias is not None:
         b, eb = watch.operand(bias)
@@ -120,7 +120,8 @@ def _affine(
     return watch.result(value, carried + gamma(products + 16) * rounded + overflow, True)
 
 
-def _absolute_norm(w: Tensor, groups: int) -> float:
+def absolute_norm(w: Tensor, groups: int) -> float:
+    """A bound on the norm of the map with absolute weights, zero padded."""
     rows = w.abs().flatten(1).sum(1).max()
     blocks = w.abs().reshape(groups, w.shape[0] // groups, w.shape[1], -1)
     columns = blocks.sum((1, 3)).max()

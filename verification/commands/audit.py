@@ -24,6 +24,12 @@ def audit(
     ] = None,
     tight: Annotated[bool, typer.Option(help="Factorise every operator (minutes).")] = False,
     budget: Annotated[float, typer.Option(help="Seconds to search and tighten.")] = 5.0,
+    arithmetic: Annotated[
+        str, typer.Option(help="real, or float32: with a bound on the rounding of the execution.")
+    ] = "real",
+    radius: Annotated[
+        float | None, typer.Option(help="Norm of the inputs that the rounding is bounded for.")
+    ] = None,
     json: Annotated[str | None, typer.Option(help="Result as JSON; - is stdout.")] = None,
     certificate: Annotated[
         Path | None, typer.Option(help="A .json file that `dsnn check` derives the verdicts from.")
@@ -34,6 +40,8 @@ def audit(
     Witnesses of refutations are written beside the JSON file, or here without one. Interrupted and
     run again, an audit goes on from what it had finished.
     """
+    from math import inf
+
     from dsnn.errors import UserError
     from dsnn.files import check_writable, write_json
     from verification.auditor import Audit
@@ -45,6 +53,10 @@ def audit(
     shape = None if input_shape is None else parse_shape(input_shape)
     if not budget >= 0:
         raise UserError(f"--budget {budget}: give seconds, at least 0")
+    if arithmetic not in ("real", "float32"):
+        raise UserError(f"--arithmetic {arithmetic}: real or float32")
+    if radius is not None and (arithmetic == "real" or not 0 < radius < inf):
+        raise UserError(f"--radius {radius}: a positive number, with --arithmetic float32")
     file = None if json in (None, "-") else Path(str(json))
     if file is not None:
         check_writable(file)
@@ -56,7 +68,10 @@ def audit(
         check_writable(certificate)
     stem = "witness" if file is None else f"{file.stem}-witness"
     subject = resolve(target, claims, arch=arch, shape=shape, budget=budget)
-    running = Audit(subject, tight=tight, budget=budget, folder=folder, stem=stem, store=Store())
+    running = Audit(
+        subject, tight=tight, budget=budget, folder=folder, stem=stem, store=Store(),
+        arithmetic=arithmetic, radius=radius,
+    )  # fmt: skip
     report = running.run(claims)
     if certificate is not None:
         from verification.certificate import certify

@@ -1,0 +1,244 @@
+"""The a-priori bound on float32 execution: never below what torch does, and not blind."""
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from random_modules import build as randomly
+from random_modules import images, vectors
+from torch import Tensor, nn
+from torch.nn.utils.parametrizations import weight_norm
+
+from dsnn.errors import UserError
+from verification import audit, balls_graph, float32
+from verification.capture import Uncapturable, capture
+from verification.float32 import RULES, Rounding, rounding
+from verification.graph import Node
+from verification.norms import Spectra
+
+Shape = tuple[int, ...]
+
+
+class Written(nn.Module):
+    """A function as a module, with the weights of `parts`."""
+
+    def __init__(self, function: Callable[[nn.ModuleList, Tensor], Tensor], *parts: nn.Module):
+        super().__init__()
+        self.parts, self.function = nn.ModuleList(parts), function
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function(self.parts, x)
+
+
+def bounded(module: nn.Module, shape: Shape, radius: float) -> Rounding:
+    graphs = capture(module, shape, executed=True), capture(module, shape)
+    return rounding(*graphs, Spectra(), radius)
+
+
+def inputs(shape: Shape, radius: float, seed: int = 0) -> Tensor:
+    """Float32 examples of norm at most `radius`, most of them nearly of that norm."""
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randn(12, *shape, generator=generator)
+    x[:4] = x[:4] ** 5  # a few large entries
+    x = x / x.flatten(1).norm(dim=1).reshape(-1, *[1] * len(shape)) * radius * (1 - 1e-5)
+    x[-4:] *= torch.tensor([1e-3, 1e-20, 1e-38, 0.0]).reshape(-1, *[1] * len(shape))
+    return x
+
+
+def measured(module: nn.Module, shape: Shape, radius: float, seed: int = 0) -> float:
+    """The largest lower bound on |f32(x) - f(x)|, the exact value enclosed by ball arithmetic."""
+    x = inputs(shape, radius, seed)
+    with torch.no_grad():
+        computed = module.eval()(x).double()
+    graph, worst = capture(module, shape), 0.0
+    last = -1 if any(node.kind == "norm" for node in graph) else None  # no ball for a norm at 0
+    for start, value in zip(x[:last], computed[:last], strict=True):
+        exact = balls_graph.enclose(graph, start.double()).value
+        off = ((value - exact.mid[0]).abs() - exact.rad[0]).clamp_min(0)
+        worst = max(worst, float(off.norm()))
+    return worst * (1 - 1e-12)
+
+
+def gradient_step(parts: nn.ModuleList, x: Tensor) -> Tensor:
+    weight = parts[0].weight
+    assert isinstance(weight, Tensor)
+    return x - 0.3 * F.linear(F.leaky_relu(parts[0](x), 0.3), weight.T)
+
+
+MODULES: dict[str, tuple[Callable[[], nn.Module], Shape]] = {
+    "linear": (lambda: nn.Linear(40, 30), (40,)),
+    "conv": (lambda: nn.Conv2d(4, 6, 3, padding=1, groups=2), (4, 5, 6)),
+    "circular": (lambda: nn.Conv1d(2, 3, 5, padding=4, padding_mode="circular"), (2, 5)),
+    "transposed": (lambda: nn.ConvTranspose2d(4, 2, 3, stride=2), (4, 3, 3)),
+    "scaled weight": (
+        lambda: Written(lambda p, x: F.linear(x, p[0].weight * 0.3), nn.Linear(9, 9)),  # type: ignore[arg-type]
+        (9,),
+    ),
+    "weight norm": (lambda: weight_norm(nn.Linear(9, 9)), (9,)),
+    "batch norm": (lambda: statistics(nn.BatchNorm1d(7)), (7,)),
+    "scale": (lambda: nn.PReLU(5, init=-0.3), (5, 4)),
+    "average": (lambda: nn.AvgPool2d(3, 2, 1, count_include_pad=False), (2, 6, 6)),
+    "mean": (lambda: Written(lambda p, x: x.mean((1, 2))), (2, 6)),
+    "softmax": (lambda: nn.Softmax(1), (7,)),
+    "length": (lambda: Written(lambda p, x: x.norm(dim=1, keepdim=True)), (9,)),
+    "product": (lambda: Written(lambda p, x: p[0](x) * x, nn.Linear(6, 6)), (6,)),
+    "sum": (lambda: Written(lambda p, x: x / 3 + 0.7 * x.roll(1, 1) - 0.1), (12,)),
+    "step": (lambda: Written(gradient_step, nn.Linear(6, 9)), (6,)),
+    "elementary": (lambda: nn.Sequential(nn.GELU(), nn.Mish(), nn.ELU(0.5), nn.Tanh()), (11,)),
+    "sine": (lambda: Written(lambda p, x: x.sin() + (3 * x).cos()), (11,)),
+}  # fmt: skip
+
+
+def statistics(layer: nn.BatchNorm1d) -> nn.Module:
+    assert layer.running_mean is not None
+    assert layer.running_var is not None
+    nn.init.uniform_(layer.running_mean, 1e3, 2e3)
+    nn.init.uniform_(layer.running_var, 0.01, 2.0)
+    return layer.eval()
+
+
+@pytest.mark.parametrize("radius", [1e-3, 1.0, 300.0])
+@pytest.mark.parametrize("name", MODULES)
+def test_the_execution_stays_within_the_bound(name: str, radius: float):
+    torch.manual_seed(1)
+    make, shape = MODULES[name]
+    module = make()
+    found = bounded(module, shape, radius)
+    assert measured(module, shape, radius) <= found.error < math.inf
+
+
+@pytest.mark.parametrize("shapes", [vectors, images])
+def test_so_it_does_for_random_modules(shapes: st.SearchStrategy):
+    @settings(max_examples=12, deadline=None, derandomize=True)
+    @given(shapes, st.sampled_from([0.1, 1.0, 30.0]))
+    def check(drawn: tuple, radius: float) -> None:
+        shape, layers, seed = drawn
+        module = randomly(shape, layers, seed)
+        try:
+            found = bounded(module, shape, radius)
+        except Uncapturable:
+            return
+        if math.isfinite(found.error):
+            assert measured(module, shape, radius, seed) <= found.error
+        else:
+            assert found.reason
+
+    check()
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("linear", "linear"), ("conv", "conv"), ("transposed", "adjoint"), ("sum", "combine"),
+        ("batch norm", "scale"), ("elementary", "activation"), ("softmax", "softmax"),
+        ("average", "window_sum"), ("length", "norm"), ("product", "product"),
+    ],
+)  # fmt: skip
+def test_a_rule_that_forgets_its_rounding_is_caught(
+    name: str, kind: str, monkeypatch: pytest.MonkeyPatch
+):
+    torch.manual_seed(1)
+    make, shape = MODULES[name]
+    module, rules = make(), dict(RULES)
+
+    def forgetful(forward: float32._Forward, node: Node, x: list[Rounding]) -> Rounding:
+        exact = rules[node.kind](forward, node, [replace(before, error=0.0) for before in x])
+        return replace(exact, error=0.0)
+
+    for planted in {kind, "linear"} if kind == "product" else {kind}:
+        monkeypatch.setitem(RULES, planted, forgetful)
+    assert measured(module, shape, 1.0) > bounded(module, shape, 1.0).error
+
+
+def test_errors_are_carried_through_what_follows(monkeypatch: pytest.MonkeyPatch):
+    torch.manual_seed(1)
+    module = nn.Sequential(nn.Linear(9, 9), Written(lambda p, x: 500.0 * x))
+    linear = measured(module[0], (9,), 1.0)
+    found = bounded(module, (9,), 1.0)
+    assert found.error > 500 * linear
+    monkeypatch.setattr(float32, "UNIT", 2.0**-34)
+    assert measured(module, (9,), 1.0) > bounded(module, (9,), 1.0).error
+
+
+def test_what_sums_hide_is_counted_as_it_is_executed():
+    """x + 1000 x - 1000 x is x in real arithmetic, and a combination of one term in the graph."""
+    module = Written(lambda p, x: x + 1000 * x - 1000 * x)
+    flat = capture(module, (8,))
+    assert len(flat.nodes) == 2
+    found, truth = bounded(module, (8,), 1.0), measured(module, (8,), 1.0)
+    assert rounding(flat, flat, Spectra(), 1.0).error < truth <= found.error
+    number = torch.tensor(1e3)
+    lost = Written(lambda p, x: x * ((number + 0.3) - number))
+    assert math.isinf(bounded(lost, (8,), 1.0).error)
+
+
+def test_a_nonexpansive_net_keeps_its_error_small():
+    """By paths, each step would multiply it; by the theorem, it adds up."""
+    torch.manual_seed(0)
+    step = Written(gradient_step, nn.utils.parametrizations.orthogonal(nn.Linear(6, 6)))
+    short, long = (bounded(nn.Sequential(*[step] * n), (6,), 1.0).error for n in (2, 20))
+    assert long <= 14 * short
+
+
+@pytest.mark.parametrize(
+    ("module", "shape", "reason"),
+    [
+        (nn.LayerNorm(5), (5,), "normalise"),
+        (Written(lambda p, x: x / x.norm(dim=1, keepdim=True)), (5,), "quotient"),
+        (Written(lambda p, x: x * 1e38 * 1e-38), (5,), "overflow"),
+        (Written(lambda p, x: x.cumsum(1)), (5,), "cumsum"),
+    ],
+)
+def test_without_a_bound_there_is_a_reason(module: nn.Module, shape: Shape, reason: str):
+    found = bounded(module, shape, 1.0)
+    assert math.isinf(found.error)
+    assert reason in found.reason
+
+
+def test_the_audit_says_what_is_executed():
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(6, 6), nn.ReLU())
+    (verdict,) = audit(net, "lipschitz<=5", (6,), arithmetic="float32", radius=2.0).verdicts
+    assert (verdict.outcome, verdict.arithmetic) == ("proved", "float32-execution")
+    delta = verdict.evidence["delta"]
+    assert verdict.evidence["radius"] == 2.0
+    assert 0 < delta < 1e-4
+    assert "delta" in str(verdict)
+    assert delta >= 2 * measured(net, (6,), 2.0)
+    x = inputs((6,), 2.0)
+    with torch.no_grad():
+        moved = (net(x) - net(x.flip(0))).double().norm(dim=1)
+    assert bool((moved <= verdict.upper * (x - x.flip(0)).double().norm(dim=1) + delta).all())
+
+
+@pytest.mark.parametrize(
+    ("module", "claim", "reason"),
+    [
+        (nn.LayerNorm(6, eps=1.0), "lipschitz<=5", "normalise"),
+        (nn.Linear(6, 6).double(), "lipschitz<=5", "float64"),
+        (nn.Hardtanh(), "gradient-field", "defect"),
+    ],
+)
+def test_what_is_proved_of_real_numbers_alone_is_unknown(
+    module: nn.Module, claim: str, reason: str
+):
+    (real,) = audit(module, claim, (6,)).verdicts
+    (verdict,) = audit(module, claim, (6,), arithmetic="float32").verdicts
+    assert real.outcome == "proved"
+    assert (verdict.outcome, verdict.upper) == ("unknown", math.inf)
+    assert reason in verdict.evidence["text"]
+
+
+def test_a_refutation_stays_one_of_real_numbers():
+    report = audit(nn.Linear(6, 6), "lipschitz<=1e-3", (6,), arithmetic="float32")
+    assert (report.verdicts[0].outcome, report.verdicts[0].arithmetic) == ("refuted", "real")
+
+
+def test_a_radius_is_a_positive_number():
+    with pytest.raises(UserError, match="radius"):
+        audit(nn.ReLU(), "lipschitz<=1", (3,), arithmetic="float32", radius=-1.0)

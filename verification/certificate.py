@@ -62,6 +62,7 @@ class Finding:
     graph: Graph | Uncapturable
     constant: Derivation | None
     witness: tuple[Tensor, Tensor] | None = None
+    arithmetic: str = "real"
 
 
 def certify(path: str | Path, audit: Audit, report: Report) -> list[str]:
@@ -78,6 +79,7 @@ def certify(path: str | Path, audit: Audit, report: Report) -> list[str]:
             audit.parts.graph(verdict.module),
             verdict.constant,
             None if verdict.pair is None else (verdict.pair.x, verdict.pair.y),
+            verdict.arithmetic,
         )
         for verdict in report.verdicts
     ]
@@ -159,6 +161,8 @@ class _Writer:
         """The verdict with the checker's numbers; it must come to the audit's verdict."""
         if isinstance(finding.graph, Uncapturable) or finding.constant is None:
             raise _LeftOut("there is no graph, or no derivation, of it")
+        if finding.arithmetic != "real":
+            raise _LeftOut(f"its arithmetic is {finding.arithmetic}, and not real")
         graph = self._graph(finding.graph, finding.module, claim.pixel)
         key = reading.digest(graph)
         nodes, output = reading.graph(graph, self.tensors)

@@ -37,7 +37,7 @@ def enclose(graph: Graph, x: Tensor, directions: Tensor | None = None) -> Jet:
         directions = x.new_zeros((0, *x.shape))
     jets = {graph.input.name: Jet(point(x[None]), point(directions))}
     for node in graph.nodes[1:]:
-        jets[node.name] = _node(node, [jets[name] for name in node.inputs])
+        jets[node.name] = advance(node, [jets[name] for name in node.inputs])
     found = jets[graph.output]
     if not all(
         bool(b.rad.isfinite().all() and b.mid.isfinite().all()) for b in (found.value, found.along)
@@ -52,7 +52,8 @@ def float64(constant: Constant) -> Tensor:
     return value if constant.factor == 1 else value * float(constant.factor)
 
 
-def _node(node: Node, inputs: list[Jet]) -> Jet:
+def advance(node: Node, inputs: list[Jet]) -> Jet:
+    """The value of a node and its derivatives, of those of its inputs. Raises NotEnclosed."""
     if node.kind == "constant":
         value = float64(node.constants["value"]).expand(node.shape)[None]
         # No direction is known here: one that broadcasts.

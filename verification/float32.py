@@ -275,9 +275,10 @@ def _summed(
 
 @_rule("reshape", "gather", "window_max")
 def _moved(forward: _Forward, node: Node, inputs: list[Rounding]) -> Rounding:
-    """No rounding: entries are only picked."""
+    """No rounding: entries are only picked, and small ones perhaps flushed."""
     (x,), factor = inputs, forward.lipschitz(node)
-    return Rounding(up(factor * x.size), up(factor * x.error))
+    flushed = LEAST * _root(math.prod(node.shape))
+    return Rounding(up(factor * x.size), _sum([factor * x.error, flushed]))
 
 
 @_rule("window_sum")
@@ -300,7 +301,9 @@ def _window_sum(forward: _Forward, node: Node, inputs: list[Rounding]) -> Roundi
 
 @_rule("concat")
 def _concat(forward: _Forward, node: Node, inputs: list[Rounding]) -> Rounding:
-    return Rounding(_side_by_side(x.size for x in inputs), _side_by_side(x.error for x in inputs))
+    flushed = LEAST * _root(math.prod(node.shape))
+    error = _sum([_side_by_side(x.error for x in inputs), flushed])
+    return Rounding(_side_by_side(x.size for x in inputs), error)
 
 
 def _side_by_side(sizes: Iterable[float]) -> float:

@@ -192,8 +192,10 @@ def _simple(vector: Any) -> list[list[Fraction]]:
 
 def _rayleigh(matrix: list[list[Fraction]], v: list[Fraction]) -> Fraction:
     """v'Mv / v'v, exactly: no more than the largest eigenvalue."""
-    form = sum(v[i] * x * v[j] for i, row in enumerate(matrix) for j, x in enumerate(row))
-    return form / sum(x * x for x in v)
+    form = sum(
+        (v[i] * x * v[j] for i, row in enumerate(matrix) for j, x in enumerate(row)), Fraction(0)
+    )
+    return form / sum((x * x for x in v), Fraction(0))
 
 
 # Pieces. -------------------------------------------------------------------------------------

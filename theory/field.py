@@ -112,9 +112,10 @@ class Field:
 
 
 def _entries(velocity: Any) -> list[Any]:
+    entries: Any = velocity
     if isinstance(velocity, MatrixBase) and 1 not in velocity.shape:
         raise ValueError(f"a velocity of shape {velocity.shape}: give a column, one for each state")
-    return list(velocity)
+    return list(entries)
 
 
 def _exact(expression: Any) -> Any:

@@ -4,10 +4,11 @@
 derivative is a `Slope` there, of which no more is known. Both are ordinary SymPy expressions.
 """
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from sympy import Function, Max, Rational, Symbol, sympify
+from sympy import Function, Rational, Symbol, sympify
 from sympy.core.symbol import Str
 
 
@@ -53,13 +54,24 @@ def activation(name: str, low: Any, high: Any) -> Callable[[Any], Any]:
     return lambda u: Activation(Str(name), *ends, sympify(u))
 
 
-def slopes_as_symbols(expression: Any) -> tuple[Any, dict[Symbol, tuple[Any, Any]]]:
-    """The expression (or matrix) with a symbol for every slope, and the range of each symbol: the
-    same slope at the same place is the same symbol."""
+def slopes_as_symbols(expression: Any) -> tuple[Any, dict[Any, Symbol]]:
+    """The expression (or matrix) with a symbol for every slope, and these symbols: the same slope
+    at the same place is the same symbol."""
     found = sorted(expression.atoms(Slope), key=str)
     symbols = {slope: Symbol(f"slope_{k}", real=True) for k, slope in enumerate(found)}
-    ranges = {symbol: (slope.args[1], slope.args[2]) for slope, symbol in symbols.items()}
-    return expression.xreplace(symbols), ranges
+    return expression.xreplace(symbols), symbols
+
+
+def compatible(slopes: Mapping[Any, Symbol], point: Mapping[Symbol, Any]) -> bool:
+    """Whether one function can have the slopes that `point` gives them: where two slopes of one
+    activation differ, so must their places, certainly. States beyond `point` are free."""
+    for (one, a), (two, b) in itertools.combinations(slopes.items(), 2):
+        if one.args[0] != two.args[0] or point.get(a) == point.get(b):
+            continue
+        apart = (one.args[3] - two.args[3]).xreplace(dict(point)).expand()
+        if not apart.is_polynomial() or apart == 0:  # nested activations have no known value
+            return False
+    return True
 
 
 def straight(expression: Any, share: Any) -> Any:
@@ -71,9 +83,3 @@ def straight(expression: Any, share: Any) -> Any:
     return expression.replace(Activation, lambda _, a, b, u: slope(a, b) * u).replace(
         Slope, lambda _, a, b, u: slope(a, b)
     )
-
-
-def bent(expression: Any) -> Any:
-    """Every activation replaced by the convex one with its least slope below 0, its greatest
-    above: max(low u, high u)."""
-    return expression.replace(Activation, lambda _, low, high, u: Max(low * u, high * u))

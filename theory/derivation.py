@@ -8,17 +8,17 @@ function with the given slopes; with states that have a range, as long as they s
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from sympy import Matrix, Symbol, oo
 
 from theory import steps
-from theory.activation import slopes_as_symbols
+from theory.activation import compatible, slopes_as_symbols
 from theory.eigenvalue import Largest, doubled, largest, symmetric_part
 from theory.field import Field
-from theory.field_properties import PROPERTIES, Decided, decide, undefined
-from theory.limited import OutOfTime, within
+from theory.field_properties import POINTWISE, PROPERTIES, Decided, decide, undefined
+from theory.limited import OutOfTime, start, within
 from theory.steps import Steps, readable
 
 Verdict = Literal["proved", "refuted", "open"]
@@ -80,10 +80,13 @@ class _Budget:
 
     def spent_on(self, function: Callable[..., Any], *arguments: Any) -> Any | Finding:
         """The result, or an open finding with the reason why there is none."""
+        late = Finding("open", f"not finished within the budget of {self.seconds:g} s")
+        if not self.left:
+            return late
         try:
             return within(self.left, function, *arguments)
         except OutOfTime:
-            return Finding("open", f"not finished within the budget of {self.seconds:g} s")
+            return late
         except (ValueError, RuntimeError) as error:
             return Finding("open", str(error))
 
@@ -93,12 +96,16 @@ def derive(
 ) -> Derivation:
     """What follows for `field` and the steps of `integrator`, one of `steps.INTEGRATORS`.
 
+    `Field` holds the expressions, states, parameters with ranges, and what is declared; SymPy works
+    `budget_seconds`, the start of its process not counted.
+
     Raises ValueError for an unknown integrator or a budget that is not positive, ImportError
     without python-flint.
     """
     import flint  # noqa: F401  (not installed: now, and not in the other process)
 
     steps.known(integrator)
+    start()
     budget = _Budget(budget_seconds)
     found = {
         "one-sided constant": budget.spent_on(one_sided, field, None, SHARE * budget.left / 2),
@@ -137,6 +144,8 @@ def _constant(name: str, found: Largest | Finding) -> Finding:
         " (attained)"
         if found.lower == found.upper
         else f" (at least {readable(found.lower, up=False)})"
+        if found.lower.is_finite
+        else ""
     )
     return Finding("proved", f"at most {readable(found.upper, up=True)}{sharp}", found.point)
 
@@ -186,20 +195,31 @@ def lipschitz(field: Field, law: Any = None, seconds: float = math.inf) -> Large
 
 
 def _enclosed(field: Field, part: Callable[[Any], Any], law: Any, seconds: float) -> Largest:
+    field.check_regular(*field.velocity)
     J, slopes = slopes_as_symbols(field.jacobian())
     M = part(J)
     if law is not None:
         M = M - law * Matrix.eye(M.rows)
-    return largest(M.expand(), {**field.box, **slopes}, seconds)
+    ranges = {symbol: (slope.args[1], slope.args[2]) for slope, symbol in slopes.items()}
+    found = largest(M.expand(), {**field.box, **ranges}, seconds)
+    if not compatible(slopes, found.point):
+        return replace(found, lower=-oo, point={})
+    return found
 
 
 def decided_property(field: Field, name: str) -> Decided:
     """The decision on one of `PROPERTIES`."""
     x = Matrix(field.states)
-    return decide(PROPERTIES[name].defects(x, field.column, field.jacobian()), field.box)
+    found = decide(PROPERTIES[name].defects(x, field.column, field.jacobian()), field.box)
+    if found.verdict == "proved" and name not in POINTWISE:
+        field.check_regular(*field.velocity)
+    return found
 
 
 def decided_integral(field: Field, expression: Any) -> Decided:
     """Whether the expression is constant along the flow."""
     rate = sum(expression.diff(s) * v for s, v in zip(field.states, field.velocity, strict=True))
-    return decide([rate], field.box)
+    found = decide([rate], field.box)
+    if found.verdict == "proved":
+        field.check_regular(expression)
+    return found

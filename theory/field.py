@@ -4,12 +4,33 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from sympy import Expr, Float, Matrix, MatrixBase, Rational, Symbol, oo, sympify
+from sympy import (
+    Add,
+    Expr,
+    Float,
+    Matrix,
+    MatrixBase,
+    Mul,
+    Number,
+    NumberSymbol,
+    Pow,
+    Rational,
+    Symbol,
+    cos,
+    exp,
+    log,
+    oo,
+    sin,
+    sympify,
+    tanh,
+)
 
+from theory import balls
 from theory.activation import Activation
 from theory.field_properties import PROPERTIES
 
 Ranges = Mapping[Symbol, tuple[Any, Any]]
+REGULAR = (Add, Mul, Pow, Number, NumberSymbol, Symbol, exp, log, sin, cos, tanh)
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,6 +86,14 @@ class Field:
             self._known(what, expressions, known)
         laws = [law for law in (self.one_sided, self.lipschitz) if law is not None]
         self._known("laws", laws, known - {*self.states})
+        slopes: dict[str, tuple[Any, Any]] = {}
+        for part in self.activations():
+            name, ends = str(part.args[0]), (part.args[1], part.args[2])
+            if slopes.setdefault(name, ends) != ends:
+                raise ValueError(
+                    f"{self.id}: {name} has slopes in {slopes[name]} and in {ends}: call one of "
+                    "them otherwise"
+                )
         for name in self.properties:
             if name not in PROPERTIES:
                 raise ValueError(
@@ -106,6 +135,29 @@ class Field:
         """The matrix of derivatives, `Slope` for those of activations."""
         return self.column.jacobian(list(self.states))
 
+    def check_regular(self, *expressions: Any) -> None:
+        """Raises ValueError unless the expressions are locally Lipschitz all over the box, so that
+        their derivatives say all: a jump has the derivative 0 on either side."""
+        for expression in expressions:
+            self._check_regular(expression)
+
+    def _check_regular(self, part: Any) -> None:
+        if isinstance(part, Activation):
+            return self._check_regular(part.args[3])
+        if not isinstance(part, REGULAR):
+            raise ValueError(f"{part} may jump or have no derivative: write it as an activation")
+        if isinstance(part, log) or (isinstance(part, Pow) and not _natural(part.exp)):
+            base: Any = part.args[0]
+            ranges = {s.name: self.box[s] for s in base.free_symbols}
+            if any(not end.is_finite for ends in ranges.values() for end in ends):
+                raise ValueError(f"{base} in {part} may vanish: give its symbols ranges")
+            value = balls.enclose(base, ranges)
+            whole = isinstance(part, Pow) and part.exp.is_Integer
+            if not (value > 0 or (whole and value < 0)):
+                raise ValueError(f"{base} in {part} may vanish: give ranges where it does not")
+        for argument in part.args:
+            self._check_regular(argument)
+
     def activations(self) -> list[Activation]:
         """The activations in it, with their slopes."""
         return sorted(self.column.atoms(Activation), key=str)
@@ -116,6 +168,10 @@ def _entries(velocity: Any) -> list[Any]:
     if isinstance(velocity, MatrixBase) and 1 not in velocity.shape:
         raise ValueError(f"a velocity of shape {velocity.shape}: give a column, one for each state")
     return list(entries)
+
+
+def _natural(exponent: Any) -> bool:
+    return bool(exponent.is_Integer and exponent >= 0)
 
 
 def _exact(expression: Any) -> Any:

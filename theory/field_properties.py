@@ -49,6 +49,7 @@ PROPERTIES: Mapping[str, Property] = {
         "SJ = (SJ)' for states (q, p): x' = S grad H, the flow is symplectic", _hamiltonian
     ),
 }
+POINTWISE = ("norm", "mass")  # say nothing of derivatives
 
 
 @dataclass(frozen=True)

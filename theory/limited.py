@@ -1,8 +1,8 @@
 """Computer algebra under a real time limit: in a process of its own, which is killed when late.
 
 SymPy cannot be interrupted (a simplification may not come back for hours, and a signal reaches the
-main thread only), so the work is done by `python -m theory.limited`, one process that is kept
-between calls and started again after it was killed. It works from any thread.
+main thread only), so the work is done by one process that is kept between calls and started again
+after it was killed. It works from any thread.
 """
 
 import atexit
@@ -30,10 +30,20 @@ def within(seconds: float, function: Callable[..., Any], *arguments: Any) -> Any
     return _worker.call(seconds, function, arguments)
 
 
+def start() -> None:
+    """Start the process, unless it runs, so that no call waits for that."""
+    _worker.ready()
+
+
 class _Worker:
     def __init__(self) -> None:
         self.process: subprocess.Popen[bytes] | None = None
         self.lock = threading.Lock()
+
+    def ready(self) -> None:
+        with self.lock:
+            if self.process is None:
+                self._start()
 
     def call(self, seconds: float, function: Callable[..., Any], arguments: Any) -> Any:
         with self.lock:
@@ -46,7 +56,7 @@ class _Worker:
 
     def _start(self) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "theory.limited"],
+            [sys.executable, "-c", "from theory.limited import serve; serve()"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )
@@ -111,7 +121,8 @@ def _exactly(stream: IO[bytes], size: int) -> bytes:
     return data
 
 
-def _serve() -> None:
+def serve() -> None:
+    """What the process does: questions from stdin, answers to stdout, until stdin ends."""
     answers, sys.stdout = sys.stdout.buffer, sys.stderr
     while True:
         try:
@@ -126,7 +137,3 @@ def _serve() -> None:
         except Exception as error:
             answer = ("other", f"{type(error).__name__}: {error}")
         _send(answers, pickle.dumps(answer))
-
-
-if __name__ == "__main__":
-    _serve()

@@ -1,4 +1,4 @@
-"""Pairs of points at which a module is evaluated with a bound on its error: what refutes a constant.
+"""Pairs of points at which a module is evaluated with a bound on its error: they refute constants.
 
 Half of them lie along the direction in which the Jacobian says that most happens.
 """

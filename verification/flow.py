@@ -37,6 +37,17 @@ class Flow:
             end = self.dominator[end]
         return found[::-1]
 
+    def part(self, start: str, end: str) -> Graph:
+        """What computes `end` from its dominator `start`, as a graph whose input that is."""
+        nodes, needed = [], {end}
+        for node in reversed(self.graph.nodes[self.place[start] :]):
+            if node.name in needed and node.name != start:
+                nodes.append(node)
+                needed.update(node.inputs)
+        constants = [n for n in self.graph.nodes[: self.place[start]] if n.name in needed]
+        first = Node(start, "input", (), self.nodes[start].shape)
+        return Graph((first, *constants, *reversed(nodes)), end)
+
     def _common(self, a: str, b: str) -> str:
         while a != b:
             if self._depth[a] < self._depth[b]:

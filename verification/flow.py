@@ -40,13 +40,11 @@ class Flow:
     def part(self, start: str, end: str) -> Graph:
         """What computes `end` from its dominator `start`, as a graph whose input that is."""
         nodes, needed = [], {end}
-        for node in reversed(self.graph.nodes[self.place[start] :]):
+        for node in reversed(self.graph.nodes):
             if node.name in needed and node.name != start:
                 nodes.append(node)
                 needed.update(node.inputs)
-        constants = [n for n in self.graph.nodes[: self.place[start]] if n.name in needed]
-        first = Node(start, "input", (), self.nodes[start].shape)
-        return Graph((first, *constants, *reversed(nodes)), end)
+        return Graph((Node(start, "input", (), self.nodes[start].shape), *reversed(nodes)), end)
 
     def _common(self, a: str, b: str) -> str:
         while a != b:

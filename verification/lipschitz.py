@@ -112,7 +112,9 @@ class Derivation:
             upper = math.inf if isinstance(form, str) else centred(form)
         except ArithmeticError:
             return []
-        return [Constant(upper, "centred", start, node.name, node.module)] if upper < math.inf else []
+        return (
+            [Constant(upper, "centred", start, node.name, node.module)] if upper < math.inf else []
+        )
 
     def _rule(self, start: str, node: Node) -> list[Constant]:
         rule = RULES.get(node.kind)

@@ -4,7 +4,21 @@ import time
 from typing import Any
 
 import pytest
-from sympy import Matrix, Piecewise, Rational, Symbol, cos, exp, oo, sin, sqrt, symbols, tanh
+from sympy import (
+    Add,
+    Integer,
+    Matrix,
+    Piecewise,
+    Rational,
+    Symbol,
+    cos,
+    exp,
+    oo,
+    sin,
+    sqrt,
+    symbols,
+    tanh,
+)
 
 from dsnn.errors import UserError
 from theory import Field, activation, derive
@@ -85,9 +99,8 @@ def test_a_jump_has_no_constant(jump: Any) -> None:
 
 def test_two_slopes_at_one_place_refute_nothing() -> None:
     """sigma(q (1 + p)) - sigma(q + q p) is 0, though its slopes look independent."""
-    nothing = Field(
-        (q, p), (sigma(q * (1 + p)) - sigma(q + q * p), 0), {q: (-1, 1), p: (-1, 1)}, one_sided=0
-    )  # type: ignore[arg-type]
+    velocity = sigma(q * (1 + p)) - sigma(q + q * p), Integer(0)
+    nothing = Field((q, p), velocity, {q: (-1, 1), p: (-1, 1)}, one_sided=Integer(0))
     assert derive(nothing).declared["one-sided constant <= 0"].verdict == "open"
     apart = Field((q,), (sigma(2 * q) - sigma(q),), one_sided=Rational(1))
     assert derive(apart).declared["one-sided constant <= 1"].verdict == "refuted"
@@ -98,12 +111,12 @@ def test_a_budget_ends() -> None:
     with pytest.raises(OutOfTime):
         within(0.2, time.sleep, 30)
     angles = symbols("x0:7", real=True)
-    big = sum(sin(x) for x in angles) ** 12
+    big = Add(*map(sin, angles)) ** 12
     slow = Field(angles, tuple(big.diff(x) for x in angles), dict.fromkeys(angles, (-1, 1)))
     found = derive(slow, budget_seconds=0.5)
     assert time.monotonic() - started < 20  # of which starting the process is the most
     assert UNFINISHED in found.constants["one-sided constant"].text
-    assert found.conserved["hamiltonian" if len(angles) % 2 == 0 else "volume"].verdict == "open"
+    assert found.conserved["volume"].verdict == "open"
     assert found.steps.largest == 0
 
 

@@ -10,14 +10,16 @@ from typing import Any
 import pytest
 import torch
 from hypothesis import strategies as st
-from sympy import oo, symbols
+from sympy import Integer, oo, symbols
 from torch import Tensor, nn
 
 from dsnn.errors import UserError
 from dsnn.fields import VectorField
 from theory import Field, registry, theorems
 from verification import derive
+from verification.capture import capture
 from verification.field_pairs import ModuleSample, images
+from verification.interpret import Interpreter
 from verification.strategies import STRATEGIES, registered
 
 q, p = symbols("q p", real=True)
@@ -57,7 +59,8 @@ def test_a_gradient_field_contracts_and_may_step() -> None:
     assert report.findings["declared one_sided <= 0"].verdict == "proved"
     assert report.findings["declared gradient"].verdict == "proved"
     assert report.steps.theorem == "T8-circle-contractive"
-    exact = float(torch.linalg.matrix_norm(Descent().inner.weight.double(), 2)) ** 2
+    weight = Descent().inner.weight.detach().double()
+    exact = float(torch.linalg.matrix_norm(weight, 2)) ** 2
     assert float(report.lipschitz) >= exact * (1 - 1e-12)
     assert float(report.steps.largest) == pytest.approx(2 / exact, rel=1e-6)
     report.as_hypothesis_test()()
@@ -102,7 +105,8 @@ def test_what_no_rule_bounds_is_open() -> None:
 
 
 def test_pairs_are_bounded_with_their_rounding() -> None:
-    pairs = images(Descent().double(), (3,), ModuleSample(1.0, 0.5, "symmetric", 7))
+    executed = Interpreter(capture(Descent(), (3,))).double()
+    pairs = images(executed, (3,), ModuleSample(1.0, 0.5, "symmetric", 7))
     assert float(pairs.at_x.error.min()) > 0
     assert float(pairs.at_x.error.max()) < 1e-12
 
@@ -134,7 +138,7 @@ def _install(monkeypatch: pytest.MonkeyPatch, group: str, name: str, value: Any)
 
 
 def test_a_wrong_law_of_a_registered_field_exits_1(monkeypatch: pytest.MonkeyPatch, dsnn) -> None:
-    wrong = Field((q, p), (p - q, -2 * p), one_sided=-1, id="planted")  # type: ignore[arg-type]
+    wrong = Field((q, p), (p - q, -2 * p), one_sided=Integer(-1), id="planted")
     _install(monkeypatch, "dsnn.fields", "planted", wrong)
     code, out, _ = dsnn("verify", "planted", "--profile", "quick", "--jobs", "1")
     assert code == 1

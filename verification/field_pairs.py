@@ -71,14 +71,17 @@ def images(exactly: nn.Module, shape: tuple[int, ...], sample: ModuleSample) -> 
 
 
 def _directions(exactly: nn.Module, shape: tuple[int, ...], x: Array, along: str) -> Array:
-    found = []
-    for row in x:
-        point = torch.tensor(row).reshape(shape)
-        J = torch.autograd.functional.jacobian(lambda z: exactly(z[None])[0], point)
-        matrix = torch.as_tensor(J).reshape(row.size, row.size).numpy()
-        wanted = matrix + matrix.T if along == "symmetric" else matrix.T @ matrix
-        found.append(np.linalg.eigh(wanted)[1][:, -1])
-    return np.array(found)
+    """Eigenvectors at each of the points (pairs, states). Examples of a batch are independent, so
+    the Jacobian of their sum is that of each."""
+    batch, size = x.shape
+
+    def summed(points: torch.Tensor) -> torch.Tensor:
+        return exactly(points.reshape(batch, *shape)).reshape(batch, size).sum(0)
+
+    jacobian = torch.autograd.functional.jacobian(summed, torch.tensor(x))
+    J = torch.as_tensor(jacobian).permute(1, 0, 2).numpy()
+    turned = J.swapaxes(1, 2)
+    return np.linalg.eigh(J + turned if along == "symmetric" else turned @ J)[1][:, :, -1]
 
 
 def stretches(pairs: Images) -> Array:

@@ -273,7 +273,8 @@ def _property(
         return Finding("open", str(error)), False
     verdict = "open" if found.outcome == "unknown" else found.outcome
     exactly = found.outcome == "proved" and found.upper == 0
-    return Finding(verdict, f"of {of}: {found.evidence['text']}"), exactly
+    known = f"up to {at_most(found.upper)}, " if found.outcome == "proved" and found.upper else ""
+    return Finding(verdict, f"{known}of {of}: {found.evidence['text']}"), exactly
 
 
 def _claim(

@@ -1,6 +1,8 @@
 """Constants from the slopes of activations: against Jacobians at random points, and exact cases."""
 
 import dataclasses
+import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,6 +13,8 @@ from dsnn.integrators import ExplicitEuler, NumericalStep
 from dsnn.operators import Dense
 from verification import audit
 from verification.capture import capture
+from verification.certificate import Finding, Subject, write
+from verification.lipschitz import derive
 from verification.slope_form import SlopeForm, centred, one_sided, slope_form
 
 
@@ -116,3 +120,15 @@ def test_the_audit_of_a_network_of_such_steps_contracts() -> None:
     weak = NumericalStep(Damped(6, 0.4), ExplicitEuler(), 0.125)
     (verdict,) = audit(weak, "contractive", (6,)).verdicts
     assert verdict.outcome != "proved"
+
+
+def test_no_certificate_holds_what_the_checker_does_not_know(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    step = NumericalStep(Damped(6, 0.75), ExplicitEuler(), 0.125)
+    graph = capture(step, (6,))
+    constant = derive(graph)
+    assert constant.law == "centred"
+    found = Finding("lipschitz<=1", "", "proved", constant.upper, graph, constant)
+    said = write(tmp_path / "a.json", Subject("step", step.state_dict()), [found])
+    assert len(said) == 1
+    assert json.loads((tmp_path / "a.json").read_text())["claims"] == []

@@ -28,7 +28,8 @@ together   the inputs side by side, as entries of common sources: sqrt(sum of co
            min(a, b)) counts as (a, b), as sorting a pair brings no two pairs further apart.
            Times sqrt(sum c_k^2) for a combination
 centred    Px + Bσ(Ax + b) with slopes m +- r: |P + B m A| + |B r^(1/2)| |r^(1/2) A| (`slope_form`),
-           where a combination would otherwise expand
+           where that is at most 1 and the terms alone would say that a combination expands; no
+           certificate holds it
 ========== =========================================================================================
 
 Anything else is `unknown`: infinity, with the reason.
@@ -112,9 +113,8 @@ class Derivation:
             upper = math.inf if isinstance(form, str) else centred(form)
         except ArithmeticError:
             return []
-        return (
-            [Constant(upper, "centred", start, node.name, node.module)] if upper < math.inf else []
-        )
+        # Elsewhere the sum will do, whose parts a certificate can hold.
+        return [Constant(upper, "centred", start, node.name, node.module)] if upper <= 1 else []
 
     def _rule(self, start: str, node: Node) -> list[Constant]:
         rule = RULES.get(node.kind)

@@ -15,7 +15,9 @@ NOT_A_THEOREM = 3
 
 def _register(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     entry = EntryPoint("mine", f"{__name__}:{name}", "dsnn.theorems")
-    monkeypatch.setattr(registry, "entry_points", lambda group: [entry])
+    monkeypatch.setattr(
+        registry, "entry_points", lambda group: [entry] if group == entry.group else []
+    )
 
 
 def test_the_laws_of_the_paper_are_there() -> None:

@@ -4,7 +4,19 @@ Each law stands here once, as a SymPy expression. `dsnn` projects onto it in tra
 `verification` attacks it and certifies networks with it. This package imports no torch.
 """
 
+from theory.activation import activation
+from theory.derivation import Derivation, derive
+from theory.field import Field
 from theory.registry import theorems
 from theory.theorem import Hypothesis, ProofStep, Theorem
 
-__all__ = ["Hypothesis", "ProofStep", "Theorem", "theorems"]
+__all__ = [
+    "Derivation",
+    "Field",
+    "Hypothesis",
+    "ProofStep",
+    "Theorem",
+    "activation",
+    "derive",
+    "theorems",
+]

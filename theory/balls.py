@@ -2,7 +2,7 @@
 
 Inputs are exact doubles, SymPy rationals or intervals of them; results enclose the true value,
 and what leaves as a double is rounded outwards. Understood: sums, products, powers, Max, Min,
-Abs, exp, log, and exact numbers.
+Abs, exp, log, sin, cos, tanh, and exact numbers.
 """
 
 import math
@@ -10,7 +10,23 @@ from collections.abc import Callable, Mapping
 from functools import lru_cache, reduce
 from typing import Any, cast
 
-from sympy import Abs, Add, Expr, Float, Max, Min, Mul, Pow, Rational, Symbol, exp, log
+from sympy import (
+    Abs,
+    Add,
+    Expr,
+    Float,
+    Max,
+    Min,
+    Mul,
+    Pow,
+    Rational,
+    Symbol,
+    cos,
+    exp,
+    log,
+    sin,
+    tanh,
+)
 
 Number = float | int | Rational
 PRECISION = 128  # bits
@@ -59,6 +75,7 @@ def _operation(expression: Any) -> Callable[..., Any]:
     """What `expression` does to the balls of its arguments."""
     arb = _flint().arb
     one = {exp: arb.exp, log: arb.log, Abs: abs, Pow: _any_power}
+    one |= {sin: arb.sin, cos: arb.cos, tanh: arb.tanh}
     many = {
         Add: lambda x, y: x + y,
         Mul: lambda x, y: x * y,

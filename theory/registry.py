@@ -1,9 +1,12 @@
 """Every theorem by its id: those of this package, and those of installed packages."""
 
 from importlib.metadata import entry_points
+from typing import Any
 
 from theory.approximation import approximation, obstruction
 from theory.budget import euler_budget
+from theory.field import Field
+from theory.field_theorem import theorem_of
 from theory.flows import flow, switching_flow
 from theory.hamiltonian_lift import hamiltonian_lift
 from theory.invariants import (
@@ -86,19 +89,35 @@ OURS = (
 def theorems() -> dict[str, Theorem]:
     """All registered theorems by id, ours first.
 
-    A package adds its own through the entry-point group `dsnn.theorems`; an entry is a Theorem
-    or a tuple of them. Raises ValueError where an entry is something else or an id is taken.
+    A package adds its own through the entry-point group `dsnn.theorems`, and fields, each of which
+    becomes a theorem, through `dsnn.fields`; an entry is a Theorem, or a Field, or a tuple of them.
+    Raises ValueError where an entry is something else or an id is taken.
     """
     registered = {theorem.id: theorem for theorem in OURS}
-    for entry in sorted(entry_points(group="dsnn.theorems")):
-        loaded = entry.load()
-        for theorem in loaded if isinstance(loaded, tuple) else (loaded,):
-            if not isinstance(theorem, Theorem):
-                raise ValueError(
-                    f"the entry point {entry.name} = {entry.value} of group dsnn.theorems is a "
-                    f"{type(theorem).__name__}: register a theory.Theorem or a tuple of them"
-                )
-            if theorem.id in registered:
-                raise ValueError(f"two theorems are called {theorem.id}: rename {entry.value}")
-            registered[theorem.id] = theorem
+    loaded = _loaded("dsnn.theorems", Theorem)
+    loaded += [(where, theorem_of(field)) for where, field in _loaded("dsnn.fields", Field)]
+    for where, theorem in loaded:
+        if theorem.id in registered:
+            raise ValueError(f"two theorems are called {theorem.id}: rename {where}")
+        registered[theorem.id] = theorem
     return registered
+
+
+def fields() -> dict[str, Field]:
+    """The registered fields by id. Raises ValueError as `theorems`."""
+    return {field.id: field for _, field in _loaded("dsnn.fields", Field)}
+
+
+def _loaded(group: str, kind: type) -> list[tuple[str, Any]]:
+    """What packages register in a group, with where it is from."""
+    found = []
+    for entry in sorted(entry_points(group=group)):
+        loaded = entry.load()
+        for one in loaded if isinstance(loaded, tuple) else (loaded,):
+            if not isinstance(one, kind):
+                raise ValueError(
+                    f"the entry point {entry.name} = {entry.value} of group {group} is a "
+                    f"{type(one).__name__}: register a theory.{kind.__name__} or a tuple of them"
+                )
+            found.append((entry.value, one))
+    return found

@@ -69,7 +69,7 @@ def asymmetry(columns: Matrix, atoms: Diagonal) -> float:
 def _remainder(columns: Matrix, rows: Matrix) -> Matrix:
     """Rows b_i - c_i a_i for the best of a few c_i: the quotient of the entries where a_i is
     largest, as divided in float64 and its two neighbours."""
-    ratio = _ratios(columns, rows)
+    ratio = ratios(columns, rows)
     best: Matrix | None = None
     for factors in (ratio, np.nextafter(ratio, np.inf), np.nextafter(ratio, -np.inf)):
         remainder = columns - diagonal(factors) @ rows
@@ -89,7 +89,7 @@ def _row_sizes(matrix: Matrix) -> np.ndarray:
     return np.asarray(matrix.size.sum(axis=1)).ravel()
 
 
-def _ratios(columns: Matrix, rows: Matrix) -> np.ndarray:
+def ratios(columns: Matrix, rows: Matrix) -> np.ndarray:
     """c_i with b_i ~ c_i a_i; 0 where a_i is 0."""
     found = np.zeros(rows.shape[0])
     if not rows.hi.nnz:

@@ -37,6 +37,15 @@ class Flow:
             end = self.dominator[end]
         return found[::-1]
 
+    def part(self, start: str, end: str) -> Graph:
+        """What computes `end` from its dominator `start`, as a graph whose input that is."""
+        nodes, needed = [], {end}
+        for node in reversed(self.graph.nodes):
+            if node.name in needed and node.name != start:
+                nodes.append(node)
+                needed.update(node.inputs)
+        return Graph((Node(start, "input", (), self.nodes[start].shape), *reversed(nodes)), end)
+
     def _common(self, a: str, b: str) -> str:
         while a != b:
             if self._depth[a] < self._depth[b]:

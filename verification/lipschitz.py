@@ -27,6 +27,9 @@ together   the inputs side by side, as entries of common sources: sqrt(sum of co
            an entry of source j occurs at most copies_j times among them, and (max(a, b),
            min(a, b)) counts as (a, b), as sorting a pair brings no two pairs further apart.
            Times sqrt(sum c_k^2) for a combination
+centred    Px + Bσ(Ax + b) with slopes m +- r: |P + B m A| + |B r^(1/2)| |r^(1/2) A| (`slope_form`),
+           where that is at most 1 and the terms alone would say that a combination expands; no
+           certificate holds it
 ========== =========================================================================================
 
 Anything else is `unknown`: infinity, with the reason.
@@ -52,6 +55,7 @@ from verification.entries import together
 from verification.flow import Flow
 from verification.graph import Graph, Node
 from verification.norms import OPERATORS, Spectra
+from verification.slope_form import centred, slope_form
 from verification.slopes import slope_range
 
 
@@ -95,7 +99,22 @@ class Derivation:
     def _candidates(self, node: Node) -> list[Constant]:
         start = self.flow.dominator[node.name]
         step = recognise.step(self.flow, self.spectra, node)
-        return [step] if step else self._rule(start, node)
+        if step:
+            return [step]
+        found = self._rule(start, node)
+        if node.kind == "combine" and len(node.inputs) > 1 and min(x.upper for x in found) > 1:
+            found += self._centred(start, node)
+        return found
+
+    def _centred(self, start: str, node: Node) -> list[Constant]:
+        """A step of any field Px + Bσ(Ax + b), which may contract although its terms do not."""
+        try:
+            form = slope_form(self.flow.part(start, node.name))
+            upper = math.inf if isinstance(form, str) else centred(form)
+        except ArithmeticError:
+            return []
+        # Elsewhere the sum will do, whose parts a certificate can hold.
+        return [Constant(upper, "centred", start, node.name, node.module)] if upper <= 1 else []
 
     def _rule(self, start: str, node: Node) -> list[Constant]:
         rule = RULES.get(node.kind)

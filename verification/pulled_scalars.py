@@ -26,6 +26,7 @@ def pulled_scalars(graph: Graph) -> Graph:
         if factor != 1:
             inner = replace(node, name=f"{node.name}.plain", inputs=tuple(inputs))
             nodes.append(inner)
+            known[inner.name] = inner
             attributes = {"coefficients": [factor]}
             node = Node(
                 node.name, "combine", (inner.name,), node.shape, attributes, {}, node.module

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from dsnn.errors import UserError
 from theory import Theorem, theorems
 from verification.judging import attained, described, laws, outside, violated
-from verification.strategies import STRATEGIES
+from verification.strategies.registered import strategy_of
 from verification.strategies.rounding import Array, on
 from verification.strategies.search import NothingDrawn, find
 from verification.strategies.trial import Strategy, Trial, Violation
@@ -263,7 +263,7 @@ def drop(theorem: Theorem, name: str, seed: int = 0) -> Part:
 
 
 def _strategy(theorem: Theorem) -> Strategy[Any] | None:
-    return STRATEGIES.get(theorem.id) if theorem.constant is not None else None
+    return strategy_of(theorem) if theorem.constant is not None else None
 
 
 def _tasks(

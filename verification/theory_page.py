@@ -13,7 +13,7 @@ from sympy.core.alphabets import greeks
 
 from theory import Theorem, theorems
 from verification import judging, suite
-from verification.strategies import STRATEGIES
+from verification.strategies.registered import strategy_of
 
 DOCS = Path(__file__).parent.parent / "docs"
 COLUMNS = 3  # panels of the figure
@@ -89,7 +89,7 @@ def statement(theorem: Theorem) -> str:
 
 
 def _hypotheses(theorem: Theorem) -> str:
-    strategy, lines = STRATEGIES.get(theorem.id), []
+    strategy, lines = strategy_of(theorem), []
     for hypothesis in theorem.hypotheses:
         lines.append(
             f"- **{hypothesis.name}**: {hypothesis.words}: ${_latex(hypothesis.relation)}$"
@@ -116,7 +116,7 @@ def section(theorem: Theorem) -> str:
         parts += ["### Hypotheses", _hypotheses(theorem)]
     if theorem.proof:
         parts += ["### Proof", _proof(theorem)]
-    strategy = STRATEGIES.get(theorem.id)
+    strategy = strategy_of(theorem)
     if theorem.sharp:
         parts += ["### Sharp", f"{_capital(theorem.sharp)}."]
         if strategy is not None and strategy.sharp:
@@ -134,7 +134,9 @@ def page() -> str:
 
 def _quotients(theorem: Theorem, structure: Any) -> np.ndarray:
     """Measured over law, or its inverse for a lower bound, of each pair."""
-    trial = STRATEGIES[theorem.id].draw(structure, *suite.FEW)
+    strategy = strategy_of(theorem)
+    assert strategy is not None
+    trial = strategy.draw(structure, *suite.FEW)
     law = judging.laws(theorem, trial)
     below, above = (trial.measured, law) if theorem.bound == "upper" else (law, trial.measured)
     return (below / above).ravel()
@@ -145,16 +147,17 @@ def draw(path: Path) -> None:
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
-    sharp = [t for t in theorems().values() if t.id in STRATEGIES and STRATEGIES[t.id].sharp]
+    strategies = [(theorem, strategy_of(theorem)) for theorem in theorems().values()]
+    sharp = [(theorem, found.sharp) for theorem, found in strategies if found and found.sharp]
     rows = -(-len(sharp) // COLUMNS)
     with mpl.rc_context({"svg.hashsalt": "theorems", "font.size": 7, "svg.fonttype": "none"}):
         figure = Figure(figsize=(2.4 * COLUMNS, 1.4 * rows), layout="constrained")
         panels = np.ravel(figure.subplots(rows, COLUMNS, squeeze=False, sharey=True))
         for panel in panels[len(sharp) :]:
             panel.set_axis_off()
-        for panel, theorem in zip(panels, sharp, strict=False):
+        for panel, (theorem, structures) in zip(panels, sharp, strict=False):
             panel.axhline(1, color="0.6", linewidth=0.8)
-            for i, structure in enumerate(STRATEGIES[theorem.id].sharp):
+            for i, structure in enumerate(structures):
                 dots = _quotients(theorem, structure)
                 panel.plot(np.full(len(dots), i + 1), dots, "o", markersize=2, color="C0")
             panel.set_title(theorem.id)

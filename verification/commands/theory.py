@@ -37,12 +37,13 @@ def _summary(theorem: Theorem) -> dict[str, Any]:
 
 def _counterexamples(theorem: Theorem) -> dict[str, str | None]:
     """Minimal ones by hypothesis; empty without a strategy. Raises ImportError."""
-    from verification.strategies import STRATEGIES
+    from verification.strategies.registered import strategy_of
     from verification.suite import drop
 
-    if theorem.id not in STRATEGIES:
+    strategy = strategy_of(theorem)
+    if strategy is None or theorem.constant is None:
         return {}
-    names = [h.name for h in theorem.hypotheses if h.name in STRATEGIES[theorem.id].without]
+    names = [h.name for h in theorem.hypotheses if h.name in strategy.without]
     return {name: drop(theorem, name).counterexamples[name] for name in names}
 
 

@@ -1,0 +1,163 @@
+"""Derivation for torch fields: bounds from the graph, claims refuted by pairs, a test that fails;
+and fields and strategies of other packages at the command line."""
+
+import sys
+from dataclasses import replace
+from importlib.metadata import EntryPoint
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import strategies as st
+from sympy import Integer, oo, symbols
+from torch import Tensor, nn
+
+from dsnn.errors import UserError
+from dsnn.fields import VectorField
+from theory import Field, registry, theorems
+from verification import derive
+from verification.capture import capture
+from verification.field_pairs import ModuleSample, images
+from verification.interpret import Interpreter
+from verification.strategies import STRATEGIES, registered
+
+q, p = symbols("q p", real=True)
+
+
+class Linear(VectorField):
+    """x -> Mx."""
+
+    def __init__(self, rows: list[list[float]], **declared: Any):
+        super().__init__()
+        self.matrix = nn.Parameter(torch.tensor(rows))
+        for name, value in declared.items():
+            setattr(self, name, value)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x @ self.matrix.T
+
+
+class Descent(VectorField):
+    """x -> -Aᵀ ReLU(Ax + b)."""
+
+    one_sided = 0.0
+    properties = ("gradient",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.inner = nn.Linear(3, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return -torch.relu(self.inner(x)) @ self.inner.weight
+
+
+def test_a_gradient_field_contracts_and_may_step() -> None:
+    report = derive(Descent(), (3,))
+    assert report.one_sided == 0
+    assert report.findings["declared one_sided <= 0"].verdict == "proved"
+    assert report.findings["declared gradient"].verdict == "proved"
+    assert report.steps.theorem == "T8-circle-contractive"
+    weight = Descent().inner.weight.detach().double()
+    exact = float(torch.linalg.matrix_norm(weight, 2)) ** 2
+    assert float(report.lipschitz) >= exact * (1 - 1e-12)
+    assert float(report.steps.largest) == pytest.approx(2 / exact, rel=1e-6)
+    report.as_hypothesis_test()()
+
+
+def test_claims_that_are_too_good_are_refuted() -> None:
+    """lambda_max of the symmetric part of [[-1, 1], [0, -1]] is -1/2, its norm (1 + sqrt 5) / 2."""
+    wrong = Linear([[-1.0, 1.0], [0.0, -1.0]], one_sided=-0.51, lipschitz=1.6)
+    report = derive(wrong, (2,))
+    assert report.findings["declared one_sided <= -0.51"].verdict == "refuted"
+    assert report.findings["declared lipschitz <= 1.6"].verdict == "refuted"
+    with pytest.raises(AssertionError, match=r"Linear: -0\.5.* exceeds -0\.51 at ModuleSample\("):
+        report.as_hypothesis_test(one_sided=-0.51)()
+    right = Linear([[-1.0, 1.0], [0.0, -1.0]], one_sided=-0.499, lipschitz=1.6181)
+    found = derive(right, (2,)).findings
+    assert found["declared lipschitz <= 1.6181"].verdict == "proved"
+    assert found["declared one_sided <= -0.499"].verdict in ("proved", "open")
+    derive(right, (2,)).as_hypothesis_test(one_sided=-0.499)()
+
+
+def test_what_a_module_conserves() -> None:
+    turn = derive(Linear([[0.0, 1.0], [-1.0, 0.0]], properties=("hamiltonian",)), (2,)).findings
+    assert turn["declared hamiltonian"].verdict == "proved"
+    assert turn["gradient"].verdict == turn["mass"].verdict == "refuted"
+    share = derive(Linear([[-1.0, 1.0], [1.0, -1.0]]), (2,)).findings
+    assert share["mass"].verdict == share["gradient"].verdict == "proved"
+
+
+def test_what_no_rule_bounds_is_open() -> None:
+    class Cubic(VectorField):
+        lipschitz = 1e9
+
+        def forward(self, x: Tensor) -> Tensor:
+            return -x * x * x
+
+    report = derive(Cubic(), (2,))
+    assert report.lipschitz == oo
+    assert report.findings["Lipschitz constant"].verdict == "open"
+    assert report.findings["declared lipschitz <= 1e+09"].verdict == "open"
+    with pytest.raises(UserError, match="no proved one-sided constant"):
+        report.as_hypothesis_test()
+
+
+def test_pairs_are_bounded_with_their_rounding() -> None:
+    executed = Interpreter(capture(Descent(), (3,))).double()
+    pairs = images(executed, (3,), ModuleSample(1.0, 0.5, "symmetric", 7))
+    assert float(pairs.at_x.error.min()) > 0
+    assert float(pairs.at_x.error.max()) < 1e-12
+
+
+def test_refusals() -> None:
+    with pytest.raises(UserError, match="a field keeps the shape"):
+        derive(nn.Linear(3, 2), (3,))
+    with pytest.raises(UserError, match="no property of a module is called 'norm'"):
+        derive(Linear([[0.0]], properties=("norm",)), (1,))
+    with pytest.raises(UserError, match="give input_shape"):
+        derive(Descent())
+    with pytest.raises(UserError, match="one of explicit-euler"):
+        derive(Descent(), (3,), "leapfrog")
+    report = derive(Field((q,), (-q,)))
+    with pytest.raises(UserError, match="draw nothing"):
+        replace(report, samples=st.nothing()).as_hypothesis_test()
+
+
+# Entry points. -------------------------------------------------------------------------------
+
+
+def _install(monkeypatch: pytest.MonkeyPatch, group: str, name: str, value: Any) -> None:
+    package = ModuleType("a_package")
+    package.value = value  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "a_package", package)
+    entry = EntryPoint(name, "a_package:value", group)
+    for module in (registry, registered):
+        monkeypatch.setattr(module, "entry_points", lambda group: [entry] * (entry.group == group))
+
+
+def test_a_wrong_law_of_a_registered_field_exits_1(monkeypatch: pytest.MonkeyPatch, dsnn) -> None:
+    wrong = Field((q, p), (p - q, -2 * p), one_sided=Integer(-1), id="planted")
+    _install(monkeypatch, "dsnn.fields", "planted", wrong)
+    code, out, _ = dsnn("verify", "planted", "--profile", "quick", "--jobs", "1")
+    assert code == 1
+    assert "proof step fails: (J + J')/2 is at most the law" in out
+    assert "violations, a minimal one: Sample(" in out
+
+
+def test_what_is_no_field_exits_2(monkeypatch: pytest.MonkeyPatch, refused) -> None:
+    _install(monkeypatch, "dsnn.fields", "odd", 3)
+    assert "register a theory.Field" in refused("theory", "list")
+
+
+def test_a_theorem_brings_its_strategy(monkeypatch: pytest.MonkeyPatch, dsnn, refused) -> None:
+    ours = theorems()["T8-nonexpansive-euler"]
+    monkeypatch.setattr(registry, "OURS", (replace(ours, id="mine"),))
+    _install(monkeypatch, "dsnn.strategies", "mine", STRATEGIES[ours.id])
+    assert dsnn("verify", "mine", "--profile", "quick", "--jobs", "1")[0] == 0
+    nothing = replace(STRATEGIES[ours.id], structures=st.nothing())
+    _install(monkeypatch, "dsnn.strategies", "mine", nothing)
+    assert "draws nothing" in refused("verify", "mine", "--profile", "quick", "--jobs", "1")
+    _install(monkeypatch, "dsnn.strategies", "mine", "no strategy")
+    assert "register a verification.strategies" in refused("verify", "mine", "--jobs", "1")

@@ -1,0 +1,192 @@
+"""A vector field of one's own: x' = X(x) as SymPy expressions, with the ranges of what is in it."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from sympy import (
+    Add,
+    Expr,
+    Float,
+    Matrix,
+    MatrixBase,
+    Mul,
+    Number,
+    NumberSymbol,
+    Pow,
+    Rational,
+    Symbol,
+    cos,
+    exp,
+    log,
+    oo,
+    sin,
+    sympify,
+    tanh,
+)
+
+from theory import balls
+from theory.activation import Activation
+from theory.field_properties import PROPERTIES
+
+Ranges = Mapping[Symbol, tuple[Any, Any]]
+REGULAR = (Add, Mul, Pow, Number, NumberSymbol, Symbol, exp, log, sin, cos, tanh)
+
+
+@dataclass(frozen=True, eq=False)
+class Field:
+    """x' = velocity(x) for the `states` x.
+
+    `ranges` gives parameters, and states that are confined, their exact interval (low, high); a
+    state without one is any real number. A parameter has a range, (-oo, oo) where it is any number.
+    `one_sided`, `lipschitz` are laws in the parameters and `properties` names of
+    `PROPERTIES` that the author declares, for `theory.derive` to prove or refute; `integrals` are
+    expressions said to be constant along the flow. `id`, `words` and `source` are those of the
+    theorem that a registered field becomes.
+
+    Raises ValueError for a symbol that is neither state nor parameter, for another number of
+    velocities than states, for an unknown property, for an empty range.
+    """
+
+    states: tuple[Symbol, ...]
+    velocity: tuple[Expr, ...]
+    ranges: Ranges = field(default_factory=dict)
+    one_sided: Expr | None = None
+    lipschitz: Expr | None = None
+    properties: tuple[str, ...] = ()
+    integrals: Mapping[str, Expr] = field(default_factory=dict)
+    id: str = "field"
+    words: str = ""
+    source: str = "a field of its user"
+
+    def __post_init__(self) -> None:
+        put = object.__setattr__
+        put(self, "states", tuple(self.states))
+        put(self, "velocity", tuple(_exact(entry) for entry in _entries(self.velocity)))
+        put(self, "ranges", {s: _range(s, ends) for s, ends in self.ranges.items()})
+        put(self, "properties", tuple(self.properties))
+        for name in ("one_sided", "lipschitz"):
+            if getattr(self, name) is not None:
+                put(self, name, _exact(getattr(self, name)))
+        put(self, "integrals", {name: _exact(e) for name, e in self.integrals.items()})
+        self._check()
+
+    def _check(self) -> None:
+        if len(self.velocity) != len(self.states) or not self.states:
+            raise ValueError(
+                f"{self.id}: {len(self.velocity)} velocities for {len(self.states)} states: "
+                "give one for each"
+            )
+        strange = [s for s in (*self.states, *self.ranges) if not isinstance(s, Symbol)]
+        if strange or len(set(self.states)) < len(self.states):
+            raise ValueError(f"{self.id}: states and parameters are distinct SymPy symbols")
+        known = {*self.states, *self.ranges}
+        parts = {"velocity": self.velocity, "integrals": tuple(self.integrals.values())}
+        for what, expressions in parts.items():
+            self._known(what, expressions, known)
+        laws = [law for law in (self.one_sided, self.lipschitz) if law is not None]
+        self._known("laws", laws, known - {*self.states})
+        slopes: dict[str, tuple[Any, Any]] = {}
+        for part in self.activations():
+            name, ends = str(part.args[0]), (part.args[1], part.args[2])
+            if slopes.setdefault(name, ends) != ends:
+                raise ValueError(
+                    f"{self.id}: {name} has slopes in {slopes[name]} and in {ends}: call one of "
+                    "them otherwise"
+                )
+        for name in self.properties:
+            if name not in PROPERTIES:
+                raise ValueError(
+                    f"{self.id}: no property is called {name!r}: one of {', '.join(PROPERTIES)}"
+                )
+
+    def _known(self, what: str, expressions: Iterable[Expr], known: set[Symbol]) -> None:
+        for expression in expressions:
+            unknown = sorted(map(str, expression.free_symbols - known))
+            if unknown:
+                raise ValueError(
+                    f"{self.id}: {unknown[0]} in its {what} is neither a state nor a parameter: "
+                    f"give ranges={{{unknown[0]}: (low, high)}}"
+                    if what != "laws"
+                    else f"{self.id}: {unknown[0]} in a declared law is no parameter"
+                )
+
+    @property
+    def column(self) -> Any:
+        """The velocity as a column."""
+        return Matrix(self.velocity)
+
+    @property
+    def parameters(self) -> tuple[Symbol, ...]:
+        """The symbols with a range that are no states, by name."""
+        return tuple(sorted(set(self.ranges) - set(self.states), key=str))
+
+    @property
+    def box(self) -> dict[Symbol, tuple[Any, Any]]:
+        """The range of every state and parameter."""
+        return {**dict.fromkeys(self.states, (-oo, oo)), **self.ranges}
+
+    @property
+    def confined(self) -> bool:
+        """Whether some state has a range: then all that is derived holds inside it."""
+        return any(state in self.ranges for state in self.states)
+
+    def jacobian(self) -> Any:
+        """The matrix of derivatives, `Slope` for those of activations."""
+        return self.column.jacobian(list(self.states))
+
+    def check_regular(self, *expressions: Any) -> None:
+        """Raises ValueError unless the expressions are locally Lipschitz all over the box, so that
+        their derivatives say all: a jump has the derivative 0 on either side."""
+        for expression in expressions:
+            self._check_regular(expression)
+
+    def _check_regular(self, part: Any) -> None:
+        if isinstance(part, Activation):
+            return self._check_regular(part.args[3])
+        if not isinstance(part, REGULAR):
+            raise ValueError(f"{part} may jump or have no derivative: write it as an activation")
+        if isinstance(part, log) or (isinstance(part, Pow) and not _natural(part.exp)):
+            base: Any = part.args[0]
+            ranges = {s.name: self.box[s] for s in base.free_symbols}
+            if any(not end.is_finite for ends in ranges.values() for end in ends):
+                raise ValueError(f"{base} in {part} may vanish: give its symbols ranges")
+            value = balls.enclose(base, ranges)
+            whole = isinstance(part, Pow) and part.exp.is_Integer
+            if not (value > 0 or (whole and value < 0)):
+                raise ValueError(f"{base} in {part} may vanish: give ranges where it does not")
+        for argument in part.args:
+            self._check_regular(argument)
+
+    def activations(self) -> list[Activation]:
+        """The activations in it, with their slopes."""
+        return sorted(self.column.atoms(Activation), key=str)
+
+
+def _entries(velocity: Any) -> list[Any]:
+    entries: Any = velocity
+    if isinstance(velocity, MatrixBase) and 1 not in velocity.shape:
+        raise ValueError(f"a velocity of shape {velocity.shape}: give a column, one for each state")
+    return list(entries)
+
+
+def _natural(exponent: Any) -> bool:
+    return bool(exponent.is_Integer and exponent >= 0)
+
+
+def _exact(expression: Any) -> Any:
+    """With the exact fractions that its floats are."""
+    expression = sympify(expression)
+    return expression.xreplace({x: Rational(x) for x in expression.atoms(Float)})
+
+
+def _range(symbol: Any, ends: Any) -> tuple[Any, Any]:
+    try:
+        low, high = (_exact(end) for end in ends)
+        if all(end.is_Rational or end in (-oo, oo) for end in (low, high)) and low <= high:
+            return low, high
+    except (TypeError, ValueError):
+        pass
+    raise ValueError(
+        f"the range {ends} of {symbol}: give two rational numbers (low, high), low first"
+    )

@@ -19,7 +19,7 @@ from benchmarks import documents
 from dsnn.errors import UserError
 from dsnn.files import write_json
 
-BENCHMARKS = ("training_step", "norms", "audits", "theorems")
+BENCHMARKS = ("training_step", "norms", "audits", "auditor", "theorems")
 
 
 def main(

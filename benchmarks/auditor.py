@@ -7,18 +7,13 @@ Jacobians, needs an older torch than this project and is not here.
 """
 
 import itertools
-import json
-import os
-import subprocess
-import sys
-import tempfile
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from benchmarks.audits import measured
 from benchmarks.norms import published_files
 from dsnn.data.vision import torchvision
 from verification import witness
@@ -52,28 +47,11 @@ def run() -> list[dict[str, object]]:
     return rows
 
 
-def _audited(name: str, target: str, *options: str) -> dict[str, object]:
-    """`dsnn audit` in a process of its own, which nothing that was finished before helps."""
-    with tempfile.TemporaryDirectory() as folder:
-        report = Path(folder) / "audit.json"
-        command = [sys.executable, "-m", "dsnn", "audit", target, *options, "--claim", CLAIM]
-        start = time.perf_counter()
-        process = subprocess.Popen(
-            [*command, "--json", str(report)],
-            stdout=subprocess.DEVNULL,
-            env={**os.environ, "XDG_CACHE_HOME": folder},
-        )
-        _, status, usage = os.wait4(process.pid, 0)
-        seconds = time.perf_counter() - start
-        process.returncode = os.waitstatus_to_exitcode(status)
-        if process.returncode not in (0, 1, 3):
-            raise RuntimeError(f"{' '.join(command)} ended with {process.returncode}")
-        (claim,) = json.loads(report.read_text())["claims"]
+def _audited(name: str, *arguments: str) -> dict[str, object]:
+    (claim,), seconds, memory = measured(arguments, [CLAIM])
     low, high = claim["bound"]
-    return _row(
-        name, "dsnn audit", f"{CLAIM} {claim['verdict']}, in [{low:.4g}, {high:.4g}]",
-        f"witness {low:.4g}", "yes", seconds, round(usage.ru_maxrss / 1024),
-    )  # fmt: skip
+    says = f"{CLAIM} {claim['verdict']}, in [{low:.4g}, {high:.4g}]"
+    return _row(name, "dsnn audit", says, f"witness {low:.4g}", "yes", seconds, memory)
 
 
 def _row(

@@ -23,6 +23,7 @@ BENCHMARKS = (
     "training_step",
     "norms",
     "audits",
+    "auditor",
     "theorems",
     "structured_steps",
     "structured_drift",

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,20 +22,8 @@ def run() -> list[dict[str, object]]:
 
 
 def _audit(path: Path, arch: str, depth: str) -> dict[str, object]:
-    """One `dsnn audit` as a user runs it, in a process of its own."""
-    with tempfile.TemporaryDirectory() as folder:
-        report = Path(folder) / "audit.json"
-        command = [sys.executable, "-m", "dsnn", "audit", str(path), "--arch", arch]
-        command += [word for claim in CLAIMS for word in ("--claim", claim)]
-        command += ["--json", str(report), *([] if depth == "default" else [depth])]
-        start = time.perf_counter()
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-        _, status, usage = os.wait4(process.pid, 0)
-        seconds = time.perf_counter() - start
-        process.returncode = os.waitstatus_to_exitcode(status)
-        if process.returncode not in (0, 1, 3):
-            raise RuntimeError(f"{' '.join(command)} ended with {process.returncode}")
-        claims = json.loads(report.read_text())["claims"]
+    options = ["--arch", arch, *([] if depth == "default" else [depth])]
+    claims, seconds, memory = measured([str(path), *options], CLAIMS)
     flows = [claim for claim in claims if claim["module"]]
     network, pixel = (claim for claim in claims if not claim["module"])
     return {
@@ -44,8 +33,28 @@ def _audit(path: Path, arch: str, depth: str) -> dict[str, object]:
         "network": _words(network),
         "per pixel": _words(pixel),
         "whole process [s]": round(seconds, 1),
-        "peak memory [MB]": round(usage.ru_maxrss / 1024),
+        "peak memory [MB]": memory,
     }
+
+
+def measured(
+    arguments: Sequence[str], claims: Sequence[str]
+) -> tuple[list[dict[str, Any]], float, int]:
+    """One `dsnn audit` as a user runs it, in a process of its own, which nothing that was finished
+    before helps: its claims as JSON, seconds, and peak memory in MB. A sandbox is part of it."""
+    with tempfile.TemporaryDirectory() as folder:
+        report = Path(folder) / "audit.json"
+        command = [sys.executable, "-m", "dsnn", "audit", *arguments, "--json", str(report)]
+        command += [word for claim in claims for word in ("--claim", claim)]
+        environment = {**os.environ, "XDG_CACHE_HOME": folder}
+        start = time.perf_counter()
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, env=environment)
+        _, status, usage = os.wait4(process.pid, 0)
+        seconds = time.perf_counter() - start
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode not in (0, 1, 3):
+            raise RuntimeError(f"{' '.join(command)} ended with {process.returncode}")
+        return json.loads(report.read_text())["claims"], seconds, round(usage.ru_maxrss / 1024)
 
 
 def _words(claim: dict[str, Any]) -> str:

@@ -4,6 +4,8 @@ import hashlib
 import json
 import math
 import re
+import reprlib
+import sys
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -150,7 +152,7 @@ def _card(path: Path, metadata: Mapping[str, str]) -> Card:
             raise UserError(f"{path} has no metadata {name!r}: {remedy}")
         try:
             return json.loads(metadata[name])
-        except ValueError:
+        except (ValueError, RecursionError):
             return metadata[name]
 
     def statistics(name: str, lowest: float) -> Channels:
@@ -158,23 +160,34 @@ def _card(path: Path, metadata: Mapping[str, str]) -> Card:
         if (
             not isinstance(value, list)
             or len(value) != 3
-            or not all(type(v) in (int, float) and math.isfinite(v) for v in value)
+            or not all(_is_number(v) for v in value)
             or min(value) < lowest
         ):
-            raise UserError(f"{path}: metadata {name!r} is {value!r}, expected three numbers")
+            raise UserError(
+                f"{path}: metadata {name!r} is {reprlib.repr(value)}, expected three numbers"
+            )
         return (float(value[0]), float(value[1]), float(value[2]))
 
     arch, dataset, margin, signed = map(entry, ("arch", "dataset", "margin", "signed_steps"))
     if arch not in ARCHITECTURES:
         known = ", ".join(ARCHITECTURES)
-        raise UserError(f"{path}: unknown architecture {arch!r}: one of {known}")
+        raise UserError(f"{path}: unknown architecture {reprlib.repr(arch)}: one of {known}")
     if type(signed) is not bool:
-        raise UserError(f"{path}: metadata 'signed_steps' is {signed!r}, expected true or false")
-    if margin is not None and (type(margin) not in (int, float) or not math.isfinite(margin)):
-        raise UserError(f"{path}: metadata 'margin' is {margin!r}, expected a number or null")
+        raise UserError(
+            f"{path}: metadata 'signed_steps' is {reprlib.repr(signed)}, expected true or false"
+        )
+    if margin is not None and not _is_number(margin):
+        raise UserError(
+            f"{path}: metadata 'margin' is {reprlib.repr(margin)}, expected a number or null"
+        )
     smallest = torch.finfo(torch.float32).tiny
     mean, std = statistics("mean", -math.inf), statistics("std", smallest)
     return Card(arch, str(dataset), margin, mean, std, signed)
+
+
+def _is_number(value: Any) -> bool:
+    """Whether a JSON value is a finite double: its integers have no limit."""
+    return type(value) in (int, float) and abs(value) <= sys.float_info.max
 
 
 def _check_values(path: Path, state: Mapping[str, Tensor]) -> None:

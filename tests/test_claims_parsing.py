@@ -41,6 +41,7 @@ def test_what_is_no_claim(text: str):
     with pytest.raises(UserError) as error:
         parse(text)
     assert "\n" not in str(error.value)
+    assert len(str(error.value)) < 1000
 
 
 @pytest.mark.parametrize(

@@ -179,6 +179,9 @@ def test_safetensors_with_other_shapes_or_metadata(tmp_path: Path, good: Path):
         ("arch", "transformer"),
         ("dataset", "cifar100"),
         ("margin", '"wide"'),
+        ("margin", "9" * 400),
+        ("std", f"[1, 1, {10**400}]"),
+        ("arch", "[" * 5000),
     ]:
         with pytest.raises(UserError, match=str(tmp_path)):
             load(rewritten(state, {**metadata, name: value}))

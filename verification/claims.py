@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from dsnn.errors import UserError
+from verification.wording import one_line
 
 NAMES = (
     "contractive",
@@ -60,13 +61,17 @@ def parse(text: str) -> Claim:
         if found is None:
             continue
         if start == 1:
-            raise UserError(f"claim {text!r} has an empty module glob: write GLOB:PROPERTY")
+            raise UserError(
+                f"claim {one_line(text)!r} has an empty module glob: write GLOB:PROPERTY"
+            )
         glob = text[: start - 1] if start else ""
         if found.pixel and glob:
-            raise UserError(f"claim {text!r}: lipschitz[pixel] is for the whole network only")
+            raise UserError(
+                f"claim {one_line(text)!r}: lipschitz[pixel] is for the whole network only"
+            )
         return replace(found, glob=glob)
     known = ", ".join(("lipschitz<=L", "lipschitz[pixel]<=L", *NAMES))
-    raise UserError(f"claim {text!r} ends with no known property: one of {known}")
+    raise UserError(f"claim {one_line(text)!r} ends with no known property: one of {known}")
 
 
 def _property(claim: str, text: str) -> Claim | None:
@@ -94,7 +99,9 @@ def _positive(claim: str, text: str) -> Fraction:
                 return value
     except (ValueError, OverflowError):
         pass
-    raise UserError(f"claim {claim!r}: {text!r} is not a positive finite number")
+    raise UserError(
+        f"claim {one_line(claim)!r}: {one_line(text)!r} is not a positive finite number"
+    )
 
 
 def matches(glob: str, name: str) -> bool:
@@ -122,6 +129,7 @@ def select(claim: Claim, names: Iterable[str]) -> list[str]:
     if not found:
         some = ", ".join(name for name in names if name)[:120]
         raise UserError(
-            f"claim {claim.text!r}: no module matches {claim.glob!r}; there are {some}..."
+            f"claim {one_line(claim.text)!r}: no module matches {one_line(claim.glob)!r}; "
+            f"there are {some}..."
         )
     return found

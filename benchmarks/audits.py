@@ -18,7 +18,7 @@ CLAIMS = ("stages.*.flow:lipschitz<=1", "lipschitz<=1", "lipschitz[pixel]<=1")
 def run() -> list[dict[str, object]]:
     """A row per published file and depth: the default bounds, and every operator factorised."""
     depths = ("default", "--tight")
-    return [_audit(path, arch, depth) for path, arch in published_files() for depth in depths]
+    return [_audit(path, arch, depth) for depth in depths for path, arch in published_files()]
 
 
 def _audit(path: Path, arch: str, depth: str) -> dict[str, object]:

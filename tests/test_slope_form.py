@@ -6,12 +6,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from sympy import oo
 from torch import Tensor, nn
 
 from dsnn.fields import GradientField, VectorField, hamiltonian
 from dsnn.integrators import ExplicitEuler, NumericalStep
 from dsnn.operators import Dense
 from verification import audit
+from verification import derive as derive_field
 from verification.capture import capture
 from verification.certificate import Finding, Subject, write
 from verification.lipschitz import derive
@@ -88,6 +90,15 @@ def test_the_worst_slopes_are_within_the_bounds(seed: int) -> None:
 def test_convex_gradients_do_not_expand_exactly() -> None:
     field = GradientField(Dense(4, 6), 6, slope=0.0)
     assert one_sided(form(field, 4)) == 0.0
+
+
+def test_implicit_midpoint_takes_any_step_on_a_rotation() -> None:
+    """The one-sided constant is exactly 0, so the law applies: 1e-16 would not do."""
+    rotation = nn.Linear(2, 2, bias=False)
+    rotation.weight.data = torch.tensor([[0.0, 0.3], [-0.3, 0.0]])
+    report = derive_field(rotation, (2,), "implicit-midpoint")
+    assert report.one_sided == 0
+    assert report.steps.largest == oo
 
 
 def test_damping_moves_the_constant_of_a_hamiltonian_field() -> None:

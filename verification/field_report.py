@@ -3,7 +3,8 @@
 For a module x -> f(x) everything rests on its graph, seen through maps that the bounds and the
 properties know already:
 
-one-sided   Lip(x + h f) bounds it for every h > 0, as
+one-sided   for Px + Bσ(Ax + b) from the slopes of σ (`slope_form`); else Lip(x + h f) bounds it
+            for every h > 0, as
             <f(x) - f(y), d> <= (|d + h (f(x) - f(y))| - |d|) |d| / h, by Cauchy-Schwarz
 mass        1ᵀf = 0 where x + f keeps the sum
 hamiltonian S f is a gradient, S = [[0, I], [-I, 0]] for halves (q, p) of the last dimension
@@ -12,6 +13,7 @@ A module declares what it should have by the attributes `one_sided`, `lipschitz`
 `properties` (names of `MODULE_PROPERTIES`), as a `theory.Field` does.
 """
 
+import contextlib
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -36,6 +38,7 @@ from verification.graph import Graph
 from verification.interpret import Interpreter
 from verification.norms import Spectra
 from verification.running_error import UnboundedOperation
+from verification.slope_form import centred, one_sided, slope_form
 from verification.strategies import fields
 from verification.strategies.rounding import Array
 from verification.strategies.search import NothingDrawn, find
@@ -162,8 +165,7 @@ def _of_module(
             f"{name} maps states of shape {graph.input.shape} to velocities of shape "
             f"{graph[graph.output].shape}: a field keeps the shape"
         )
-    L = _exact(lipschitz.derive(graph, Spectra()).upper)
-    nu = min(L, _one_sided(module, shape, L))
+    nu, L = _constants(module, graph, shape)
     findings = {"one-sided constant": _bounded(nu), "Lipschitz constant": _bounded(L)}
     gradient = False
     for wanted in MODULE_PROPERTIES:
@@ -227,7 +229,20 @@ class Turned(nn.Module):
         return torch.cat([p, -q], dim=-1)
 
 
-def _one_sided(module: nn.Module, shape: tuple[int, ...], L: Any) -> Any:
+def _constants(module: nn.Module, graph: Graph, shape: tuple[int, ...]) -> tuple[Any, Any]:
+    """(one-sided, Lipschitz): from the slopes of its activations where it has the form for that."""
+    L = lipschitz.derive(graph, Spectra()).upper
+    nu = math.inf
+    with contextlib.suppress(ArithmeticError):
+        form = slope_form(graph)
+        if not isinstance(form, str):
+            nu, L = one_sided(form), min(L, centred(form))
+    if math.isinf(nu):
+        return min(_exact(L), _by_steps(module, shape, _exact(L))), _exact(L)
+    return _exact(min(nu, L)), _exact(L)
+
+
+def _by_steps(module: nn.Module, shape: tuple[int, ...], L: Any) -> Any:
     """The least bound of a few steps h, powers of two at most about 1/L."""
     if not L.is_finite:
         return oo

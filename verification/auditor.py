@@ -37,7 +37,7 @@ from verification.wording import at_least, at_most
 SEARCH_SECONDS = (0.4, 5.0)
 """Least and most time for one search of a witness; in between, its share of half the budget."""
 LONG_SEARCH = 40.0
-"""Seconds up to which a search may take as long as the bound took, however small the budget:
+"""Seconds up to which a search may take as long as a slow bound took, however small the budget:
 large modules are slow in both."""
 TIGHTENING_SPEED = 2e10
 """Floating-point operations a second assumed when a factorisation is weighed against a budget."""
@@ -199,7 +199,8 @@ class Audit:
             return None
         if place not in self.found:
             try:
-                seconds = max(self.search_seconds, min(LONG_SEARCH, spent))
+                long = spent > SEARCH_SECONDS[1]
+                seconds = min(LONG_SEARCH, spent) if long else self.search_seconds
                 self.found[place] = self._found(claim, name, shape, seconds)
             except (UnboundedOperation, RuntimeError, TypeError, ValueError):
                 self.found[place] = None  # somebody's module: the claim stays unknown

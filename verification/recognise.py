@@ -18,7 +18,7 @@ from dataclasses import replace
 from fractions import Fraction
 from heapq import heappop, heappush
 
-from theory import theorems
+from theory.registry import OURS
 from verification.constant import Constant, Number, evaluate, product, round_up
 from verification.flow import Flow
 from verification.graph import Node
@@ -28,6 +28,8 @@ from verification.slopes import slope_range
 CONTRACTIVE, NONEXPANSIVE = "T7-contractive-euler", "T8-nonexpansive-euler"
 EXPANSIVE, UPHILL = "T8'-expansive-euler", "T8'-expansive-gradient-euler"
 SWITCHING, FLEXIBLE = "T9-switching", "T10-flexible-switching"
+
+_LAWS = {theorem.id: theorem for theorem in OURS}
 
 Terms = list[tuple[Fraction, str]]
 
@@ -106,7 +108,7 @@ def _push(line: Constant, step: Fraction, slopes: tuple[Fraction, Fraction]) -> 
 
 
 def _law(law: str, values: dict[str, Number], line: Constant) -> Constant:
-    upper = evaluate(theorems()[law].law, values)
+    upper = evaluate(_LAWS[law].law, values)
     return Constant(upper, law, line.start, values=values, parts=(line,))
 
 

@@ -47,6 +47,7 @@ test-slow: install $(DATA)
 	$(BIN)/pytest -n 2 -m slow
 
 bench: install $(DATA)
+	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[bench]'
 	$(BIN)/python -m benchmarks
 
 clean:

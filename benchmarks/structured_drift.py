@@ -75,7 +75,8 @@ class _Strupnet(nn.Module):
         super().__init__()
         before = torch.get_default_dtype()
         try:
-            from strupnet import SympNet  # sets the default type to float64, and needs it so
+            # It sets the default type to float64, and needs it so.
+            from strupnet import SympNet  # pyright: ignore[reportMissingImports]
 
             torch.set_default_dtype(torch.float64)
             self.net = SympNet(dim=1, layers=2 * LAYERS, width=WIDTH, method=method)

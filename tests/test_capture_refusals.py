@@ -99,6 +99,16 @@ class Counter(nn.Module):
         return x * self.count
 
 
+class Remembers(nn.Module):
+    """State in plain Python, which a tracer puts back as it found it."""
+
+    calls = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls += 1
+        return x * self.calls * 0.01
+
+
 class Broken(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         raise KeyError("first line\nsecond line")
@@ -115,6 +125,7 @@ REFUSED: dict[str, tuple[nn.Module, str]] = {
     "state outside": (Function(state_outside([])), "batch|reproduce"),
     "tracing detected": (Function(asks_for_tracing), "reproduce"),
     "a buffer that changes": (Counter(), "count"),
+    "an attribute that changes": (Remembers(), "call to call"),
     "two inputs": (TwoInputs(), "missing|argument"),
     "two outputs": (TwoOutputs(), "2 results"),
     "a constant": (Function(lambda x, c: c, torch.ones(2, 4)), "does not depend|batch"),

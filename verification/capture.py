@@ -11,6 +11,7 @@ only if both give the same, and if it reproduces the module on random examples.
 
 import contextlib
 import copy
+import io
 import logging
 import math
 import warnings
@@ -85,7 +86,7 @@ def _one_line_errors() -> Iterator[None]:
     level = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
             warnings.simplefilter("ignore")
             yield
     except (Uncapturable, MemoryError):
@@ -148,6 +149,9 @@ def _reproduces(graph: Graph, module: nn.Module, shape: tuple[int, ...]) -> None
     x = _example(module, (3, *shape))
     with torch.no_grad():
         ours, theirs = Interpreter(graph)(x.to(torch.float64)), module(x.clone())
+        again = module(x.clone())
+    if not torch.equal(theirs, again):
+        raise Uncapturable("its output for one input changes from call to call")
     tolerance = math.sqrt(torch.finfo(x.dtype).eps) * (float(ours.abs().max()) + 1e-3)
     if ours.shape != theirs.shape or not bool((ours - theirs).abs().max() <= tolerance):
         raise Uncapturable("the traced program does not reproduce the module")

@@ -102,7 +102,9 @@ class Counter(nn.Module):
 class Remembers(nn.Module):
     """State in plain Python, which a tracer puts back as it found it."""
 
-    calls = 0
+    def __init__(self):
+        super().__init__()
+        self.calls = 0
 
     def forward(self, x: Tensor) -> Tensor:
         self.calls += 1

@@ -9,16 +9,14 @@ import json
 import struct
 from collections.abc import Mapping
 from importlib.metadata import version
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
-
 from dsnn.files import write_text
-from paper_repro import findings, style, witness
+from paper_repro import findings, style
 from paper_repro.registry import registry
+from verification import page_claims, page_witness
+from verification.page import environment
 from verification.wording import at_least, at_most
 
 SHOWN_WIDTH = style.DPI / 132
@@ -52,47 +50,43 @@ def build(folder: Path) -> Path:
         }
         for command, result in evaluations
     ]
-    environment = Environment(
-        loader=PackageLoader("paper_repro"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    page = environment.get_template("demo.html").render(
-        css=Markup(files("paper_repro").joinpath("templates/demo.css").read_text("utf-8")),
-        version=version("dsnn"),
-        headline=findings.headline(audits, story["input"]["networks"]),
-        input=story["input"]["words"],
-        audits=[
-            {
-                "name": a["name"],
-                "target": a["target"],
-                "arithmetic": " and ".join(sorted({c["arithmetic"] for c in a["claims"]})),
-                "rows": findings.claim_rows(a),
-            }
-            for a in audits
-        ],
-        witnesses=_witnesses(folder, audits),
-        evaluations=accuracies,
-        has_published=any(row["published"] for e in accuracies for row in e["rows"]),
-        constants=list(
-            dict.fromkeys(
-                (command["network"], f"≤ {at_most(result['lipschitz_pixel'])}")
-                for command, result in evaluations
-            )
-        ),
-        verify=_theorems(results[by_kind["verify"][0]["json"]]),
-        figures=[_figure(folder, artefact) for artefact in artefacts if _drawn(artefact)],
-        compared=len(compared),
-        agreeing=sum(row["verdict"] == "agrees" for row in compared),
-        differences=[
-            {**row, "published": f"{row['published']:.4g}", "ours": f"{row['ours']:.4g}"}
-            for row in compared
-            if row["verdict"] == "differs"
-        ],
-        commands=[{**c, "seconds": f"{c['seconds']:.1f}"} for c in story["commands"]],
-        environment=list(audits[0]["environment"].items()),
+    page = (
+        environment("paper_repro")
+        .get_template("demo.html")
+        .render(
+            version=version("dsnn"),
+            headline=findings.headline(audits, story["input"]["networks"]),
+            input=story["input"]["words"],
+            audits=[
+                {
+                    "name": a["name"],
+                    "target": a["target"],
+                    "arithmetic": page_claims.arithmetic(a),
+                    "rows": page_claims.claim_rows(a),
+                }
+                for a in audits
+            ],
+            witnesses=_witnesses(folder, audits),
+            evaluations=accuracies,
+            has_published=any(row["published"] for e in accuracies for row in e["rows"]),
+            constants=list(
+                dict.fromkeys(
+                    (command["network"], f"≤ {at_most(result['lipschitz_pixel'])}")
+                    for command, result in evaluations
+                )
+            ),
+            verify=_theorems(results[by_kind["verify"][0]["json"]]),
+            figures=[_figure(folder, artefact) for artefact in artefacts if _drawn(artefact)],
+            compared=len(compared),
+            agreeing=sum(row["verdict"] == "agrees" for row in compared),
+            differences=[
+                {**row, "published": f"{row['published']:.4g}", "ours": f"{row['ours']:.4g}"}
+                for row in compared
+                if row["verdict"] == "differs"
+            ],
+            commands=[{**c, "seconds": f"{c['seconds']:.1f}"} for c in story["commands"]],
+            environment=list(audits[0]["environment"].items()),
+        )
     )
     write_text(folder / "index.html", page)
     return folder / "index.html"
@@ -147,27 +141,13 @@ def _figure(folder: Path, artefact: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _witnesses(folder: Path, audits: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """A picture of every witness whose inputs are images or feature maps."""
-    found: list[dict[str, Any]] = []
-    for audit in audits:
-        for entry in audit["claims"]:
-            file = entry["evidence"].get("file")
-            if file is None:
-                continue
-            x, y = witness.read(folder / file)
-            if not witness.drawable(x):
-                continue
-            stem = folder / "figures" / Path(file).stem
-            shown = witness.draw(x, y, stem)
-            module = entry["module"] or "the whole network"
-            caption = (
-                f"{audit['name']}, {module}, {entry['claim']}: at least "
-                f"{at_least(entry['bound'][0])} times further apart at the output. "
-                f"Shown: {shown}."
-            )
-            picture = _picture(stem.parent / f"{stem.name}.png")
-            found.append({**picture, "caption": caption, "file": file})
-    return found
+    """Every witness whose inputs are images or feature maps, under the network's name."""
+    return [
+        {**found, "caption": f"{audit['name']}, {found['caption']}"}
+        for audit in audits
+        for found in page_witness.shown(audit, folder)
+        if found["pictures"]
+    ]
 
 
 def _picture(path: Path) -> dict[str, Any]:

@@ -1,8 +1,10 @@
 """What every test may ask for: the command line in this process, and the real data."""
 
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -11,6 +13,9 @@ import pytest
 os.environ["OMP_NUM_THREADS"] = "1"
 
 from dsnn.cli import run
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 REGIMES = {
     "non_expansive": "non-expansive",
@@ -64,3 +69,21 @@ def refused(dsnn: Callable[..., tuple[int, str, str]]) -> Callable[..., str]:
         return lines[0]
 
     return call
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator["Browser"]:
+    """A real Chromium, the system's where there is one; skips where none is installed."""
+    from playwright.sync_api import Error, sync_playwright
+
+    names = ("chromium", "chromium-browser", "google-chrome")
+    system = next(filter(None, map(shutil.which, names)), None)
+    with sync_playwright() as playwright:
+        try:
+            browser = playwright.chromium.launch(executable_path=system, args=["--no-sandbox"])
+        except Error as error:
+            if system is None and "Executable doesn't exist" in str(error):
+                pytest.skip("no Chromium is installed: apt-get install chromium")
+            raise
+        yield browser
+        browser.close()

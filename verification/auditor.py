@@ -19,10 +19,10 @@ from torch import Tensor, nn
 from dsnn.errors import UserError
 from dsnn.integrators import Step
 from dsnn.weights import canonical_sha256
-from verification import evidence, execution, graph_file, properties, witness
+from verification import evidence, execution, graph_file, properties, report_text, witness
 from verification.bound import Ledger, pixel
 from verification.capture import Uncapturable
-from verification.claims import Claim, parse, select
+from verification.claims import Claim, limit, parse, select
 from verification.constant import Constant
 from verification.graph import Graph
 from verification.judgement import Judgement
@@ -32,7 +32,7 @@ from verification.radius import PixelInput
 from verification.running_error import UnboundedOperation
 from verification.store import Store, key
 from verification.targets import Target
-from verification.wording import at_least, at_most
+from verification.wording import above, at_most
 
 SEARCH_SECONDS = (0.4, 5.0)
 """Least and most time for one search of a witness; in between, its share of half the budget."""
@@ -50,7 +50,8 @@ Arithmetic = Literal["real", "float32"]
 class Verdict:
     """What is known of one claim about one module: what it bounds lies in [lower, upper].
 
-    `constant` is the derivation of the upper end of a Lipschitz constant, `pair` the witness.
+    `constant` is the derivation of the upper end of a Lipschitz constant, `pair` the witness; the
+    witness of another property is `point`.
     """
 
     claim: str
@@ -62,6 +63,7 @@ class Verdict:
     seconds: float
     constant: Constant | None = None
     pair: witness.Witness | None = None
+    point: Tensor | None = None
     arithmetic: str = "real"
 
     def as_json(self) -> dict[str, Any]:
@@ -79,7 +81,7 @@ class Verdict:
         word = self.outcome.upper() if self.outcome == "refuted" else self.outcome
         details = [self.evidence[key] for key in ("text", "hint") if key in self.evidence]
         where = f"{self.module or '(network)'}: {self.claim}"
-        interval = f"[{at_least(self.lower)}, {at_most(self.upper)}]"
+        interval = f"[{above(self.lower, limit(self.claim))}, {at_most(self.upper)}]"
         return f"{where}: {word} {interval} {'; '.join(details)}"
 
 
@@ -311,11 +313,11 @@ class Audit:
             witness.save_point(file, found, along, about)
         return {"file": file.name}
 
-    def _witnessed(self, pair: witness.Witness, name: str) -> dict[str, Any]:
+    def _witnessed(self, claim: Claim, name: str, pair: witness.Witness) -> dict[str, Any]:
         distance = float((pair.x.double() - pair.y.double()).norm())
         text = (
             f"two inputs at distance {distance:.3g} leave at least "
-            f"{at_least(pair.ratio)} times as far apart"
+            f"{above(pair.ratio, claim.limit or 1)} times as far apart"
         )
         flipped = {
             time: step
@@ -372,7 +374,8 @@ def _lipschitz(audit: Audit, claim: Claim, name: str) -> Verdict:
     pair = audit._search(claim, name, time.perf_counter() - start)
     if pair is not None and not claim.allows(pair.ratio):
         pair = audit._shrunk(claim, name, pair)
-        found = audit._witnessed(pair, name) | audit._save(claim, name, pair)
+        found = audit._witnessed(claim, name, pair) | audit._save(claim, name, pair)
+        found["ledger"] = evidence.ledger(constant)
         return verdict("refuted", constant, pair, **found)
     constant = audit._tightened(claim, name, constant)
     if claim.allows(constant.upper):
@@ -405,7 +408,15 @@ def _equality(audit: Audit, claim: Claim, name: str) -> Verdict:
     upper = math.inf if judged.upper is None else judged.upper
     seconds, arithmetic = time.perf_counter() - start, judged.arithmetic
     return Verdict(
-        claim.text, name, judged.outcome, lower, upper, found, seconds, arithmetic=arithmetic
+        claim.text,
+        name,
+        judged.outcome,
+        lower,
+        upper,
+        found,
+        seconds,
+        point=judged.point,
+        arithmetic=arithmetic,
     )
 
 
@@ -435,6 +446,14 @@ def audit(
     return running.run([parse(text) for text in texts])
 
 
+class NotProved(AssertionError):
+    """Claims that were to be proved are not; `report` says what was found instead."""
+
+    def __init__(self, report: Report):
+        super().__init__(report_text.failure(report))
+        self.report = report
+
+
 def assert_proved(
     module: nn.Module,
     *claims: str,
@@ -442,8 +461,11 @@ def assert_proved(
     tight: bool = False,
     budget: float = 5.0,
 ) -> Report:
-    """Raise AssertionError with the evidence unless all claims are proved."""
+    """Raise NotProved, an AssertionError with verdicts, intervals, evidence and witnesses, unless
+    all claims are proved; AssertionError where there are none. See docs/audit.md."""
+    if not claims:
+        raise AssertionError("no claims were given")
     report = audit(module, claims, input_shape, tight=tight, budget=budget)
-    if not claims or report.exit_code != 0:
-        raise AssertionError(f"not proved:\n{report}" if claims else "no claims were given")
+    if report.exit_code != 0:
+        raise NotProved(report)
     return report

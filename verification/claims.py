@@ -133,3 +133,9 @@ def select(claim: Claim, names: Iterable[str]) -> list[str]:
             f"there are {some}..."
         )
     return found
+
+
+def limit(text: str) -> Fraction | float:
+    """What a Lipschitz claim allows at most; infinity for any other claim. Raises UserError."""
+    allowed = parse(text).limit
+    return math.inf if allowed is None else allowed

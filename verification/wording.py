@@ -1,17 +1,31 @@
 """Numbers in sentences, rounded outwards to a few digits, and foreign text in them."""
 
 import math
-from decimal import ROUND_CEILING, ROUND_FLOOR, Context
+from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, Context, Decimal
+from fractions import Fraction
 
 
-def at_most(value: float, digits: int = 4) -> str:
+def at_most(value: float | Fraction, digits: int = 4) -> str:
     """An upper bound with `digits` significant digits, rounded up."""
     return _rounded(value, digits, ROUND_CEILING)
 
 
-def at_least(value: float, digits: int = 4) -> str:
+def at_least(value: float | Fraction, digits: int = 4) -> str:
     """A lower bound with `digits` significant digits, rounded down."""
     return _rounded(value, digits, ROUND_FLOOR)
+
+
+def above(value: float, limit: float | Fraction, digits: int = 4) -> str:
+    """A lower bound rounded down, with as many digits as it takes to stay above `limit`."""
+    while value > limit and Fraction(at_least(value, digits)) <= limit and digits < 17:
+        digits += 1
+    return at_least(value, digits)
+
+
+def about(value: float | Fraction, digits: int = 6) -> str:
+    """A given number, no bound, rounded to the nearest: `= 0.5`, or `≈ 0.333333`."""
+    sign = "=" if at_least(value, digits) == at_most(value, digits) else "≈"
+    return f"{sign} {_rounded(value, digits, ROUND_HALF_EVEN)}"
 
 
 def one_line(text: str, longest: int = 200) -> str:
@@ -20,7 +34,9 @@ def one_line(text: str, longest: int = 200) -> str:
     return shown if len(shown) <= longest else shown[: longest - 3] + "..."
 
 
-def _rounded(value: float, digits: int, rounding: str) -> str:
-    if math.isinf(value):
+def _rounded(value: float | Fraction, digits: int, rounding: str) -> str:
+    if isinstance(value, float) and math.isinf(value):
         return "inf"
-    return f"{Context(prec=digits, rounding=rounding).create_decimal(value):g}"
+    exact = Fraction(value)
+    context = Context(prec=digits, rounding=rounding)
+    return f"{context.divide(Decimal(exact.numerator), Decimal(exact.denominator)).normalize():g}"

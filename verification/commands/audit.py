@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 
 def audit(
+    context: typer.Context,
     target: Annotated[
         str,
         typer.Argument(
@@ -34,6 +35,9 @@ def audit(
     certificate: Annotated[
         Path | None, typer.Option(help="A .json file that `dsnn check` derives the verdicts from.")
     ] = None,
+    html: Annotated[
+        Path | None, typer.Option(help="A page of all that was found, with pictures.")
+    ] = None,
 ) -> int:
     """Audit claims about a trained network: proved, refuted or unknown, with evidence.
 
@@ -44,6 +48,7 @@ def audit(
 
     from dsnn.errors import UserError
     from dsnn.files import check_writable, write_json
+    from verification import page, page_again
     from verification.auditor import Audit
     from verification.claims import parse
     from verification.store import Store
@@ -66,6 +71,11 @@ def audit(
         if certificate.suffix != ".json" or certificate == file:
             raise UserError(f"--certificate {certificate}: name another file, ending in .json")
         check_writable(certificate)
+    if html is not None:
+        if html in (file, certificate):
+            raise UserError(f"--html {html}: name a file of its own")
+        page.require()
+        check_writable(html)
     stem = "witness" if file is None else f"{file.stem}-witness"
     subject = resolve(target, claims, arch=arch, shape=shape, budget=budget)
     running = Audit(
@@ -80,6 +90,9 @@ def audit(
             print(f"dsnn: {certificate} leaves out {len(left)}: {left[0]}", file=sys.stderr)
     if json is not None:
         write_json(json, report.as_json())
+    if html is not None:
+        command = page_again.command_line(context, "audit")
+        page.write(html, report.as_json(), folder, command=command, certificate=certificate)
     if json != "-":
         _print(report.verdicts)
     return report.exit_code
@@ -116,8 +129,9 @@ def _print(verdicts: tuple["Verdict", ...]) -> None:
 
 
 def _interval(verdict: "Verdict") -> str:
-    from verification.wording import at_least, at_most
+    from verification.claims import limit
+    from verification.wording import above, at_most
 
-    low, high = at_least(verdict.lower), at_most(verdict.upper)
+    low, high = above(verdict.lower, limit(verdict.claim)), at_most(verdict.upper)
     intervals = {"proved": f"<= {high}", "refuted": f">= {low}"}
     return intervals.get(verdict.outcome, f"[{low}, {high}]")

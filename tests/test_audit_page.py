@@ -175,10 +175,10 @@ def test_it_is_used_by_keyboard(built: Path, browser: Browser):
         assert shown.evaluate("getComputedStyle(document.activeElement).outlineStyle") != "none"
     assert set(reached) == {"a", "div", "summary"}
     assert sum(reached.values()) == focusable
-    fold = shown.locator("#budget details:not([open]) > summary").last
-    fold.focus()
+    folds = shown.locator("#budget details:not([open])").count()
+    shown.locator("#budget details:not([open]) > summary").last.focus()
     shown.keyboard.press("Enter")
-    assert fold.evaluate("node => node.parentElement.open")
+    assert shown.locator("#budget details:not([open])").count() == folds - 1
     for region in shown.locator("[role=region]").all():
         assert region.get_attribute("aria-label")
     shown.context.close()
@@ -215,7 +215,7 @@ def test_it_says_where_the_bound_goes(built: Path):
     assert hostile["upper"] == "inf"
     assert hostile["rows"][0]["words"].startswith("no rule for")
     text = built.read_text()
-    assert "h = 0.1, s_min ≥ 0.6666, s_max ≤ 5.016" in text, "hypotheses are rounded outwards"
+    assert "h ≈ 0.1, s_min ≥ 0.6666, s_max ≤ 5.016" in text, "hypotheses are rounded outwards"
     assert "largest factors 4 in c (scale), 1.5 in b (norm)" in text
 
 
@@ -313,7 +313,8 @@ def test_an_audit_writes_its_page(tmp_path: Path, dsnn: Callable, monkeypatch, b
     assert len(again) == 2 + len(ratios) == 4
     for program, ratio in zip(again[2:], ratios, strict=True):
         done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-        assert float(done.stdout) == ratio, done.stderr
+        least = float(program.rsplit(">= ", 1)[1])
+        assert 1 < least <= float(done.stdout) == pytest.approx(ratio), done.stderr
     assert re.fullmatch("[0-9a-f]{64}", shown.locator("#about dd").nth(1).inner_text())
     assert shown.locator("table.operators tbody tr").count() > 5
     shown.context.close()

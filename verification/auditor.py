@@ -463,6 +463,7 @@ def assert_proved(
 ) -> Report:
     """Raise NotProved, an AssertionError with verdicts, intervals, evidence and witnesses, unless
     all claims are proved; AssertionError where there are none. See docs/audit.md."""
+    __tracebackhide__ = True  # pytest shows the line that calls this one
     if not claims:
         raise AssertionError("no claims were given")
     report = audit(module, claims, input_shape, tight=tight, budget=budget)

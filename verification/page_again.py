@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from verification.claims import limit
+from verification.wording import above
+
 if TYPE_CHECKING:
     from typer import Context
 
@@ -67,6 +70,7 @@ def replay(audit: Mapping[str, Any], entry: Mapping[str, Any]) -> str | None:
     if evidence["kind"] != "witness" or "file" not in evidence or card is None:
         return None
     pixel = "lipschitz[pixel]" in entry["claim"]
+    least = above(entry["bound"][0], limit(entry["claim"]))
     module = (
         f"PixelInput(net, {tuple(card['mean'])!r}, {tuple(card['std'])!r})"
         if pixel
@@ -81,6 +85,6 @@ def replay(audit: Mapping[str, Any], entry: Mapping[str, Any]) -> str | None:
             f"net = load({audit['target']!r}, {card['arch']!r}).net",
             f"module = {module}",
             f"found = witness.load({evidence['file']!r})",
-            f"print(witness.replay(module, found.x, found.y))  # {entry['bound'][0]!r}",
+            f"print(witness.replay(module, found.x, found.y))  # >= {least}",
         ]
     )

@@ -225,6 +225,23 @@ def test_factors_multiply_to_the_bound():
     assert product == ledger["upper"]
 
 
+def test_a_verdict_on_the_execution_names_it_and_keeps_the_ledger(tmp_path: Path):
+    """Where the rounding is not bounded, the bound in real arithmetic is shown all the same."""
+    audit = _audit()
+    first = audit["claims"][0]
+    gap = {"kind": "gap", "text": "no bound", "real": first["evidence"]}
+    execution = {**first, "evidence": gap, "verdict": "unknown", "arithmetic": "float32-execution"}
+    audit["claims"] = [first, execution]
+    assert len(page_budget.sections(audit["claims"])) == 1
+    assert [row["arithmetic"] for row in page_claims.claim_rows(audit)] == [
+        "real",
+        "float32-execution",
+    ]
+    text = page.build(audit, tmp_path)
+    assert "no bound; largest factors" in text
+    assert '<div class="note">float32-execution</div>' in text
+
+
 def test_theorems_are_listed_with_where_they_were_used(built: Path):
     uses = page_budget.theorems_used(_audit()["claims"])
     assert [use["theorem"] for use in uses] == ["T12", "T7-contractive-euler"], "each use once"

@@ -41,6 +41,11 @@ _DEFAULTS = {"factor": 1.0, "scale": 1.0, "smallest": 0.0}
 _SHOWN = 3
 
 
+def ledger_of(evidence: Mapping[str, Any]) -> Line | None:
+    """The ledger behind a verdict: where the execution is open, that in real arithmetic."""
+    return evidence.get("ledger") or evidence.get("real", {}).get("ledger")
+
+
 def factors(ledger: Line) -> Iterator[Line]:
     """The lines whose constants multiply to that of the ledger, in the order of computation."""
     if ledger["law"] != "chain":
@@ -95,7 +100,7 @@ def sections(claims: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """A section per module and ledger of the claims' evidence: its constant, its factors."""
     found: dict[str, dict[str, Any]] = {}
     for entry in claims:
-        ledger = entry["evidence"].get("ledger")
+        ledger = ledger_of(entry["evidence"])
         if ledger is None:
             continue
         key = json.dumps([entry["module"], ledger], sort_keys=True)
@@ -119,7 +124,7 @@ def theorems_used(claims: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     found: dict[tuple[str, str, str], str | None] = {}
     for entry in claims:
         evidence = entry["evidence"]
-        ledger, inside = evidence.get("ledger"), entry["module"]
+        ledger, inside = ledger_of(evidence), entry["module"]
         for line in lines(ledger) if ledger else ():
             if line["law"] in RULES:
                 continue

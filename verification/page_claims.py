@@ -6,7 +6,7 @@ from fractions import Fraction
 from typing import Any
 
 from verification.claims import limit
-from verification.page_budget import largest
+from verification.page_budget import largest, ledger_of
 from verification.wording import above, at_most
 
 MARKS = {"proved": "✓", "refuted": "✗", "unknown": "?"}
@@ -25,19 +25,22 @@ def words(entry: Mapping[str, Any]) -> str:
     """The evidence of a claim entry as one line: its text, its hint, and where an open or proved
     bound goes."""
     evidence, refuted = entry["evidence"], entry["verdict"] == "refuted"
-    budget = "" if refuted else largest(evidence.get("ledger"), entry["module"])
+    budget = "" if refuted else largest(ledger_of(evidence), entry["module"])
     parts = [evidence["text"], budget, evidence.get("hint")]
     return "; ".join(part for part in parts if part)
 
 
 def claim_rows(audit: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """A row per claim entry of an audit, ready to be shown."""
+    """A row per claim entry of an audit, ready to be shown. Rows name their arithmetic where there
+    are several."""
+    several = len({entry["arithmetic"] for entry in audit["claims"]}) > 1
     return [
         {
             "claim": entry["claim"],
             "module": entry["module"] or "whole network",
             "verdict": entry["verdict"],
             "mark": MARKS[entry["verdict"]],
+            "arithmetic": entry["arithmetic"] if several else "",
             "bound": interval(entry["bound"], limit(entry["claim"])),
             "evidence": words(entry),
             "pieces": entry["evidence"].get("parts", []),

@@ -25,6 +25,7 @@ BENCHMARKS = (
     "audits",
     "auditor",
     "theorems",
+    "tightness",
     "structured_steps",
     "structured_drift",
 )

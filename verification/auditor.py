@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from dsnn.errors import UserError
 from dsnn.integrators import Step
 from dsnn.weights import canonical_sha256
-from verification import evidence, execution, graph_file, properties, report_text, witness
+from verification import evidence, execution, graph_file, properties, report_text, sdp, witness
 from verification.bound import Ledger, pixel
 from verification.capture import Uncapturable
 from verification.claims import Claim, limit, parse, select
@@ -151,6 +151,7 @@ class Audit:
         self.started = time.perf_counter()
         self.search_seconds = SEARCH_SECONDS[1]
         self.found: dict[tuple[str, bool], witness.Witness | None] = {}
+        self.programmes: dict[str, Constant] = {}
         self.refuted = 0
 
     def run(self, claims: Iterable[Claim]) -> Report:
@@ -182,6 +183,18 @@ class Audit:
     def _constant(self, claim: Claim, name: str) -> Constant:
         constant = self.ledger.constant(name)
         return pixel(constant, self._std()) if claim.pixel else constant
+
+    def _tightest(self, claim: Claim, name: str, constant: Constant) -> Constant:
+        """The constant, or that by LipSDP if there is time left in the budget and it is less;
+        once for the claims about a module."""
+        if name not in self.programmes:
+            seconds = self.budget - (time.perf_counter() - self.started)
+            if seconds <= 0:
+                return constant
+            self.programmes[name] = self.ledger.tightest(name, seconds)
+        tightest = self.programmes[name]
+        tightest = pixel(tightest, self._std()) if claim.pixel else tightest
+        return min(constant, tightest, key=lambda line: line.upper)
 
     def _std(self) -> tuple[float, ...]:
         assert self.subject.statistics is not None
@@ -378,10 +391,12 @@ def _lipschitz(audit: Audit, claim: Claim, name: str) -> Verdict:
         found["ledger"] = evidence.ledger(constant)
         return verdict("refuted", constant, pair, **found)
     constant = audit._tightened(claim, name, constant)
+    if not claim.allows(constant.upper):
+        constant = audit._tightest(claim, name, constant)
     if claim.allows(constant.upper):
         return verdict("proved", constant, pair, **evidence.theorems(constant))
     found = evidence.theorems(constant) | {"kind": "gap"}
-    if math.isfinite(constant.upper):
+    if math.isfinite(constant.upper) and not sdp.used(constant):
         found["hint"] = audit._hint(claim, name)
     return verdict("unknown", constant, pair, **found)
 

@@ -10,6 +10,7 @@ from fractions import Fraction
 
 from dsnn.models import CifarNet
 from dsnn.models.cifar import SIDE
+from verification import sdp
 from verification.capture import Uncapturable
 from verification.constant import Constant, product
 from verification.graph import Graph
@@ -48,6 +49,13 @@ class Ledger:
         if isinstance(graph, Uncapturable):
             return Constant(math.inf, "unknown", module=name, reason=graph.reason)
         return derive(graph, self.spectra)
+
+    def tightest(self, name: str, seconds: float) -> Constant:
+        """The constant of the part, by LipSDP where that takes `seconds` at most and gives less."""
+        constant, graph = self.constant(name), self.parts.graph(name)
+        if isinstance(graph, Uncapturable):
+            return constant
+        return sdp.bound(graph, constant.upper, seconds) or constant
 
     def optimistic(self, name: str) -> float:
         """What the constant would be at the unproved ends of all spectra: it decides where effort

@@ -25,6 +25,7 @@ from torch import Tensor
 from dsnn.errors import UserError
 from dsnn.files import atomic, write_json
 from dsnn.weights import canonical_sha256
+from verification import sdp
 from verification.auditor import Audit, Report
 from verification.capture import Uncapturable
 from verification.checker import norms, reading, verdicts
@@ -163,6 +164,8 @@ class _Writer:
             raise _LeftOut("there is no graph, or no derivation, of it")
         if finding.arithmetic != "real":
             raise _LeftOut(f"its arithmetic is {finding.arithmetic}, and not real")
+        if sdp.used(finding.constant):
+            raise _LeftOut("its bound is by LipSDP, for which the checker has no law")
         graph = self._graph(finding.graph, finding.module, claim.pixel)
         key = reading.digest(graph)
         nodes, output = reading.graph(graph, self.tensors)

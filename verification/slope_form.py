@@ -68,12 +68,12 @@ def _ranges(segment: Segment) -> tuple[np.ndarray, np.ndarray] | str:
             if known is None:
                 return f"no slopes known for {atom.node.attributes['function']}"
             slopes = known
-        low += [_rounded(slopes[0], -math.inf)] * size
-        high += [_rounded(slopes[1], math.inf)] * size
+        low += [rounded(slopes[0], -math.inf)] * size
+        high += [rounded(slopes[1], math.inf)] * size
     return np.array(low, dtype=float), np.array(high, dtype=float)
 
 
-def _rounded(value: Fraction, direction: float) -> float:
+def rounded(value: Fraction, direction: float) -> float:
     near = float(value)
     beyond = Fraction(near) >= value if direction > 0 else Fraction(near) <= value
     return near if beyond else math.nextafter(near, direction)

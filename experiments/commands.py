@@ -16,6 +16,7 @@ from dsnn.files import check_writable, write_json, write_text
 class Attack(StrEnum):
     clean = "clean"
     pgd_paper = "pgd-paper"
+    autoattack = "autoattack"
 
 
 class Protocol(StrEnum):

@@ -7,6 +7,11 @@ from dsnn.errors import UserError
 PAPER = (0.0, 8 / 255, 16 / 255, 36 / 255, 0.3, 0.5, 0.6, 0.8, 1.0)
 """The nine epsilons of the paper's robustness curves."""
 
+AUTOATTACK = 36 / 255
+"""Where AutoAttack is run unless told otherwise, and certified accuracies are compared."""
+CERTIFIED = (36 / 255, 72 / 255, 108 / 255, 1.0)
+"""Where every result counts the certified images."""
+
 
 def parse(text: str) -> float:
     """`36/255` or `0.3` as the nearest double. Raises UserError unless finite and >= 0."""

@@ -14,7 +14,7 @@ import torch
 from dsnn.data.cifar import images_and_labels
 from experiments import pieces
 from experiments.executed import Executed, device_named, exact_float32
-from experiments.pieces import Subject, finite
+from experiments.pieces import AUTOATTACK_SHARD, Subject, finite
 from experiments.request import PAPER_LIMIT, Request
 from experiments.shards import Content, Key, Shard, Store
 from experiments.table import Table, merge
@@ -83,7 +83,7 @@ def _subject(request: Request) -> Subject:
     images, labels = images_and_labels(request.dataset, "test", request.folder)
     limit = request.limit
     if limit is None:
-        limit = PAPER_LIMIT if "pgd-paper" in request.attacks else len(images)
+        limit = PAPER_LIMIT if request.attacked else len(images)
     loaded, (mean, std) = request.loaded, request.statistics
     return Subject(
         model=Executed(loaded.net, mean, std, device),
@@ -108,9 +108,11 @@ def _subject(request: Request) -> Subject:
 def _shards(request: Request, subject: Subject, progress: Progress) -> tuple[list[Shard], Shard]:
     """The shards of all images, and that of the certified sample."""
     store = Store(request.out / "shards")
-    attacked = [e for attack, e in request.rows() if attack == "pgd-paper" and e > 0]
+    pgd = [e for attack, e in request.rows() if attack == "pgd-paper" and e > 0]
+    auto = [e for attack, e in request.rows() if attack == "autoattack" and e > 0]
     parts = list(subject.pieces())
-    total = len(parts) * (1 + len(attacked)) + 1
+    small = list(subject.pieces(AUTOATTACK_SHARD[subject.images.device.type]))
+    total = len(parts) * (1 + len(pgd)) + len(small) * len(auto) + 1
     shards: list[Shard] = []
 
     def settle(what: str, key: Key, compute: Callable[[], Content]) -> None:
@@ -120,11 +122,17 @@ def _shards(request: Request, subject: Subject, progress: Progress) -> tuple[lis
     for piece in parts:
         key = pieces.clean_key(subject, piece)
         settle("clean", key, lambda p=piece: pieces.clean(subject, p))
-        for epsilon in attacked:
+        for epsilon in pgd:
             key = pieces.pgd_key(piece, epsilon, request.seed)
             what = f"pgd-paper at {epsilon:.4g}"
             settle(what, key, lambda p=piece, k=key: pieces.pgd(subject, p, k))
-    key = pieces.sample_key(subject, merge(shards), request.seed)
+    table = merge(shards)
+    for piece in small:
+        for epsilon in auto:
+            key = pieces.autoattack_key(piece, table, epsilon, request.seed)
+            what = f"autoattack at {epsilon:.4g}"
+            settle(what, key, lambda p=piece, k=key: pieces.run_autoattack(subject, p, k))
+    key = pieces.sample_key(subject, table, request.seed)
     settle("certified sample", key, lambda: pieces.sample(subject, key))
     return shards[:-1], shards[-1]
 

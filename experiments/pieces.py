@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from experiments import attacks
+from experiments import attacks, autoattack
 from experiments.executed import Channels, Executed
 from experiments.shards import Content, Key, seed_of
 from experiments.table import Table
@@ -17,6 +17,8 @@ from verification.radius import certified_radii
 
 SHARD = 128
 """Images a shard."""
+AUTOATTACK_SHARD = {"cpu": 8, "cuda": 128}
+"""The same for AutoAttack, which takes minutes for an image on a CPU, by kind of device."""
 SAMPLE = 16
 """Certified images attacked at their radius."""
 
@@ -43,10 +45,10 @@ class Subject:
     labels: Tensor
     key: Key
 
-    def pieces(self) -> Iterator[Piece]:
-        """All images, SHARD at a time."""
-        for start in range(0, len(self.images), SHARD):
-            images, labels = self.images[start : start + SHARD], self.labels[start : start + SHARD]
+    def pieces(self, size: int = SHARD) -> Iterator[Piece]:
+        """All images, `size` at a time."""
+        for start in range(0, len(self.images), size):
+            images, labels = self.images[start : start + size], self.labels[start : start + size]
             place = {"start": start, "stop": start + len(images), "sha256": _sha256(images, labels)}
             yield Piece(images, labels, {**self.key, **place})
 
@@ -106,6 +108,36 @@ def pgd(subject: Subject, piece: Piece, key: Key) -> Content:
         )
         broken[right.cpu()] = outcome.broken.cpu()
     return {"broken": broken.tolist()}
+
+
+def autoattack_key(piece: Piece, table: Table, epsilon: float, seed: int) -> Key:
+    """With the images that are attacked: those of `table`, the clean one, that are classified
+    rightly and not certified at `epsilon`. Whether another attack broke one is not asked, so that
+    either attack's count is its own."""
+    passed = table.clean & ~table.certified(epsilon)
+    passed &= (table.index >= piece.key["start"]) & (table.index < piece.key["stop"])
+    return {
+        **piece.key,
+        "kind": "autoattack",
+        "epsilon": epsilon,
+        "version": f"standard L2, {autoattack.PACKAGE} {autoattack.version()}",
+        "index": table.index[passed].tolist(),
+        "seed": seed,
+    }
+
+
+def run_autoattack(subject: Subject, piece: Piece, key: Key) -> Content:
+    """Which images AutoAttack breaks and which of its attacks did, which of those it was given
+    have no gradient."""
+    rows = [index - key["start"] for index in key["index"]]
+    by: list[str | None] = [None] * len(piece.images)
+    blind = [False] * len(piece.images)
+    if rows:
+        images, labels = piece.images[rows], piece.labels[rows]
+        found = autoattack.autoattack(subject.model, images, labels, key["epsilon"], seed_of(key))
+        for row, name, zero in zip(rows, found.by, found.zero_gradient, strict=True):
+            by[row], blind[row] = name, zero
+    return {"broken": [name is not None for name in by], "by": by, "zero_gradient": blind}
 
 
 def sample_key(subject: Subject, table: Table, seed: int) -> Key:

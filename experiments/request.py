@@ -11,7 +11,7 @@ from dsnn.weights import Loaded
 from experiments import epsilons
 from experiments.executed import Channels
 
-ATTACKS = ("clean", "pgd-paper")
+ATTACKS = ("clean", "pgd-paper", "autoattack")
 PROTOCOLS = ("consistent", "published")
 PAPER_LIMIT = 1024
 """Images the paper attacks: the first of the test set, in published order."""
@@ -43,12 +43,19 @@ class Request:
     def rows(self) -> list[tuple[str, float]]:
         """The (attack, epsilon) of every row of the result."""
         chosen = self.epsilons
-        attacked = epsilons.PAPER if chosen is None else chosen
-        clean = sorted({0.0, *(chosen or ())}) if "pgd-paper" not in self.attacks else [0.0]
-        by_attack = {"clean": clean, "pgd-paper": attacked}
+        by_attack = {
+            "clean": [0.0] if self.attacked else sorted({0.0, *(chosen or ())}),
+            "pgd-paper": epsilons.PAPER if chosen is None else chosen,
+            "autoattack": (epsilons.AUTOATTACK,) if chosen is None else chosen,
+        }
         return [
             (attack, e) for attack in ATTACKS if attack in self.attacks for e in by_attack[attack]
         ]
+
+    @property
+    def attacked(self) -> bool:
+        """Whether more than the clean accuracy is asked for."""
+        return any(attack != "clean" for attack in self.attacks)
 
     def check(self) -> None:
         """Raise UserError on what cannot be evaluated, before any long work."""

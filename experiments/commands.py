@@ -4,6 +4,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
+from math import inf
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -30,7 +31,9 @@ class Device(StrEnum):
 
 
 def evaluate(
-    target: Annotated[str, typer.Argument(help="Weights: .safetensors, or published .pt.")],
+    target: Annotated[
+        str, typer.Argument(help="Weights: .safetensors, published .pt, or zoo:ID/DATASET/MARGIN.")
+    ],
     arch: Annotated[str | None, typer.Option(help="The regime; a .pt needs it.")] = None,
     dataset: Annotated[
         str | None, typer.Option(help="cifar10, cifar100 or generated; else the weights' own.")
@@ -64,13 +67,13 @@ def evaluate(
         check_writable(Path(json))
 
     from dsnn.data.folder import data_folder
-    from dsnn.weights import load
+    from dsnn.zoo.loading import load_target
     from experiments.evaluate import evaluate as run
     from experiments.executed import device_named
     from experiments.request import Request
 
     device_named(device.value)
-    loaded = load(target, arch)
+    loaded = load_target(target, arch, data)
     request = Request(
         loaded=loaded,
         dataset=dataset or loaded.card.dataset,
@@ -82,6 +85,7 @@ def evaluate(
         device=device.value,
         seed=seed,
         out=out,
+        target=target,
     )
     with _progress() as report:
         done = run(request, report)
@@ -93,6 +97,8 @@ def evaluate(
         write_json(json, result)
     if json != "-":
         _print(result)
+    for line in result["warnings"]:
+        print(f"dsnn: warning: {line}", file=sys.stderr)
     for line in done.violations:
         print(f"dsnn: {line}", file=sys.stderr)
     return 1 if done.violations else 0
@@ -120,18 +126,28 @@ def _print(result: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from verification.wording import at_most
+
     images = result["images"]
-    table = Table("attack", "epsilon", "correct", "accuracy", "certified", box=None)
+    names = ("attack", "epsilon", "correct", "accuracy", "95 % interval", "certified")
+    table = Table(*names, box=None)
     for row in result["results"]:
-        correct, certified = f"{row['correct']}/{images}", f"{row['certified']}/{images}"
+        low, high = row["interval"]
         table.add_row(
-            row["attack"], f"{row['epsilon']:.4g}", correct, f"{row['accuracy']:.4f}", certified
+            row["attack"],
+            f"{row['epsilon']:.4g}",
+            f"{row['correct']}/{images}",
+            f"{row['accuracy']:.4f}",
+            f"{low:.4f} to {high:.4f}",
+            f"{row['certified']}/{images}",
         )
     print(f"{result['target']}: {result['dataset']}, {result['protocol']} statistics")
     Console(highlight=False).print(table)
-    sample = result["certified_sample"]
+    sample, bound = result["certified_sample"], result["lipschitz_pixel"]
+    certified = [f"{c['certified']} at {c['epsilon']:.4g}" for c in result["certified_accuracy"]]
     print(
-        f"Lipschitz constant in pixels at most {result['lipschitz_pixel']:.6g}; "
+        f"Lipschitz constant in pixels at most {at_most(inf if bound is None else bound)}; "
+        f"certified: {', '.join(certified)}; "
         f"{sample['broken']} of {sample['attacked']} certified images broken at their radius; "
         f"every image in {result['table']}"
     )

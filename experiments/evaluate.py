@@ -12,8 +12,10 @@ from typing import Any
 import torch
 
 from dsnn.data.cifar import images_and_labels
-from experiments import pieces
-from experiments.executed import Executed, device_named, exact_float32
+from experiments import autoattack, counts, pieces
+from experiments.curves import certified_curve
+from experiments.epsilons import CERTIFIED
+from experiments.executed import Executed, device_named, exact_float32, memory_errors
 from experiments.pieces import AUTOATTACK_SHARD, Subject, finite
 from experiments.request import PAPER_LIMIT, Request
 from experiments.shards import Content, Key, Shard, Store
@@ -30,8 +32,8 @@ Progress = Callable[[int, int, str], None]
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The JSON of the evaluation, the table beside it, and where the chain certified <= survived
-    <= clean fails: a line an image, none unless something is wrong with us."""
+    """The JSON of the evaluation, the table beside it, and where the chain certified <= AutoAttack
+    <= PGD <= clean fails: a line an image, none unless something is wrong with us."""
 
     result: dict[str, Any]
     table: Table
@@ -44,16 +46,19 @@ def evaluate(request: Request, progress: Progress = lambda done, total, what: No
     Raises UserError on bad input; the caller reports `violations`.
     """
     request.check()
-    subject = _subject(request)
-    with exact_float32():
+    with exact_float32(), memory_errors(request.device, request.out):
+        subject = _subject(request)
+        if "autoattack" in request.attacks:
+            autoattack.check(subject.model, subject.images[:8])
         shards, sample = _shards(request, subject, progress)
     table = merge(shards)
     violations = tuple(table.violations()) + tuple(
         f"image {index} is certified but was broken by {sample.content['attack']} at its radius"
         for index in sample.content["broken_index"]
     )
+    rows = [counts.row(table, shards, attack, epsilon) for attack, epsilon in request.rows()]
     result = {
-        "target": str(request.loaded.path),
+        "target": request.target or str(request.loaded.path),
         "arch": request.loaded.card.arch,
         "sha256": request.loaded.sha256,
         "file_sha256": request.loaded.file_sha256,
@@ -71,8 +76,11 @@ def evaluate(request: Request, progress: Progress = lambda done, total, what: No
             "python": platform.python_version(),
             "torch": torch.__version__,
         },
-        "results": [_row(table, attack, epsilon) for attack, epsilon in request.rows()],
+        "results": rows,
+        "certified_accuracy": [counts.certified(table, epsilon) for epsilon in CERTIFIED],
+        "certified_curve": vars(certified_curve(table.radius)),
         "certified_sample": {**sample.content, "attacked": len(sample.content["index"])},
+        "warnings": counts.warnings(rows),
         "violations": list(violations),
     }
     return Evaluation(result, table, violations)
@@ -135,17 +143,3 @@ def _shards(request: Request, subject: Subject, progress: Progress) -> tuple[lis
     key = pieces.sample_key(subject, table, request.seed)
     settle("certified sample", key, lambda: pieces.sample(subject, key))
     return shards[:-1], shards[-1]
-
-
-def _row(table: Table, attack: str, epsilon: float) -> dict[str, Any]:
-    survived = table.survived(attack, epsilon)
-    row = {
-        "attack": attack,
-        "epsilon": epsilon,
-        "correct": int(survived.sum()),
-        "accuracy": float(survived.mean()),
-        "certified": int(table.certified(epsilon).sum()),
-    }
-    if attack != "clean":
-        row["correct_alone"] = int(table.survived_alone(attack, epsilon).sum())
-    return row

@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -55,3 +56,23 @@ def exact_float32() -> Iterator[None]:
             yield
     finally:
         torch.set_float32_matmul_precision(precision)
+
+
+@contextmanager
+def memory_errors(device: str, kept: Path) -> Iterator[None]:
+    """Turn running out of memory, on the CPU or a GPU, into a UserError.
+
+    Batches are not made smaller instead: random starts are drawn by the batch, and a result that
+    depends on free memory would not be the same on two machines.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:  # torch.OutOfMemoryError is a RuntimeError
+        signs = ("out of memory", "not enough memory", "can't allocate memory")
+        if isinstance(error, RuntimeError) and not any(s in str(error).lower() for s in signs):
+            raise
+        other = " or use --device cpu," if device != "cpu" else ""
+        raise UserError(
+            f"out of memory on --device {device}; finished shards are kept in {kept}: free some,"
+            f"{other} and run the same command again"
+        ) from error

@@ -1,5 +1,6 @@
 """What an evaluation is asked to do, with its defaults and its refusals."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,7 +9,7 @@ from dsnn.data.folder import DataFolder
 from dsnn.data.statistics import published_evaluation
 from dsnn.errors import UserError
 from dsnn.weights import Loaded
-from experiments import epsilons
+from experiments import autoattack, epsilons
 from experiments.executed import Channels
 
 ATTACKS = ("clean", "pgd-paper", "autoattack")
@@ -31,6 +32,8 @@ class Request:
     device: str = "cpu"
     seed: int = 0
     out: Path = Path("out/evaluate")
+    target: str = ""
+    """What the result calls the network; its file, unless given."""
 
     @property
     def statistics(self) -> tuple[Channels, Channels]:
@@ -60,6 +63,7 @@ class Request:
     def check(self) -> None:
         """Raise UserError on what cannot be evaluated, before any long work."""
         card, classes = self.loaded.card, self.loaded.net.classes
+        self._check_numbers()
         check_dataset(self.dataset)
         if classes != CLASSES[self.dataset]:
             raise UserError(
@@ -70,3 +74,20 @@ class Request:
             raise UserError(
                 f"{self.loaded.path} was trained on {card.dataset}: choose --dataset {card.dataset}"
             )
+        if "autoattack" in self.attacks:
+            autoattack.version()
+
+    def _check_numbers(self) -> None:
+        for epsilon in self.epsilons or ():
+            if not 0 <= epsilon < math.inf:
+                raise UserError(f"epsilon {epsilon}: expected a finite number >= 0, such as 0.141")
+        if self.epsilons == ():
+            raise UserError("no epsilon: give one, or None for those of the paper")
+        if self.limit is not None and self.limit < 1:
+            raise UserError(f"limit {self.limit}: evaluate at least 1 image, or None for all")
+        for what, value, known in (
+            *(("attack", attack, ATTACKS) for attack in self.attacks),
+            ("protocol", self.protocol, PROTOCOLS),
+        ):
+            if value not in known:
+                raise UserError(f"unknown {what} {value!r}: one of {', '.join(known)}")

@@ -17,10 +17,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dsnn.data.folder import data_folder
 from dsnn.errors import UserError
 from dsnn.models.cifar import SIDE
-from dsnn.weights import load
+from dsnn.zoo.loading import load_target
 from verification import architectures, sandbox
 from verification.architectures import Architecture
 from verification.claims import Claim
@@ -70,9 +69,9 @@ def resolve(
         return _architecture(text, claims, shape)
     if text.startswith("zoo:"):
         _only_for_files(text, arch)
-        return _weights(text, _zoo(text), None, shape)
+        return _weights(text, None, shape)
     if text.endswith((".safetensors", ".pt")) or _exists(text):
-        return _weights(text, Path(text), arch, shape)
+        return _weights(text, arch, shape)
     if _FACTORY.fullmatch(text):
         _only_for_files(text, arch)
         return _factory(text, claims, shape, budget)
@@ -113,9 +112,9 @@ def _image(text: str, shape: tuple[int, ...] | None) -> None:
         raise UserError(f"--input-shape {given}: {text} takes {taken}")
 
 
-def _weights(text: str, path: Path, arch: str | None, shape: tuple[int, ...] | None) -> Target:
+def _weights(text: str, arch: str | None, shape: tuple[int, ...] | None) -> Target:
     _image(text, shape)
-    loaded = load(path, arch)
+    loaded = load_target(text, arch)
     about = {"file_sha256": loaded.file_sha256, "card": vars(loaded.card)}
     statistics = (loaded.card.mean, loaded.card.std)
     return Target(text, Live(loaded.net, IMAGE), statistics, about)
@@ -140,17 +139,3 @@ def _factory(
     limits = sandbox.Limits(seconds=max(default.seconds, budget))
     captured = sandbox.capture_factory(text, shape, globs, limits)
     return Target(text, Seen(captured), None, {"isolation": list(captured.layers)})
-
-
-def _zoo(text: str) -> Path:
-    """The file of a network of the zoo, in the data folder: zoo/ID/DATASET/MARGIN.safetensors."""
-    folder = data_folder().path / "zoo"
-    there = {
-        path.relative_to(folder).with_suffix("").as_posix(): path
-        for path in sorted(folder.glob("*/*/*.safetensors"))
-    }
-    name = text.removeprefix("zoo:")
-    if name not in there:
-        known = ", ".join(f"zoo:{known}" for known in there) or f"none, {folder} is empty"
-        raise UserError(f"{one_line(text)} is not in the zoo; there are: {known}")
-    return there[name]

@@ -264,7 +264,6 @@ def test_every_architecture_is_evaluated(dsnn: Dsnn, tmp_path: Path, arch: str):
         (["--eps", "-0.1"], "-0.1"),
         (["--eps", "nan"], "nan"),
         (["--eps", "1/0"], "1/0"),
-        (["--attack", "autoattack"], "autoattack"),
         (["--protocol", "mine"], "mine"),
         (["--device", "tpu"], "tpu"),
         (["--limit", "0"], "--limit"),

@@ -61,16 +61,6 @@ def test_a_factory_is_handed_to_the_sandbox(monkeypatch: pytest.MonkeyPatch):
     assert asked[1][3] == Limits()  # a budget for searching is no reason to stop a capture early
 
 
-def test_the_zoo_is_read_from_the_data_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("DSNN_DATA", str(tmp_path))
-    with pytest.raises(UserError, match="not in the zoo; there are: none"):
-        resolve("zoo:certified/cifar10/0.3")
-    stored(tmp_path / "zoo" / "certified" / "cifar10" / "0.3.safetensors")
-    assert "head" in resolve("zoo:certified/cifar10/0.3").parts.names
-    with pytest.raises(UserError, match=r"there are: zoo:certified/cifar10/0\.3$"):
-        resolve("zoo:../certified/cifar10/0.3")
-
-
 @pytest.mark.parametrize(
     ("text", "options", "expected"),
     [
@@ -86,6 +76,7 @@ def test_the_zoo_is_read_from_the_data_folder(tmp_path: Path, monkeypatch: pytes
         ("arch:naive", {"shape": (1, 28, 28)}, "takes 3,32,32"),
         ("arch:resnet", {}, "unknown architecture"),
         ("zoo:", {}, "is not in the zoo"),
+        ("zoo:", {"arch": "naive"}, "leave it out"),
     ],
 )
 def test_what_is_no_target(text: str, options: dict, expected: str):

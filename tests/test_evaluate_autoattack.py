@@ -213,7 +213,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def arguments(weights: Path, out: Path, *more: object) -> list[object]:
     attacks = [part for name in ("clean", "pgd-paper", "autoattack") for part in ("--attack", name)]
-    epsilons = ["--eps", "1e-5", "--eps", "0.3"]
+    epsilons = ["--eps", "1e-7", "--eps", "0.3"]
     return [
         "evaluate", weights, *attacks, *epsilons, "--limit", "30", "--out", out,
         "--json", out / "result.json", *more,
@@ -244,7 +244,7 @@ def test_a_run_holds_the_chain_and_goes_on_where_it_stopped(
     rows = {(row["attack"], row["epsilon"]): row for row in result["results"]}
     with Path(result["table"]).open(newline="") as file:
         images = list(csv.DictReader(file))
-    for epsilon in (1e-5, 0.3):
+    for epsilon in (1e-7, 0.3):
         counted = rows["autoattack", epsilon]
         names = [f"autoattack@{epsilon!r}", f"pgd-paper@{epsilon!r}", "clean"]
         for image in images:
@@ -257,13 +257,13 @@ def test_a_run_holds_the_chain_and_goes_on_where_it_stopped(
         assert counted["correct"] <= alone <= rows["pgd-paper", epsilon]["correct_alone"]
         low, high = counted["interval"]
         assert low < counted["accuracy"] < high or counted["correct"] == 0
-    assert rows["autoattack", 1e-5]["attacked"] < rows["clean", 0.0]["correct"]
+    assert rows["autoattack", 1e-7]["attacked"] < rows["clean", 0.0]["correct"]
 
 
 def test_a_certified_image_that_is_broken_fails_the_run(
     dsnn: Dsnn, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    """An attack that claims every image it is given: those certified it is given only by mistake."""
+    """An attack that claims all it is given: what is certified it is given by mistake only."""
     plan = pieces.autoattack_key
 
     def careless(piece: Any, whole: table.Table, *rest: Any) -> Any:
@@ -277,7 +277,7 @@ def test_a_certified_image_that_is_broken_fails_the_run(
     monkeypatch.setattr(pieces, "autoattack_key", careless)
     code, _, error = dsnn(*arguments(weights, tmp_path))
     assert code == 1
-    assert "autoattack found an adversarial example within 1e-05" in error
+    assert "autoattack found an adversarial example within 1e-07" in error
 
 
 def test_counting_without_the_weaker_attack_fails_the_run(

@@ -24,11 +24,13 @@ DTYPES = ("fastest", "float32", "bfloat16")
 
 @dataclass(frozen=True)
 class Configuration:
-    """What a training run computes. `images` and `monitored` are numbers of images, the first of
-    the training and of the test set, None for all; the test accuracy of every epoch is on the
-    monitored ones. The rate is multiplied by `factor` every `drop` epochs of 100, scaled to the
-    run's length, and by `reduction` after a loss that is not finite. `transfer` starts from
-    CIFAR-10 weights."""
+    """What a training run computes. `images`, `monitored` and `tested` are numbers of images, the
+    first of the training and of the test set, None for all; the accuracy of an epoch is on the
+    `monitored` ones, after the last on the `tested`. The rate is multiplied by `factor` every
+    `drop` epochs of 100, scaled to the run's length, and by `reduction` after a loss that is not
+    finite. A rigorous bound is computed every `bound_every` epochs and after the last, 0 for
+    never. `transfer` starts from CIFAR-10 weights.
+    """
 
     regime: str
     dataset: str
@@ -48,6 +50,7 @@ class Configuration:
     augment: bool = True
     images: int | None = None
     monitored: int | None = None
+    tested: int | None = None
     bound_every: int = 1
     dtype: str = "fastest"
     seed: int = 0
@@ -67,7 +70,7 @@ class Configuration:
             self._require(name, "at most 1", getattr(self, name) <= 1)
         for name in ("gamma", "momentum", "seed", "bound_every"):
             self._require(name, "0 or more", getattr(self, name) >= 0)
-        for name in ("epochs", "batch", "drop", "images", "monitored"):
+        for name in ("epochs", "batch", "drop", "images", "monitored", "tested"):
             self._require(name, "at least 1", (getattr(self, name) or 1) >= 1)
         self._require("channels", "three positive numbers", min(self.channels) >= 1)
 
@@ -116,6 +119,7 @@ _SCALE: dict[str, dict[str, Any]] = {
         "batch": 32,
         "images": 256,
         "monitored": 128,
+        "tested": 128,
     },
     "cpu": {"channels": (8, 16, 32), "epochs": 4, "monitored": 2000},
     "paper": {"bound_every": 10},
@@ -182,7 +186,7 @@ def _checked(found: Configuration, changes: dict[str, Any]) -> dict[str, Any]:
 
 
 def _typed(name: str, value: Any, like: Any) -> Any:
-    if name in ("images", "monitored"):
+    if name in ("images", "monitored", "tested"):
         expected, fits = "an integer", type(value) is int
     elif name == "channels":
         expected = "three integers"

@@ -5,6 +5,7 @@ provenance, and `checkpoints`. It is made anew from the checkpoints whenever the
 is never of another state than they are.
 """
 
+import copy
 import json
 import math
 from collections.abc import Callable, Mapping
@@ -24,7 +25,7 @@ from dsnn.models import CifarNet, build
 from dsnn.training import TrainingStep
 from dsnn.training.accuracy import correct
 from dsnn.training.checkpoint import Checkpoints, Progress
-from dsnn.training.engine import Limits, Plan, Report, train
+from dsnn.training.engine import NO_LIMITS, SECONDS, Limits, Plan, Report, train
 from dsnn.training.images import ResidentImages
 from dsnn.training.precision import fastest_dtype, training_device
 from dsnn.training.processes import Processes, local_device, processes
@@ -48,7 +49,7 @@ class Run:
     start: Path | None = None
     device: str = "cpu"
     resume: bool = False
-    limits: Limits = Limits()
+    limits: Limits = NO_LIMITS
     compiled: bool = True
 
     def __post_init__(self) -> None:
@@ -169,15 +170,16 @@ def _train(
         reduction=asked.reduction,
     )
 
-    def at_epoch_end(net: nn.Module, epoch: int) -> EpochMetrics:
+    def at_epoch_end(net: nn.Module, entry: EpochMetrics) -> EpochMetrics:
+        epoch = entry["epoch"]
         last = epoch == asked.epochs
         with exact_float32():
             seen = test if last else monitored
             found: dict[str, Any] = {"test_accuracy": correct(net, seen) / len(seen)}
         found["test_images"] = len(seen)
-        if last or (asked.bound_every and epoch % asked.bound_every == 0):
-            found |= _bound(cast(CifarNet, net), asked.dataset)
-        observe({"epoch": epoch, **found})
+        if asked.bound_every and (last or epoch % asked.bound_every == 0):
+            found |= _bound(net, asked.dataset)
+        observe({**entry, **found})
         return found
 
     outcome = train(
@@ -198,8 +200,7 @@ def _train(
         "environment": {**environment(device), "processes": group.size},
         "code": commit(),
         "images_a_second": _speed(progress, len(images) // asked.batch * asked.batch),
-        **{name: progress.__dict__[name] for name in ("training_seconds", "wall_seconds")},
-        "cpu_seconds": progress.cpu_seconds,
+        **{name: round(getattr(progress, name), 3) for name in SECONDS},
         "epochs": progress.epochs,
         "restarts": progress.restarts,
         "result": progress.metrics[-1] if progress.metrics else None,
@@ -219,16 +220,16 @@ def _data(
         pixels, labels = pixels_and_labels(asked.dataset, split, folder, limit)
         return ResidentImages(pixels, labels, mean=mean, std=std, device=device, augment=augment)
 
-    whole = None if asked.scale != "smoke" else asked.monitored
-    test = resident("test", whole, False)
+    test = resident("test", asked.tested, False)
     monitored = resident("test", asked.monitored, False)
     return resident("train", asked.images, asked.augment), monitored, test
 
 
-def _bound(net: CifarNet, dataset: str) -> dict[str, float | None]:
+def _bound(net: nn.Module, dataset: str) -> dict[str, float | None]:
     """Proved constants of the stored weights, for normalised inputs and for pixels."""
     _, std = training(dataset)
-    found = network_bound(net, std)
+    stored = cast(CifarNet, copy.deepcopy(net).cpu().eval())
+    found = network_bound(stored, std)
     return {
         "lipschitz": found.lipschitz if math.isfinite(found.lipschitz) else None,
         "lipschitz_pixel": found.lipschitz_pixel if math.isfinite(found.lipschitz_pixel) else None,

@@ -28,8 +28,11 @@ KEPT = 2
 class Trainable(Protocol):
     """What a checkpoint saves of a step: whatever is to survive is in these two."""
 
-    net: nn.Module
-    optimizer: torch.optim.Optimizer
+    @property
+    def net(self) -> nn.Module: ...
+
+    @property
+    def optimizer(self) -> torch.optim.Optimizer: ...
 
 
 @dataclass
@@ -169,11 +172,10 @@ def _read(path: Path) -> tuple[dict[str, Tensor], str]:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
-        intact = metadata["sha256"] == _digest(tensors, metadata["json"])
+        if metadata["sha256"] == _digest(tensors, metadata["json"]):
+            return tensors, metadata["json"]
     except (SafetensorError, OSError, ValueError, KeyError, TypeError):
-        intact = False
-    if not intact:
-        raise UserError(
-            f"checkpoint {path} is damaged: delete it, and --resume goes on from the one before"
-        )
-    return tensors, metadata["json"]
+        pass
+    raise UserError(
+        f"checkpoint {path} is damaged: delete it, and --resume goes on from the one before"
+    )

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from dsnn.errors import UserError
 from dsnn.training.checkpoint import Checkpoints, Progress
 from dsnn.training.images import Draw, ResidentImages
-from dsnn.training.processes import Processes
+from dsnn.training.processes import ALONE, Processes
 from dsnn.training.schedule import Schedule
 
 RESTARTS = 5
@@ -36,8 +36,11 @@ class Step(Protocol):
     scalar tensors. All that changes lies in `net` and `optimizer`, whose rates the loop sets.
     """
 
-    net: nn.Module
-    optimizer: torch.optim.Optimizer
+    @property
+    def net(self) -> nn.Module: ...
+
+    @property
+    def optimizer(self) -> torch.optim.Optimizer: ...
 
     def __call__(self, images: Tensor, labels: Tensor) -> Any: ...
 
@@ -69,6 +72,9 @@ class Limits:
     steps: int | None = None
 
 
+NO_LIMITS = Limits()
+
+
 @dataclass(frozen=True)
 class Report:
     """What the loop tells while it runs: `epoch` finished epochs, `step` of `steps` in this one,
@@ -88,9 +94,10 @@ class Outcome:
     finished: bool
 
 
-EpochEnd = Callable[[nn.Module, int], Mapping[str, Any]]
-"""Called in the first process with the network and the number of finished epochs; what it returns
-(JSON values) joins the epoch's metrics. It leaves the network as it was."""
+EpochEnd = Callable[[nn.Module, Mapping[str, Any]], Mapping[str, Any]]
+"""Called in the first process with the network and the metrics of the epoch that ends (`epoch`,
+from 1, the mean losses, `rate`); what it returns (JSON values) joins them. It leaves the network
+as it was."""
 
 
 def train(
@@ -101,8 +108,8 @@ def train(
     *,
     resume: bool = False,
     limits: Limits = Limits(),
-    group: Processes = Processes(),  # noqa: B008 (frozen)
-    at_epoch_end: EpochEnd = lambda net, epoch: {},
+    group: Processes = ALONE,
+    at_epoch_end: EpochEnd = lambda net, metrics: {},
     report: Callable[[Report], None] = lambda report: None,
 ) -> Outcome:
     """Train `step` to the end of `plan`, or to a limit. Ends with a checkpoint of the outcome.
@@ -248,7 +255,7 @@ class _Loop:
         }
         progress.epochs, progress.steps, progress.sums = progress.epochs + 1, 0, {}
         if self.group.first:
-            entry |= self.at_epoch_end(self.step.net, progress.epochs)
+            entry |= self.at_epoch_end(self.step.net, entry)
             self._clock(training=False)
             for name in SECONDS:
                 entry[name] = round(getattr(progress, name), 3)

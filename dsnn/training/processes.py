@@ -70,12 +70,15 @@ class Processes:
                 tensor.copy_(whole)
 
 
+ALONE = Processes()
+
+
 @contextmanager
 def processes(device: torch.device) -> Iterator[Processes]:
     """The processes that torchrun started, connected while the block lasts; else this one."""
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
-        yield Processes()
+        yield ALONE
         return
     backend = "nccl" if device.type == "cuda" else "gloo"
     if device.type == "cuda":

@@ -7,6 +7,7 @@ the paper, 5.1), at three scales: `paper` in full, `cpu` with narrow networks an
 
 import math
 import tomllib
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from fractions import Fraction
 from pathlib import Path
@@ -71,7 +72,8 @@ class Configuration:
         for name in ("gamma", "momentum", "seed", "bound_every"):
             self._require(name, "0 or more", getattr(self, name) >= 0)
         for name in ("epochs", "batch", "drop", "images", "monitored", "tested"):
-            self._require(name, "at least 1", (getattr(self, name) or 1) >= 1)
+            value = getattr(self, name)
+            self._require(name, "at least 1", value is None or value >= 1)
         self._require("channels", "three positive numbers", min(self.channels) >= 1)
 
     def _require(self, name: str, limit: str, holds: bool) -> None:
@@ -121,9 +123,12 @@ _SCALE: dict[str, dict[str, Any]] = {
         "monitored": 128,
         "tested": 128,
     },
-    "cpu": {"channels": (8, 16, 32), "epochs": 4, "monitored": 2000},
+    "cpu": {"channels": (8, 16, 32), "epochs": 4, "drop": 70, "monitored": 2000, "bound_every": 4},
     "paper": {"bound_every": 10},
 }
+
+
+NO_CHANGES: Mapping[str, Any] = {}
 
 
 def configuration(
@@ -133,7 +138,7 @@ def configuration(
     scale: str,
     *,
     transfer: bool = False,
-    **changes: Any,
+    changes: Mapping[str, Any] = NO_CHANGES,
 ) -> Configuration:
     """The protocol's settings, with `changes` of named fields.
 
@@ -173,7 +178,7 @@ FIXED = ("regime", "dataset", "margin", "scale", "transfer")
 """Fields that the command line names."""
 
 
-def _checked(found: Configuration, changes: dict[str, Any]) -> dict[str, Any]:
+def _checked(found: Configuration, changes: Mapping[str, Any]) -> dict[str, Any]:
     """`changes` with the types of the fields they change; UserError where they have none."""
     allowed = [f.name for f in fields(Configuration) if f.name not in FIXED]
     result = {}

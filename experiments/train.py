@@ -143,10 +143,11 @@ def _train(
     observe: Callable[[EpochMetrics], None],
 ) -> Result:
     asked = run.configuration
+    net = network(asked, run.start)
     images, monitored, test = _data(asked, run.folder, device)
     dtype = fastest_dtype(device) if asked.dtype == "fastest" else getattr(torch, asked.dtype)
     step = TrainingStep(
-        network(asked, run.start),
+        net,
         margin=asked.margin,
         gamma=asked.gamma,
         rate=asked.rate,

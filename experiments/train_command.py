@@ -1,5 +1,6 @@
 """`dsnn train`: one network of the paper's protocol, in slices where need be."""
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -66,7 +67,7 @@ def train(
     if seed is not None:
         changes["seed"] = seed
     asked = configuration(
-        regime, dataset, margin, scale.value, transfer=start is not None, **changes
+        regime, dataset, margin, scale.value, transfer=start is not None, changes=changes
     )
     out = out or Path("out/train") / f"{regime}-{dataset}-{margin:g}-{scale.value}"
     check_writable(out / "run.json")
@@ -85,21 +86,23 @@ def train(
         limits=Limits(max_seconds, save_steps),
         compiled=compiled,
     )
-    with _progress(asked.epochs) as report, _events(out, tensorboard) as observe:
+    first = os.environ.get("RANK", "0") == "0"  # of the processes that torchrun started
+    with _progress(asked.epochs, first) as report, _events(out, tensorboard and first) as observe:
         result = run_training(run, report, observe)
-    _print(out, result.content)
+    if first:
+        _print(out, result.content)
     return 0 if result.finished else UNFINISHED
 
 
 @contextmanager
-def _progress(epochs: int) -> Iterator[Any]:
+def _progress(epochs: int, first: bool) -> Iterator[Any]:
     """Yield a report that draws a bar with the time left on stderr, only on a terminal."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn
     from rich.progress import TimeRemainingColumn as Remaining
 
     columns = (TextColumn("{task.description}"), BarColumn(), Remaining())
-    visible = sys.stderr.isatty()
+    visible = first and sys.stderr.isatty()
     with Progress(*columns, console=Console(stderr=True), disable=not visible) as progress:
         task = progress.add_task("train", total=None)
 

@@ -71,6 +71,7 @@ class Configuration:
             self._require(name, "at most 1", getattr(self, name) <= 1)
         for name in ("gamma", "momentum", "seed", "bound_every"):
             self._require(name, "0 or more", getattr(self, name) >= 0)
+        self._require("seed", "below 2^32", self.seed < 2**32)
         for name in ("epochs", "batch", "drop", "images", "monitored", "tested"):
             value = getattr(self, name)
             self._require(name, "at least 1", value is None or value >= 1)

@@ -94,12 +94,13 @@ def test_generated_images_are_rounded_to_bytes():
 
 def test_correct_counts_and_leaves_the_network_in_its_mode():
     data = images(augment=False)
-    net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * SIDE**2, 3))
+    head = torch.nn.Linear(3 * SIDE**2, 3)
+    net = torch.nn.Sequential(torch.nn.Flatten(), head)
     found = correct(net, data)
     expected = net(data.plain(0, COUNT)[0]).argmax(1) == data.labels
     assert found == int(expected.sum())
     assert 0 < found < COUNT
     assert net.training
     with torch.no_grad():
-        net[1].bias[0] = float("nan")
+        head.bias[0] = float("nan")
     assert correct(net, data) == 0

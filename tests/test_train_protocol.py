@@ -11,7 +11,7 @@ from dsnn.errors import UserError
 from dsnn.models import ARCHITECTURES, build
 from dsnn.weights import Card, save
 from experiments.protocol import MARGINS, SCALES, configuration
-from experiments.train import network
+from experiments.start import network
 
 TABLE = {
     "unconstrained": ((1e-2, 0.1, 0.0), (1e-2, 0.1, 0.0)),

@@ -43,7 +43,7 @@ class Task:
     images: ResidentImages
     monitored: ResidentImages
     tested: ResidentImages
-    save: Callable[[Path], None]
+    save: Callable[[Path], object]
     bound: Callable[[nn.Module], EpochMetrics]
     bound_every: int = 1
 

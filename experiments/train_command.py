@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from dsnn.errors import UserError
-from dsnn.files import check_writable
+from dsnn.files import check_writable, write_json
 
 UNFINISHED = 3
 """The exit code where a limit stopped the run; `--resume` goes on."""
@@ -59,6 +59,7 @@ def train(
     tensorboard: Annotated[
         bool, typer.Option("--tensorboard", help="Event files in OUT/tensorboard as well.")
     ] = False,
+    json: Annotated[str | None, typer.Option(metavar="FILE", help="Result; - is stdout.")] = None,
 ) -> int:
     """Train one of the paper's networks; resumable, in slices, in several processes (torchrun)."""
     from experiments.protocol import configuration, read_changes
@@ -71,6 +72,8 @@ def train(
     )
     out = out or Path("out/train") / f"{regime}-{dataset}-{margin:g}-{scale.value}"
     check_writable(out / "run.json")
+    if json not in (None, "-"):
+        check_writable(Path(json))
 
     from dsnn.data.folder import data_folder
     from dsnn.training.engine import Limits
@@ -89,7 +92,9 @@ def train(
     first = os.environ.get("RANK", "0") == "0"  # of the processes that torchrun started
     with _progress(asked.epochs, first) as report, _events(out, tensorboard and first) as observe:
         result = run_training(run, report, observe)
-    if first:
+    if first and json is not None:
+        write_json(json, result.content)
+    if first and json != "-":
         _print(out, result.content)
     return 0 if result.finished else UNFINISHED
 

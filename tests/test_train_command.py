@@ -1,5 +1,6 @@
 """`dsnn train` end to end on generated images: results, slices, several processes, refusals."""
 
+import errno
 import json
 import os
 import subprocess
@@ -10,13 +11,16 @@ from typing import Any
 
 import pytest
 import torch
+import training_cases as cases
 from safetensors.torch import load_file
 
 from dsnn.data.generated import generated
 from dsnn.data.statistics import training
+from dsnn.errors import UserError
 from dsnn.models import ARCHITECTURES, build
 from dsnn.training.checkpoint import Checkpoints
 from dsnn.weights import Card, load, save
+from experiments.result import Task, carry_out
 from verification.bound import network_bound
 
 Dsnn = Callable[..., tuple[int, str, str]]
@@ -112,7 +116,9 @@ def test_slices_end_with_the_weights_of_an_undisturbed_run(tmp_path: Path, dsnn:
         assert {k: v for k, v in mine.items() if "seconds" not in k} == {
             k: v for k, v in theirs.items() if "seconds" not in k
         }
-    assert dsnn(*sliced)[0] == 0  # a finished run stays as it is
+    code, out, _ = dsnn(*sliced, "--json", "-")  # a finished run stays as it is
+    assert code == 0
+    assert json.loads(out) == json.loads((tmp_path / "out" / "run.json").read_text())
     assert load(tmp_path / "out" / "weights.safetensors").sha256 == ends[0]
 
 
@@ -148,6 +154,39 @@ def test_tensorboard_gets_the_metrics(tmp_path: Path, dsnn: Dsnn):
     (entry,) = lines(tmp_path / "out" / "metrics.jsonl")
     assert found.value == pytest.approx(entry["hinge"], rel=1e-6)
     assert found.step == 1
+
+
+def test_a_step_of_another_kind_gets_the_same_result_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    step = cases.AdamStep()
+    plain = cases.images(augment=False)
+    task = Task(
+        step=step,
+        plan=cases.PLAN,
+        configuration={"name": "tiny"},
+        images=cases.images(),
+        monitored=plain,
+        tested=plain,
+        save=lambda path: path.write_text(step.sha256()),
+        bound=lambda net: {"lipschitz": 2.0},
+        bound_every=4,
+    )
+    with monkeypatch.context() as patch:
+        patch.setattr("experiments.result.write_text", full_disk)
+        with pytest.raises(UserError, match=r"No space left.*--resume"):
+            carry_out(task, tmp_path)
+    result = carry_out(task, tmp_path, resume=True)
+    assert result.content == json.loads((tmp_path / "run.json").read_text())
+    assert result.content["sha256"] == step.sha256()
+    metrics = lines(tmp_path / "metrics.jsonl")
+    assert ["lipschitz" in entry for entry in metrics] == [False, False, False, True, False, True]
+    assert metrics[-1]["test_accuracy"] > 0.5
+    assert (tmp_path / "weights.safetensors").read_text() == step.sha256()
+
+
+def full_disk(path: Path, text: str) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
 
 
 @pytest.mark.cuda

@@ -41,6 +41,7 @@ def test_the_loss_goes_down_and_every_epoch_has_its_metrics(tmp_path: Path):
     assert [entry["epoch"] for entry in metrics] == [1, 2, 3, 4, 5, 6]
     assert [entry["seen"] for entry in metrics] == [1, 2, 3, 4, 5, 6]
     assert metrics[-1]["cross_entropy"] < metrics[0]["cross_entropy"]
+    assert metrics[-1]["rate"] == pytest.approx(0.01 * PLAN.schedule(Fraction(29, 30)))
     assert len(reports) == EPOCHS * STEPS
     assert [r.losses for r in reports if r.step == STEPS][2] == {
         name: metrics[2][name] for name in ("cross_entropy", "decay")

@@ -87,9 +87,8 @@ def run(
     plan: Plan = PLAN,
     **options: Any,
 ) -> tuple[AdamStep, Outcome]:
-    """Train in `folder` from a fixed random state; a resumed run takes that of its checkpoint."""
+    """Train in `folder`; torch's generator, for the noise, starts wherever it happens to be."""
     step = step or AdamStep()
-    torch.manual_seed(7)
     checkpoints = Checkpoints(folder, {"name": name, "epochs": plan.epochs})
     done = train(step, images(), plan, checkpoints, resume=resume, limits=limits, **options)
     return step, done

@@ -1,8 +1,9 @@
 """The training loop: drives any step over a resident data set, and survives being stopped.
 
 What a run computes is a function of its configuration: the order of the images and their crops
-come from the seed and the epoch, checkpoints hold all that changes. So a run that was killed, or
-cut into slices, ends with the weights of one that was not.
+come from the seed and the epoch, torch's own generator starts from the seed, and checkpoints hold
+all that changes. So a run that was killed, or cut into slices, ends with the weights of one that
+was not.
 """
 
 import time
@@ -136,6 +137,7 @@ def train(
     progress = checkpoints.restore(step) if there else None
     if progress is None:
         progress = Progress()
+        torch.manual_seed(plan.seed)
         if group.first:
             checkpoints.save(step, progress)
     group.same_weights(step.net)

@@ -111,11 +111,11 @@ class Checkpoints:
         self._check(path, content["configuration"])
         try:
             _set(step, tensors)
-        except (KeyError, RuntimeError, ValueError) as error:
+            return Progress(**content["progress"])
+        except (KeyError, RuntimeError, TypeError, ValueError) as error:
             raise UserError(
                 f"checkpoint {path} does not fit this network or optimiser: {error}"
             ) from error
-        return Progress(**content["progress"])
 
     def _found(self, kind: str) -> list[Path]:
         return sorted(self.folder.glob(f"{kind}-*.safetensors"))

@@ -127,7 +127,7 @@ def train(
         raise UserError(f"batches of {plan.batch} do not divide among {group.size} processes")
     group.average_gradients(step.optimizer)
     for parameters in step.optimizer.param_groups:
-        parameters.setdefault("initial_lr", parameters["lr"])
+        parameters.setdefault("initial_lr", float(parameters["lr"]))
     there = group.agree(checkpoints.newest() is not None, images.device)
     if there and not resume:
         raise UserError(

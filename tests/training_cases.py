@@ -1,13 +1,13 @@
 """A step that trains a tiny network in microseconds, for tests of the loop that drives it.
 
-Run as a program, it takes lines "FOLDER STEPS" and trains for each in a process of its own, which
-prints its number, a line a step and a digest of the weights, until it ends or is killed.
+Run as a program, it takes lines "FOLDER EPOCHS STEPS" and trains for each in a process of its own,
+which prints its number, a line a step and a digest of the weights, until it ends or is killed.
 """
 
 import os
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -103,19 +103,30 @@ def until_finished(folder: Path, limits: Limits) -> Iterator[tuple[AdamStep, Out
             return
 
 
-def _train_aloud(folder: Path, limits: Limits) -> None:
+def long(epochs: int) -> Plan:
+    return replace(PLAN, epochs=epochs)
+
+
+def _train_aloud(folder: Path, epochs: int, steps: int) -> None:
+    """Save every `steps` steps as well, unless 0."""
+
     def say(report: Report) -> None:
         print(report.epoch, report.step, flush=True)
 
     print("pid", os.getpid(), flush=True)
-    print("sha256", run(folder, resume=True, limits=limits, report=say)[0].sha256(), flush=True)
+    limits = Limits(steps=steps or None)
+    step, _ = run(folder, resume=True, limits=limits, report=say, plan=long(epochs))
+    print("sha256", step.sha256(), flush=True)
 
 
 if __name__ == "__main__":
+    child = 0
     for line in sys.stdin:
-        folder, steps = line.split()
+        if child:
+            os.waitpid(child, 0)  # only now, so that a kill that comes late finds no other process
+        folder, epochs, steps = line.split()
         if (child := os.fork()) == 0:  # a fresh interpreter would import torch once a kill
-            _train_aloud(Path(folder), Limits(steps=int(steps) or None))
+            _train_aloud(Path(folder), int(epochs), int(steps))
             os._exit(0)
-        os.waitpid(child, 0)
+        os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
         print("ended -", flush=True)

@@ -108,7 +108,7 @@ def train(
     checkpoints: Checkpoints,
     *,
     resume: bool = False,
-    limits: Limits = Limits(),
+    limits: Limits = NO_LIMITS,
     group: Processes = ALONE,
     at_epoch_end: EpochEnd = lambda net, metrics: {},
     report: Callable[[Report], None] = lambda report: None,
@@ -297,8 +297,9 @@ def _memory(batch: int, checkpoints: Checkpoints):
     """One line instead of a traceback when the device's memory is full."""
     try:
         yield
-    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-        if type(error) is RuntimeError and "can't allocate memory" not in str(error):
+    except (MemoryError, RuntimeError) as error:
+        full = isinstance(error, torch.OutOfMemoryError | MemoryError)
+        if not full and "can't allocate memory" not in str(error):  # as torch's processor says it
             raise
         kept = checkpoints.newest()
         raise UserError(

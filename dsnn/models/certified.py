@@ -6,13 +6,13 @@ Every map is an isometry by structure or an Euler step, alone or in a pair, of c
            -> half of the sums over 2 x 2 blocks (constant 1) -> head
 
 `certified-non-expansive`: steps x - h A'ReLU(Ax + b), A a 3 x 3 convolution, h = 2 / |A|^2 [T8].
-`certified-switch`: each of those is followed by a pair: x + h_E σ(Wx + v), a convolution that really
-expands, then x - h_C A'σ(Ax + b), whose contraction pays for it [T9]. Contraction needs a smallest
-singular value, which zero padding takes from a 3 x 3 convolution, so the A that contracts is an
-orthogonal matrix at each pixel; of W only the norm counts. σ(x) = max(x, a x), a = 1/10 while
-contracting and 1/2 while expanding. The times are the largest that the law allows: with A
-orthogonal h_C = 2 / (1 + a) and h_E |W| = 2a / (1 - a), so that a pair stretches by up to 1.22 and
-then shrinks by 0.82.
+`certified-switch`: each of those is followed by a pair: x + h_E σ(Wx + v), W a 3 x 3 convolution,
+which really expands, then x - h_C A'σ(Ax + b), whose contraction pays for it [T9]. Contraction
+needs a smallest singular value, which zero padding takes from a 3 x 3 kernel, so the A that
+contracts is an orthogonal matrix at each pixel; of W only the norm counts. σ(x) = max(x, a x), with
+a = 1/10 while contracting and 1/2 while expanding. The times are the largest that the law allows:
+with A orthogonal h_C = 2 / (1 + a) and h_E |W| = 2a / (1 - a), so that a pair stretches by up to
+1.22 and then shrinks by 0.82.
 """
 
 import re

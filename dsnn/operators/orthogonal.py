@@ -32,20 +32,13 @@ def polar(weight: Tensor, iterations: int = 1) -> Tensor:
 
 
 class Cayley(nn.Module):
-    """X (n, n) -> (1 - 1e-6) (I - S)(I + S)⁻¹, S = X - Xᵀ, which has no eigenvalue -1."""
+    """X (n, n) -> (1 - 1e-6) (I - S)(I + S)⁻¹, S = X - Xᵀ: all rotations without eigenvalue -1."""
 
     def forward(self, x: Tensor) -> Tensor:
         skew = x - x.mT
         identity = torch.eye(len(x), dtype=x.dtype, device=x.device)
         # The two factors commute.
         return KEEP * torch.linalg.solve(identity + skew, identity - skew)
-
-    def right_inverse(self, weight: Tensor) -> Tensor:
-        """An X with forward(X) = weight, up to the factor, for an orthogonal weight that has no
-        eigenvalue near -1."""
-        identity = torch.eye(len(weight), dtype=weight.dtype, device=weight.device)
-        skew = torch.linalg.solve(identity + weight, identity - weight)
-        return (skew - skew.mT) / 4
 
 
 class Rescaled(nn.Module):

@@ -21,6 +21,7 @@ from dsnn.operators import Convolution
 from dsnn.operators.bounds import geometry_of, singular_values
 from dsnn.operators.bounds import norm_upper as convolution_norm
 from dsnn.operators.orthogonal import polar
+from dsnn.training.muon import Muon
 from dsnn.training.precision import DTYPES, fastest_dtype, training_device
 from theory import projections
 
@@ -57,8 +58,8 @@ def margin_cross_entropy(
 
 
 class CertifiedStep:
-    """step(images, labels) -> CertifiedLosses: forward, loss, backward, AdamW without decay, and
-    back to orthogonal matrices and rows of norm 1.
+    """step(images, labels) -> CertifiedLosses: forward, loss, backward, update by `Muon`, and back
+    to orthogonal matrices and rows of norm 1.
 
     `images` (B, 3, 32, 32) are less their mean, `labels` (B,) integers, on any device. The body
     runs in `dtype`, by default bfloat16 where the hardware multiplies it; parameters, head and loss
@@ -74,7 +75,7 @@ class CertifiedStep:
         *,
         offset: float = 0.53,
         temperature: float = 0.25,
-        rate: float = 3e-3,
+        rate: float = 6e-3,
         device: str = "cpu",
         dtype: torch.dtype | None = None,
     ):
@@ -93,7 +94,9 @@ class CertifiedStep:
         self.net = net.to(self.device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         self.offset, self.temperature = offset, temperature
         learned = [p for p in self.net.parameters() if p.requires_grad]
-        self.optimizer = torch.optim.AdamW(learned, lr=rate, weight_decay=0.0, fused=True)
+        kernels = [p for p in learned if p.ndim == 4]
+        others = [p for p in learned if p.ndim != 4]
+        self.optimizer = Muon(kernels, others, lr=rate, dtype=self.dtype)
         retract(self.net)
 
     def __call__(self, images: Tensor, labels: Tensor) -> CertifiedLosses:

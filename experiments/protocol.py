@@ -6,19 +6,20 @@ the paper, 5.1), at three scales: `paper` in full, `cpu` with narrow networks an
 """
 
 import math
-import tomllib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass
 from fractions import Fraction
-from pathlib import Path
 from typing import Any
 
 from dsnn.data.cifar import check_dataset
 from dsnn.errors import UserError
 from dsnn.models import ARCHITECTURES
+from experiments.settings import changed
 
 MARGINS = (0.07, 0.15, 0.3)
 """Of the paper; any positive margin trains."""
+MARGIN = 0.15
+"""Where none is asked for."""
 SCALES = ("smoke", "cpu", "paper")
 DTYPES = ("fastest", "float32", "bfloat16")
 
@@ -164,49 +165,8 @@ def configuration(
         **asdict(optimiser),
         **_SCALE[scale],
     )
-    return replace(found, **_checked(found, changes))
-
-
-def read_changes(path: Path) -> dict[str, Any]:
-    """The fields that a TOML file changes. Raises UserError on a file that cannot be read."""
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"--config {path}: not a TOML file that can be read ({error})") from error
+    return changed(found, changes, FIXED)
 
 
 FIXED = ("regime", "dataset", "margin", "scale", "transfer")
 """Fields that the command line names."""
-
-
-def _checked(found: Configuration, changes: Mapping[str, Any]) -> dict[str, Any]:
-    """`changes` with the types of the fields they change; UserError where they have none."""
-    allowed = [f.name for f in fields(Configuration) if f.name not in FIXED]
-    result = {}
-    for name, value in changes.items():
-        if name not in allowed:
-            reason = "is named on the command line" if name in FIXED else "is unknown"
-            raise UserError(f"setting {name!r} {reason}: known are {', '.join(allowed)}")
-        result[name] = _typed(name, value, getattr(found, name))
-    return result
-
-
-def _typed(name: str, value: Any, like: Any) -> Any:
-    if name in ("images", "monitored", "tested"):
-        expected, fits = "an integer", type(value) is int
-    elif name == "channels":
-        expected = "three integers"
-        fits = (
-            isinstance(value, list | tuple)
-            and len(value) == 3
-            and all(type(v) is int for v in value)
-        )
-        value = tuple(value) if fits else value
-    elif isinstance(like, float):
-        expected, fits = "a number", type(value) in (int, float)
-        value = float(value) if fits else value
-    else:
-        expected, fits = f"of type {type(like).__name__}", type(value) is type(like)
-    if not fits:
-        raise UserError(f"setting {name} = {value!r}: expected {expected}")
-    return value

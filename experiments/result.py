@@ -33,8 +33,8 @@ class Task:
 
     `configuration` (JSON values) identifies the run. The accuracy of an epoch is on the images
     `monitored`, after the last on those `tested`. `bound` gives proved constants of a network
-    (JSON values), every `bound_every` epochs and after the last, 0 for never. `save` writes the
-    trained network to a path.
+    (JSON values), every `bound_every` epochs and after the last, 0 for never. `save` writes a
+    network to a path. What is judged and saved is `final` of the network in training.
     """
 
     step: Step
@@ -43,14 +43,16 @@ class Task:
     images: ResidentImages
     monitored: ResidentImages
     tested: ResidentImages
-    save: Callable[[Path], object]
+    save: Callable[[nn.Module, Path], object]
     bound: Callable[[nn.Module], EpochMetrics]
     bound_every: int = 1
+    final: Callable[[nn.Module], nn.Module] = lambda net: net
 
     def judged(self, net: nn.Module, epoch: int) -> dict[str, Any]:
         """Accuracy and, where due, bounds of the network after `epoch` epochs."""
         last = epoch == self.plan.epochs
         seen = self.tested if last else self.monitored
+        net = self.final(net).to(seen.device)
         with exact_float32():
             found: dict[str, Any] = {"test_accuracy": correct(net, seen) / len(seen)}
         found["test_images"] = len(seen)
@@ -99,7 +101,7 @@ def carry_out(
         at_epoch_end=at_epoch_end,
         report=report,
     )
-    progress = outcome.progress
+    progress, net = outcome.progress, task.final(task.step.net)
     content = {
         "finished": outcome.finished,
         "configuration": dict(task.configuration),
@@ -110,10 +112,10 @@ def carry_out(
         "epochs": progress.epochs,
         "restarts": progress.restarts,
         "result": progress.metrics[-1] if progress.metrics else None,
-        "sha256": canonical_sha256(task.step.net.state_dict()) if outcome.finished else None,
+        "sha256": canonical_sha256(net.state_dict()) if outcome.finished else None,
     }
     if group.first:
-        _write(task, out, progress, content)
+        _write(task, net, out, progress, content)
     return Result(content, outcome.finished)
 
 
@@ -125,12 +127,14 @@ def _speed(task: Task, progress: Progress) -> float | None:
     return round(seen / progress.metrics[-1]["training_seconds"], 1)
 
 
-def _write(task: Task, out: Path, progress: Progress, content: dict[str, Any]) -> None:
+def _write(
+    task: Task, net: nn.Module, out: Path, progress: Progress, content: dict[str, Any]
+) -> None:
     lines = [json.dumps(entry, allow_nan=False) + "\n" for entry in progress.metrics]
     try:
         write_text(out / "metrics.jsonl", "".join(lines))
         if content["finished"]:
-            task.save(out / "weights.safetensors")
+            task.save(net, out / "weights.safetensors")
         write_json(out / "run.json", content)
     except OSError as error:
         raise UserError(

@@ -1,11 +1,11 @@
-"""Train a network of the paper's protocol: its data, its step, its loop, its result."""
+"""Train a network of the paper's protocol, or a certified one: data, step, loop, result."""
 
 import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -14,7 +14,7 @@ from dsnn.data.cifar import pixels_and_labels
 from dsnn.data.folder import DataFolder
 from dsnn.data.statistics import Channels, training
 from dsnn.errors import UserError
-from dsnn.models import CifarNet
+from dsnn.models import CERTIFIED, CifarNet
 from dsnn.training import TrainingStep
 from dsnn.training.engine import NO_LIMITS, Limits, Plan, Report
 from dsnn.training.images import ResidentImages
@@ -22,10 +22,33 @@ from dsnn.training.precision import fastest_dtype, training_device
 from dsnn.training.processes import local_device, processes
 from dsnn.training.schedule import Steps
 from dsnn.weights import Card, load, save
+from experiments import certified, protocol
+from experiments.certified import Certified
 from experiments.protocol import Configuration
 from experiments.result import EpochMetrics, Result, Task, carry_out
 from experiments.start import network
 from verification.bound import network_bound
+
+
+def configured(
+    regime: str,
+    dataset: str,
+    margin: float | None,
+    scale: str,
+    *,
+    transfer: bool,
+    changes: Mapping[str, Any],
+) -> Configuration | Certified:
+    """The settings of a regime, the paper's or ours; without a margin, the usual one. Raises
+    UserError as the configurations do."""
+    if regime not in CERTIFIED:
+        margin = protocol.MARGIN if margin is None else margin
+        return protocol.configuration(
+            regime, dataset, margin, scale, transfer=transfer, changes=changes
+        )
+    if transfer:
+        raise UserError("--from is for the paper's protocol: certified networks start from nothing")
+    return certified.configuration(regime, dataset, margin, scale, changes)
 
 
 @dataclass(frozen=True)
@@ -33,7 +56,7 @@ class Run:
     """One training run as asked for. `start` are CIFAR-10 weights to go on from; `compiled` runs
     the network as CUDA graphs on a GPU."""
 
-    configuration: Configuration
+    configuration: Configuration | Certified
     folder: DataFolder
     out: Path
     start: Path | None = None
@@ -58,7 +81,10 @@ def run_training(
     `carry_out`.
     """
     device = training_device(local_device(run.device))
-    task = _task(run, device)
+    if isinstance(run.configuration, Certified):
+        task = certified.task(run.configuration, run.folder, device, compiled=run.compiled)
+    else:
+        task = _task(run.configuration, run, device)
     with processes(device) as group:
         return carry_out(
             task,
@@ -71,8 +97,7 @@ def run_training(
         )
 
 
-def _task(run: Run, device: torch.device) -> Task:
-    asked = run.configuration
+def _task(asked: Configuration, run: Run, device: torch.device) -> Task:
     net = network(asked, run.start)
     mean, std = training(asked.dataset)
 
@@ -110,7 +135,7 @@ def _task(run: Run, device: torch.device) -> Task:
         images=resident("train", asked.images, asked.augment),
         monitored=resident("test", asked.monitored, False),
         tested=resident("test", asked.tested, False),
-        save=lambda path: save(path, net, card),
+        save=lambda net, path: save(path, cast(CifarNet, net), card),
         bound=lambda net: constants(net, std),
         bound_every=asked.bound_every,
     )

@@ -29,9 +29,13 @@ class Device(StrEnum):
 
 
 def train(
-    regime: Annotated[str, typer.Option(help="unconstrained, naive, non-expansive, ...")],
+    regime: Annotated[
+        str, typer.Option(help="One of the paper's five, or certified-non-expansive, -switch.")
+    ],
     dataset: Annotated[str, typer.Option(help="cifar10, cifar100 or generated.")] = "cifar10",
-    margin: Annotated[float, typer.Option(help="Of the hinge loss; 0.07, 0.15, 0.3.")] = 0.15,
+    margin: Annotated[
+        float | None, typer.Option(help="Of the loss; 0.15, and the certified networks' own.")
+    ] = None,
     scale: Annotated[Scale, typer.Option(help="Seconds, minutes, or the paper's.")] = Scale.cpu,
     config: Annotated[Path | None, typer.Option(help="TOML of settings to change.")] = None,
     start: Annotated[
@@ -61,23 +65,23 @@ def train(
     ] = False,
     json: Annotated[str | None, typer.Option(metavar="FILE", help="Result; - is stdout.")] = None,
 ) -> int:
-    """Train one of the paper's networks; resumable, in slices, in several processes (torchrun)."""
-    from experiments.protocol import configuration, read_changes
+    """Train a network of the paper or of ours; resumable, in slices, in processes (torchrun)."""
+    from experiments.settings import read_changes
+    from experiments.train import Run, configured, run_training
 
     changes = read_changes(config) if config else {}
     if seed is not None:
         changes["seed"] = seed
-    asked = configuration(
+    asked = configured(
         regime, dataset, margin, scale.value, transfer=start is not None, changes=changes
     )
-    out = out or Path("out/train") / f"{regime}-{dataset}-{margin:g}-{scale.value}"
+    out = out or Path("out/train") / f"{regime}-{dataset}-{asked.margin:g}-{scale.value}"
     check_writable(out / "run.json")
     if json not in (None, "-"):
         check_writable(Path(json))
 
     from dsnn.data.folder import data_folder
     from dsnn.training.engine import Limits
-    from experiments.train import Run, run_training
 
     run = Run(
         configuration=asked,

@@ -240,7 +240,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(
         ("epochs = 2.5", "epochs = 2.5: expected"),
         ("epoch = 2", "'epoch' is unknown: known are rate"),
         ("margin = 0.3", "'margin' is named on the command line"),
-        ("channels = [2, 3]", "expected three integers"),
+        ("channels = [2, 3]", "expected 3 integers"),
         ("channels = [2, 3, 0]", "three positive numbers"),
         ("momentum = 1.0", "momentum 1.0"),
         ("rate = nan", "rate nan"),

@@ -5,7 +5,6 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
 import torch
 from torch import nn
@@ -14,7 +13,6 @@ from dsnn.data.cifar import pixels_and_labels
 from dsnn.data.folder import DataFolder
 from dsnn.data.statistics import Channels, training
 from dsnn.errors import UserError
-from dsnn.models import CifarNet
 from dsnn.training import TrainingStep
 from dsnn.training.engine import NO_LIMITS, Limits, Plan, Report
 from dsnn.training.images import ResidentImages
@@ -119,7 +117,6 @@ def _task(run: Run, device: torch.device) -> Task:
 def constants(net: nn.Module, std: Channels) -> EpochMetrics:
     """Proved Lipschitz constants of a network as it is stored, for normalised inputs and for
     pixels; None where none is finite."""
-    stored = cast(CifarNet, copy.deepcopy(net).cpu().eval())
-    found = network_bound(stored, std)
+    found = network_bound(copy.deepcopy(net).cpu().eval(), std)
     values = {"lipschitz": found.lipschitz, "lipschitz_pixel": found.lipschitz_pixel}
     return {name: value if math.isfinite(value) else None for name, value in values.items()}

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 
-from dsnn.models import CifarNet
+from torch import nn
+
 from dsnn.models.cifar import SIDE
 from verification import sdp
 from verification.capture import Uncapturable
@@ -29,9 +30,10 @@ class NetworkBound:
 
 
 def network_bound(
-    net: CifarNet, std: tuple[float, float, float], *, tight: bool = False
+    net: nn.Module, std: tuple[float, float, float], *, tight: bool = False
 ) -> NetworkBound:
-    """Upper bounds on the constant of `net`, and of `net` after (pixel - mean) / std."""
+    """Upper bounds on the constant of `net`, a map of images (3, 32, 32), and of `net` after
+    (pixel - mean) / std."""
     ledger = Ledger(Live(net, (3, SIDE, SIDE)), tight=tight)
     return NetworkBound(ledger.constant("").upper, ledger.pixel(std).upper)
 

@@ -144,7 +144,6 @@ def _task(asked: Configuration, run: Run, device: torch.device) -> Task:
 def constants(net: nn.Module, std: Channels) -> EpochMetrics:
     """Proved Lipschitz constants of a network as it is stored, for normalised inputs and for
     pixels; None where none is finite."""
-    stored = cast(CifarNet, copy.deepcopy(net).cpu().eval())
-    found = network_bound(stored, std)
+    found = network_bound(copy.deepcopy(net).cpu().eval(), std)
     values = {"lipschitz": found.lipschitz, "lipschitz_pixel": found.lipschitz_pixel}
     return {name: value if math.isfinite(value) else None for name, value in values.items()}

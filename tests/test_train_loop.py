@@ -17,8 +17,12 @@ from safetensors.torch import load_file
 from training_cases import BATCH, EPOCHS, PLAN, STEPS, AdamStep, run, until_finished
 
 from dsnn.errors import UserError
+from dsnn.models.certified import Plan as CertifiedPlan
+from dsnn.models.certified import build_certified
+from dsnn.training.certified import CertifiedStep
 from dsnn.training.checkpoint import KEPT, Checkpoints
-from dsnn.training.engine import RESTARTS, Limits, Plan, Report
+from dsnn.training.engine import RESTARTS, Limits, Plan, Report, train
+from dsnn.training.images import ResidentImages
 from dsnn.training.schedule import Schedule, Steps, WarmupLinear
 
 
@@ -70,6 +74,37 @@ def test_metrics_and_times_add_up_over_slices(tmp_path: Path):
     seconds = [entry["wall_seconds"] for entry in done.progress.metrics]
     assert seconds == sorted(seconds)
     assert done.progress.cpu_seconds > 0
+
+
+def certified_step() -> CertifiedStep:
+    torch.manual_seed(0)
+    net = build_certified("certified-switch", plan=CertifiedPlan((12, 48), (1, 1)))
+    return CertifiedStep(net, rate=1e-2, dtype=torch.float32)
+
+
+def test_the_step_of_certified_networks_is_driven_and_resumed_too(tmp_path: Path):
+    generator = torch.Generator().manual_seed(1)
+    data = ResidentImages(
+        torch.randint(256, (12, 32, 32, 3), generator=generator, dtype=torch.uint8),
+        torch.arange(12) % 10,
+        mean=(0.5, 0.5, 0.5),
+        std=(1.0, 1.0, 1.0),
+        device=torch.device("cpu"),
+    )
+    plan = Plan(epochs=2, batch=4, schedule=WarmupLinear(Fraction(1, 5)))
+    whole, sliced = certified_step(), certified_step()
+    train(whole, data, plan, Checkpoints(tmp_path / "whole", {}))
+    done, slices = False, 0
+    while not done:
+        sliced, slices = certified_step(), slices + 1
+        checkpoints = Checkpoints(tmp_path / "sliced", {})
+        done = train(
+            sliced, data, plan, checkpoints, resume=True, limits=Limits(seconds=0)
+        ).finished
+    assert slices == 5
+    expected = whole.net.state_dict()
+    for name, value in sliced.net.state_dict().items():
+        assert torch.equal(value, expected[name])
 
 
 def killed(folder: Path, *, kills: int, seed: int, epochs: int, every: int = 0) -> str:

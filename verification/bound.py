@@ -8,7 +8,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 
-from dsnn.models import CertifiedNet, CifarNet
+from torch import nn
+
+from dsnn.models import CertifiedNet
 from dsnn.models.cifar import SIDE
 from verification import sdp
 from verification.capture import Uncapturable
@@ -31,9 +33,10 @@ class NetworkBound:
 
 
 def network_bound(
-    net: CifarNet | CertifiedNet, std: tuple[float, float, float], *, tight: bool = False
+    net: nn.Module, std: tuple[float, float, float], *, tight: bool = False
 ) -> NetworkBound:
-    """Upper bounds on the constant of `net`, and of `net` after (pixel - mean) / std."""
+    """Upper bounds on the constant of `net`, a map of images (3, 32, 32), and of `net` after
+    (pixel - mean) / std."""
     ledger = Ledger(Live(net, (3, SIDE, SIDE)), tight=tight)
     body = None
     if isinstance(net, CertifiedNet):

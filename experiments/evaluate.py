@@ -67,6 +67,7 @@ def evaluate(request: Request, progress: Progress = lambda done, total, what: No
         "mean": list(subject.mean),
         "std": list(subject.std),
         "lipschitz_pixel": finite(subject.lipschitz),
+        **({} if subject.body is None else {"body_pixel": finite(subject.body)}),
         "certified_arithmetic": ARITHMETIC,
         "images": len(table.index),
         "seed": request.seed,
@@ -93,11 +94,13 @@ def _subject(request: Request) -> Subject:
     if limit is None:
         limit = PAPER_LIMIT if request.attacked else len(images)
     loaded, (mean, std) = request.loaded, request.statistics
+    bound = network_bound(loaded.net, std)
     return Subject(
         model=Executed(loaded.net, mean, std, device),
         mean=mean,
         std=std,
-        lipschitz=network_bound(loaded.net, std).lipschitz_pixel,
+        lipschitz=bound.lipschitz_pixel,
+        body=bound.body_pixel,
         images=images[:limit].to(device),
         labels=labels[:limit].to(device),
         key={

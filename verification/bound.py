@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 
-from dsnn.models import CifarNet
+from dsnn.models import CertifiedNet, CifarNet
 from dsnn.models.cifar import SIDE
 from verification import sdp
 from verification.capture import Uncapturable
@@ -22,18 +22,22 @@ from verification.store import Store
 
 @dataclass(frozen=True)
 class NetworkBound:
-    """Constants with respect to the normalised input and to pixels in [0, 1]."""
+    """Constants with respect to the normalised input and to pixels in [0, 1]; `body_pixel` is that
+    of all before the head, for networks whose radii come from the head's rows."""
 
     lipschitz: float
     lipschitz_pixel: float
+    body_pixel: float | None = None
 
 
 def network_bound(
-    net: CifarNet, std: tuple[float, float, float], *, tight: bool = False
+    net: CifarNet | CertifiedNet, std: tuple[float, float, float], *, tight: bool = False
 ) -> NetworkBound:
     """Upper bounds on the constant of `net`, and of `net` after (pixel - mean) / std."""
     ledger = Ledger(Live(net, (3, SIDE, SIDE)), tight=tight)
-    return NetworkBound(ledger.constant("").upper, ledger.pixel(std).upper)
+    certified = isinstance(net, CertifiedNet)
+    body = pixel(ledger.constant("body"), std).upper if certified else None
+    return NetworkBound(ledger.constant("").upper, ledger.pixel(std).upper, body)
 
 
 class Ledger:

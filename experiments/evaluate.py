@@ -67,6 +67,7 @@ def evaluate(request: Request, progress: Progress = lambda done, total, what: No
         "mean": list(subject.mean),
         "std": list(subject.std),
         "lipschitz_pixel": finite(subject.lipschitz),
+        **({} if subject.body is None else {"body_pixel": finite(subject.body)}),
         "certified_arithmetic": ARITHMETIC,
         "images": len(table.index),
         "seed": request.seed,

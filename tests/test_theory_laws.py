@@ -13,7 +13,7 @@ from theory import balls, theorems
 from theory.algebra import ratio
 from theory.budget import euler_budget
 from theory.nonexpansive import contractive_euler, expansive_euler, nonexpansive_euler
-from theory.projections import flexible, nonexpansive, prescribed, within_budget
+from theory.projections import flexible, measured, nonexpansive, prescribed, within_budget
 from theory.runge_kutta import circle_radius
 from theory.switching import (
     boundary,
@@ -269,3 +269,23 @@ IDENTITIES = [theorem for theorem in ALL if theorem.constant == 0]
 def test_an_identity_with_another_constant_has_no_proof(theorem) -> None:
     assert theorem.proved()
     assert not replace(theorem, constant=Integer(1)).proved()
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_measured_switches_satisfy_their_law_in_float32_and_use_it_up(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    low, high = np.sort(rng.uniform(0.1, 2, 2))
+    w, slope = rng.uniform(0.05, 2), rng.uniform(0.01, 1)
+    spectra = {"s_min": float(low), "s_max": float(high), "w_max": float(w)}
+    for raw in ((np.inf, np.inf), (rng.uniform(-1, 3), rng.uniform(-1, 3))):
+        down, up = measured.numeric("math")(a=slope, h_C=raw[0], h_E=raw[1], **spectra)
+        h_1, h_2 = float(np.float32(down)), float(np.float32(up))
+        assert h_1 >= 0
+        assert h_2 >= 0
+        law = _at(switching.law, a=slope, S=1, h_1=h_1, h_2=h_2, **spectra)
+        assert law <= 1
+        if np.isinf(raw[0]):
+            assert law > 1 - 1e-5
+            assert h_1 > 1.99999 / (high**2 + slope * low**2)
+        stretched = _at(switching.law, a=slope, S=1, h_1=h_1, h_2=h_2 * 1.01 + 0.01, **spectra)
+        assert not np.isinf(raw[0]) or stretched > 1  # the plant: a little more is too much

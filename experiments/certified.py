@@ -46,9 +46,9 @@ class Certified:
     margin: float
     scale: str
     channels: tuple[int, int] = (48, 192)
-    depth: tuple[int, int] = (3, 5)
-    epochs: int = 18
-    batch: int = 128
+    depth: tuple[int, int] = (3, 4)
+    epochs: int = 11
+    batch: int = 64
     rate: float = 6e-3
     warmup: float = 0.15
     temperature: float = 0.25

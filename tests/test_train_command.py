@@ -19,7 +19,7 @@ from dsnn.data.statistics import training
 from dsnn.errors import UserError
 from dsnn.models import ARCHITECTURES, build
 from dsnn.training.checkpoint import Checkpoints
-from dsnn.weights import Card, load, save
+from dsnn.weights import Card, canonical_sha256, load, save
 from experiments.result import Task, carry_out
 from verification.bound import network_bound
 
@@ -168,7 +168,7 @@ def test_a_step_of_another_kind_gets_the_same_result_folder(
         images=cases.images(),
         monitored=plain,
         tested=plain,
-        save=lambda path: path.write_text(step.sha256()),
+        save=lambda net, path: path.write_text(canonical_sha256(net.state_dict())),
         bound=lambda net: {"lipschitz": 2.0},
         bound_every=4,
     )

@@ -29,7 +29,7 @@ from verification import sdp
 from verification.auditor import Audit, Report, Verdict
 from verification.capture import Uncapturable
 from verification.checker import proofs, reading, verdicts
-from verification.checker.chain import CONTRACTIVE, Chain, Pair, Spectra, Values
+from verification.checker.chain import CONTRACTIVE, Chain, Line, Pair, Spectra, Values
 from verification.checker.reading import Node, Unreadable, Wrong
 from verification.checker.verdicts import SLACK
 from verification.constant import Constant as Derivation
@@ -234,8 +234,6 @@ class _Writer:
         found = self.best.get((finding.module, pixel))
         if found is None:
             raise _LeftOut("there is no derivation of it")
-        if sdp.used(found):
-            raise _LeftOut("its bound is by LipSDP, for which the checker has no law")
         constant = found.parts[-1] if pixel else found
         lines = self._lines(root.chain, constant) if math.isfinite(found.upper) else []
         upper = root.upper()
@@ -295,7 +293,11 @@ class _Writer:
             if line.law == "norm":
                 stated = self._spectrum(chain, line, pair in smallest)
             law = "chain" if line.law in PRODUCTS else line.law
-            derived = chain.derive(*pair, law, parts, stated, f"line {' -> '.join(pair)}")
+            what = f"line {' -> '.join(pair)}"
+            if line.law == sdp.LAW:
+                derived = _semidefinite(chain, line, what)
+            else:
+                derived = chain.derive(*pair, law, parts, stated, what)
             chain.lines[pair] = derived
             found.append(
                 {
@@ -325,14 +327,30 @@ class _Writer:
 
     def _shown(self, chain: Chain, node: Node, bound: float, sign: int) -> Fraction:
         """The audit's bound, or the next that the checker can show."""
-        for slack in (0.0, SLACK, 1e-7, TOLERANCE / 2):
+        slacks = (0.0, SLACK, 1e-7, TOLERANCE / 2)
+        for way, slack in [("quickly", s) for s in slacks] + [("shown", s) for s in slacks[1:]]:
             near = bound * (1 - sign * slack)
             try:
-                if self.spectra.of(node, chain.extent(node), "shown", near, sign):
+                if self.spectra.of(node, chain.extent(node), way, near, sign):
                     return Fraction(near)
             except Wrong:
                 pass
         raise _LeftOut(f"the checker cannot show the singular value {bound!r} of {node.name}")
+
+
+def _semidefinite(chain: Chain, line: Derivation, what: str) -> Line:
+    """The line by LipSDP with the least slack that the checker can show."""
+    stated = {name: Fraction(value) for name, value in line.values.items()}
+    reason = "there are no multipliers"
+    for digits in range(13, 5, -1):
+        slack = Fraction(float(stated["square"]) * 10.0**-digits)
+        try:
+            return chain.derive(
+                line.start, line.end, line.law, [], {**stated, "slack": slack}, what
+            )
+        except Wrong as wrong:
+            reason = str(wrong)
+    raise _LeftOut(reason)
 
 
 def _in_order(root: Derivation) -> list[Derivation]:

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from verification.checker import norms
+from verification.checker import norms, proofs
 from verification.checker.nodes import OWN, root_up, round_up, slopes
 from verification.checker.reading import (
     Node,
@@ -54,6 +54,9 @@ CONTRACTIVE, NONEXPANSIVE, UPHILL, EXPANSIVE, SYMMETRIC = (
     "T7-contractive-euler", "T8-nonexpansive-euler", "T8'-expansive-gradient-euler",
     "T8'-expansive-euler", "symmetric",
 )  # fmt: skip
+
+
+LIPSDP = "LipSDP, verified"
 
 
 @dataclass(frozen=True)
@@ -181,7 +184,7 @@ class Chain:
         self, start: str, end: str, law: str, parts: list[Pair], stated: Values, what: str
     ) -> Line:
         """The line from `start` to `end` by `law`. Of `stated`, only the singular values of a
-        linear map are used, and proved."""
+        linear map and the numbers of LipSDP are used, and proved."""
         node = self.graph[end]
         if law in LAWS:
             return self._step(start, end, law, parts, what)
@@ -196,6 +199,10 @@ class Chain:
                 return Line(law, round_up(upper), values)
             return self._chain(start, end, parts, what)
         agree(not parts, f"{what} has parts")
+        if law == LIPSDP:
+            agree(start == next(iter(self.graph)), f"{what} does not start at the input")
+            square = proofs.semidefinite(self.graph, end, stated)
+            return Line(law, round_up(root_up(square)), stated)
         if law == "identity":
             agree(start == end, f"{what} joins different nodes")
             return Line(law, 1.0, {})

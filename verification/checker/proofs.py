@@ -8,7 +8,7 @@ upper bound on the defect, 0 where the property holds exactly; Wrong says that n
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import pairwise
@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 
 from verification.checker import values
+from verification.checker.nodes import root_up, slopes
 from verification.checker.reading import Node, Wrong, agree
-from verification.checker.replay import shifted, symplectic_form
 from verification.checker.values import (
     LINEAR,
     Array,
@@ -27,6 +27,8 @@ from verification.checker.values import (
     numbers,
     objects,
     pulled,
+    shifted,
+    symplectic_form,
     times,
     value,
     without_bias,
@@ -42,35 +44,50 @@ ENTRYWISE = ("activation", "product", "quotient", "maximum", "minimum")
 class Segment:
     """P (m, n), B (m, k), the arguments A (k, n) and N (k, k) of the nonlinear entries, where an
     entry of a node that is not an activation of one stands for all that it may depend on, the
-    constants c (m,), and whether every nonlinear node is an activation."""
+    constants c (m,), and the nonlinear nodes."""
 
     linear: Array
     nonlinear: Array
     of_state: Array
     of_atoms: Array
     constant: Array
-    activations: bool
+    atoms: list[Node]
 
 
 def simplified(graph: Graph, output: str) -> Graph:
-    """What the output depends on, and the input; nodes that compute the same, once."""
+    """What the output depends on, and the input; nodes that compute the same, once; (c x) y as
+    c (x y)."""
     known: dict[str, str] = {}
     same: dict[str, str] = {}
     found: Graph = {}
-    for node in graph.values():
-        inputs = tuple(same[name] for name in node.inputs)
+
+    def add(node: Node) -> str:
         constants = {use: [w.key, str(w.factor)] for use, w in node.constants.items()}
-        key = json.dumps([node.kind, inputs, node.attributes, constants, node.shape, node.kind
-                          in ("input", "unknown") and node.name], sort_keys=True)  # fmt: skip
-        same[node.name] = known.setdefault(key, node.name)
-        found.setdefault(same[node.name], replace(node, inputs=inputs))
+        own = node.name if node.kind in ("input", "unknown") else None
+        about = [node.kind, node.inputs, dict(node.attributes), constants, node.shape, own]
+        name = known.setdefault(json.dumps(about, sort_keys=True), node.name)
+        found.setdefault(name, node)
+        return name
+
+    for node in graph.values():
+        number, inputs = Fraction(1), [same[name] for name in node.inputs]
+        for k in range(len(inputs) if node.kind in ("product", "matmul") else 0):
+            source = found[inputs[k]]
+            if source.kind == "combine" and len(source.inputs) == 1 and not source.constants:
+                number *= Fraction(source.attributes["coefficients"][0])
+                inputs[k] = source.inputs[0]
+        plain = replace(node, inputs=tuple(inputs))
+        if number != 1:
+            inner = add(replace(plain, name=f"{node.name}, plain"))
+            about = {"coefficients": [str(number)]}
+            plain = Node(node.name, "combine", (inner,), node.shape, about, {})
+        same[node.name] = add(plain)
     needed, start = {same[output]}, next(iter(graph))
     for name in reversed(found):
         if name in needed:
             needed.update(found[name].inputs)
     kept = {name: node for name, node in found.items() if name in needed or name == start}
-    if same[output] in kept:  # the output last, so that the last state is it
-        kept[same[output]] = kept.pop(same[output])
+    kept[same[output]] = kept.pop(same[output])  # the last, so that it is the last state
     return kept
 
 
@@ -148,8 +165,7 @@ def segment(graph: Graph, before: list[str], after: list[str]) -> Segment:
     end = np.concatenate([forms[name].reshape(width, -1) for name in after], 1).T
     arguments = np.concatenate(rows, 1).T if rows else np.zeros((0, width), object)
     return Segment(
-        end[:, :n], end[:, n:-1], arguments[:, :n], arguments[:, n:-1], end[:, -1],
-        all(node.kind == "activation" for node in atoms),
+        end[:, :n], end[:, n:-1], arguments[:, :n], arguments[:, n:-1], end[:, -1], atoms
     )  # fmt: skip
 
 
@@ -188,7 +204,63 @@ def _is_zero(array: Array) -> bool:
 
 
 def _matrix(array: Array) -> Any:
-    return values.flint.fmpq_mat(*array.shape, list(array.flat))
+    return values.flint.fmpq_mat(len(array), array.shape[1], list(array.flat))
+
+
+# LipSDP. -------------------------------------------------------------------------------------
+
+
+def semidefinite(graph: Graph, output: str, stated: Mapping[str, Fraction | None]) -> Fraction:
+    """A bound on the square of the Lipschitz constant, `square` + `slack` g, from multipliers
+    t_0, t_1, ... >= 0 of the units: where P + slack I is positive definite for
+
+        P = square [I 0; 0 0] - OᵀO - sym((E - low A)ᵀ T (high A - E)),
+
+    O z is the output, A z the units' arguments and E z the units for z = (x, units), and |z|² <=
+    g |x|². (w - low v)(high v - w) >= 0 for the units w of slopes in [low, high] at v = A z, so
+    0 <= zᵀ P z + slack |z|² gives the bound. [Fazlyab et al. 2019, LipSDP-Neuron]"""
+    values.library()
+    found = _whole(simplified(graph, output))
+    agree(all(node.kind == "activation" for node in found.atoms), "a node is no activation")
+    (count, n), exact = found.of_state.shape, values.flint.fmpq
+    names = {"square", "slack", *(f"t_{k}" for k in range(count))}
+    numbers_of = {k: v for k, v in stated.items() if v is not None and v >= 0}
+    agree(set(stated) == set(numbers_of) == names and count + n <= 200, "its multipliers")
+    given = {k: exact(v.numerator, v.denominator) for k, v in numbers_of.items()}
+    arguments = np.concatenate([found.of_state, found.of_atoms], 1)
+    maps = np.concatenate([found.linear, found.nonlinear], 1)
+    own = np.concatenate([np.zeros((count, n), object), _identity(count)], 1)
+    low, high, growth, first = [], [], Fraction(1), 0
+    for node in found.atoms:
+        ends, size = slopes(node), math.prod(node.shape)
+        low += [exact(ends[0].numerator, ends[0].denominator)] * size
+        high += [exact(ends[1].numerator, ends[1].denominator)] * size
+        steepest = max(map(abs, ends)) * _size_of(arguments[first : first + size])
+        growth, first = growth * (1 + steepest**2), first + size
+    below = own - objects(low, (-1, 1)) * arguments
+    above = objects([given[f"t_{k}"] for k in range(count)], (-1, 1)) * (
+        objects(high, (-1, 1)) * arguments - own
+    )
+    mixed = times(below.T, above)
+    matrix = _identity(n + count) * given["slack"] - times(maps.T, maps) - (mixed + mixed.T) / 2
+    matrix[:n, :n] = matrix[:n, :n] + _identity(n) * given["square"]
+    agree(_positive(matrix), "its matrix is not shown to be positive definite")
+    return numbers_of["square"] + numbers_of["slack"] * growth
+
+
+def _identity(n: int) -> Array:
+    return np.eye(n, dtype=np.int64).astype(object)
+
+
+def _positive(matrix: Array) -> bool:
+    """Whether a symmetric matrix is positive definite: by elimination in balls."""
+    with values.flint_context(400):
+        rest: Any = np.frompyfunc(values.flint.arb, 1, 1)(matrix)
+        while len(rest):
+            if not rest[0, 0] > 0:
+                return False
+            rest = rest[1:, 1:] - np.outer(rest[1:, 0], rest[0, 1:]) / rest[0, 0]
+    return True
 
 
 # The properties. -----------------------------------------------------------------------------
@@ -196,65 +268,83 @@ def _matrix(array: Array) -> Any:
 
 def _orthogonal(graph: Graph, dim: int) -> Fraction:
     """JᵀJ = I for an affine map."""
+    kinds = {node.kind for node in graph.values()} - {"input", "constant", *LINEAR}
+    agree(not kinds, f"it is not affine: {', '.join(sorted(kinds))}")
     found = _whole(graph)
-    agree(_is_zero(found.nonlinear), "it is not affine")
     gram = times(found.linear.T, found.linear)
     return _largest_sum(gram - np.eye(len(gram), dtype=np.int64).astype(object))
 
 
 def _norm(graph: Graph, dim: int) -> Fraction:
-    """A linear isometry: | |Ax| - |x| | <= |AᵀA - I| |x|."""
+    """A linear isometry: | |Ax| - |x| | <= |AᵀA - I| |x| [T15]."""
+    defect = _orthogonal(graph, dim)
     agree(_is_zero(_whole(graph).constant), "a bias moves the origin")
-    return _orthogonal(graph, dim)
+    return defect
 
 
-def _symmetric_whatever_d(columns: Array, rows: Array) -> bool:
-    """Whether B D A is symmetric for every diagonal D: b_i a_iᵀ is, entry by entry."""
-    for column, row in zip(columns.T, rows, strict=True):
+def _size_of(matrix: Array) -> Fraction:
+    """An upper bound on the norm: that of Frobenius, or from the largest row and column sums."""
+    if _is_zero(matrix):
+        return Fraction(0)
+    frobenius = sum((_exact(v) ** 2 for v in matrix.flat), Fraction(0))
+    return root_up(min(frobenius, _largest_sum(matrix) * _largest_sum(matrix.T)))
+
+
+def _asymmetry(columns: Array, rows: Array, steepest: Fraction) -> Fraction:
+    """An upper bound on |BDA - (BDA)ᵀ| for every diagonal D of at most `steepest`: BDA is the sum
+    of d_i b_i a_iᵀ, so with b_i = c_i a_i + r_i it is that of RDA."""
+    rest = columns.T.copy()
+    for k, row in enumerate(rows):
         used = np.flatnonzero(np.not_equal(row, 0))
-        if used.size and not _is_zero(column * row[used[0]] - row * column[used[0]]):
-            return False
-    return True
+        if used.size:
+            rest[k] = rest[k] - row * (rest[k][used[0]] / row[used[0]])
+        else:
+            rest[k] = rest[k] * 0  # the argument does not move, nor does its activation
+    left = _size_of(rest)
+    return 2 * left * _size_of(rows) * steepest if left else left
 
 
-def _simple(found: Segment) -> None:
-    agree(found.activations, "a nonlinear node is no activation")
+def _steepest(found: Segment) -> Fraction:
+    """The largest slope of a segment with one layer of activations between states of one size."""
+    agree(all(node.kind == "activation" for node in found.atoms), "a node is no activation")
     agree(_is_zero(found.of_atoms), "activations of activations")
     agree(len(found.linear) == found.linear.shape[1], "the state changes its size")
+    return max((max(map(abs, slopes(node))) for node in found.atoms), default=Fraction(0))
 
 
 def _gradient(graph: Graph, dim: int) -> Fraction:
     """J = P + B D A = Jᵀ [T2']."""
     found = _whole(graph)
-    _simple(found)
-    agree(_is_zero(found.linear - found.linear.T), "its linear part is not symmetric")
-    agree(_symmetric_whatever_d(found.nonlinear, found.of_state), "A'D is not its own adjoint")
-    return Fraction(0)
+    shear = _asymmetry(found.nonlinear, found.of_state, _steepest(found))
+    return _size_of(found.linear - found.linear.T) + shear
 
 
 def _symplectic(graph: Graph, dim: int) -> Fraction:
-    """JᵀS'J = S on every segment, S' being P⁻ᵀSP⁻¹ but at the end [T13]: with PᵀS'P = S it is
-    so when PᵀS'B D A is symmetric and BᵀS'B = 0."""
+    """JᵀS'J = S on every segment, S' being P⁻ᵀSP⁻¹ but at the end [T13]: what is off is
+    PᵀS'P - S, M - Mᵀ with M = PᵀS'B D A, and AᵀD BᵀS'B D A. The defect of a segment grows by
+    |J|² of those before it."""
     states = cuts(graph)
     shapes = {graph[name].shape for state in (states[0], states[-1]) for name in state}
     agree(len(shapes) == 1, "the shape is not kept")
     canonical = form = symplectic_form(graph[states[0][0]].shape, dim)
+    total, growth = Fraction(0), Fraction(1)
     for k, (before, after) in enumerate(pairwise(states)):
         found = segment(graph, before, after)
-        _simple(found)
+        steepest = _steepest(found)
         next_form = canonical
         if k < len(states) - 2:
             inverse = _matrix(found.linear).inv()
             carried = inverse.transpose() * _matrix(form) * inverse
             next_form = objects(carried.entries(), form.shape)
         pushed = times(found.linear.T, next_form)
-        agree(_is_zero(times(pushed, found.linear) - form), "its linear part is not symplectic")
-        push = times(pushed, found.nonlinear)
-        agree(_symmetric_whatever_d(push, found.of_state), "an update is not Hamiltonian")
-        itself = times(times(found.nonlinear.T, next_form), found.nonlinear)
-        agree(_is_zero(itself), "an update sees itself")
+        reach = _size_of(found.of_state) * steepest
+        itself = _size_of(times(times(found.nonlinear.T, next_form), found.nonlinear))
+        defect = _size_of(times(pushed, found.linear) - form) + itself * reach**2
+        defect += _asymmetry(times(pushed, found.nonlinear), found.of_state, steepest)
+        total += growth * defect
+        growth *= (_size_of(found.linear) + _size_of(found.nonlinear) * reach) ** 2
         form = next_form
-    return Fraction(0)
+    return total
 
 
 def _volume(graph: Graph, dim: int) -> Fraction:
@@ -321,19 +411,37 @@ def _ones(shape: tuple[int, ...]) -> Array:
 
 
 def _shift(graph: Graph, dim: int) -> Fraction:
-    """Every node commutes with circular shifts [T16]."""
-    moving = _moving(graph)
-    start = next(iter(graph.values()))
+    """Every value is shifted along with the input, or does not change [T16]."""
+    start, end = next(iter(graph.values())), next(reversed(graph.values()))
+    agree("unknown" not in {node.kind for node in graph.values()}, "an operator is unknown")
     for axis in shifted(len(start.shape)):
-        n = start.shape[axis]
-        for node in graph.values():
-            for shape in (node.shape, *(graph[name].shape for name in node.inputs)):
-                agree(len(shape) >= -axis and shape[axis] == n, f"{node.name} is not shifted")
-            still = node.name not in moving
-            agree(not still or node.kind == "constant", f"{node.name} does not move")
-            commutes = node.kind == "input" or _commutes(node, graph, axis)
-            agree(commutes, f"{node.kind} ({node.name}) does not commute with a shift")
+        n, moves = start.shape[axis], {start.name: True}
+        for node in list(graph.values())[1:]:
+            whole = _reduces(node, graph, axis)
+            if node.kind != "constant" and (whole or not any(moves[i] for i in node.inputs)):
+                moves[node.name] = False
+                continue
+            for name in node.inputs:
+                size = (1, *graph[name].shape)[axis] if len(graph[name].shape) >= -axis else 1
+                fits = size == n if moves[name] else size == 1 and node.kind in ENTRYWISE
+                agree(fits, f"{name} does not move with {node.name}")
+            along = len(node.shape) >= -axis and node.shape[axis] == n
+            moves[node.name] = along and _commutes(node, graph, axis)
+            agree(moves[node.name] or node.kind == "constant",
+                  f"{node.kind} ({node.name}) does not commute with a shift")  # fmt: skip
+        agree(moves[end.name], "the output does not move")
     return Fraction(0)
+
+
+def _reduces(node: Node, graph: Graph, axis: int) -> bool:
+    """Whether it takes the sum, the largest or the norm of all along an axis."""
+    if node.kind not in ("window_sum", "window_max", "norm"):
+        return False
+    shape, at = graph[node.inputs[0]].shape, node.attributes
+    place = len(shape) + axis
+    if place not in at["dims"]:
+        return False
+    return node.kind == "norm" or at["windows"][at["dims"].index(place)] == [[0, shape[place]]]
 
 
 def _commutes(node: Node, graph: Graph, axis: int) -> bool:
@@ -360,7 +468,7 @@ def _commutes(node: Node, graph: Graph, axis: int) -> bool:
             rolled, np.roll(value(node, numbers(node, fractions), labels), 1, axis)
         )
     if node.kind in ("window_sum", "window_max", "norm"):
-        return place not in at["dims"]
+        return place >= 0 and place not in at["dims"]
     if node.kind in ("softmax", "normalise"):
         return True
     return node.kind in ("constant", "scale", "combine", *ENTRYWISE) and _flat(node, axis)
@@ -387,6 +495,7 @@ PROOFS: dict[str, tuple[str, Callable[[Graph, int], Fraction]]] = {
 def prove(name: str, graph: Graph, output: str, dim: int) -> tuple[str, Fraction] | str:
     """The theorem and a bound on the defect; why there is none where no proof is known here."""
     theorem, proof = PROOFS[name]
+    values.library()
     try:
         return theorem, proof(simplified(graph, output), dim)
     except Wrong as reason:

@@ -18,7 +18,17 @@ from verification.checker.chain import MAPS, Chain
 from verification.checker.nodes import OWN
 from verification.checker.norms import DOWN, UP, U, gamma
 from verification.checker.reading import Node, Wrong, agree
-from verification.checker.values import LINEAR, PIECEWISE, Array, numbers, objects, plain, value
+from verification.checker.values import (
+    LINEAR,
+    PIECEWISE,
+    Array,
+    numbers,
+    objects,
+    plain,
+    shifted,
+    symplectic_form,
+    value,
+)
 
 FLOOR = 2.0**-480
 """Added to every error: covers underflow."""
@@ -167,8 +177,8 @@ def moved(chain: Chain, output: str, x: Value, y: Value) -> float:
 
 
 def _ball_image(chain: Chain, output: str, x: Value) -> Array:
-    around = np.frompyfunc(lambda v: values.flint.arb(v, x.error), 1, 1)
-    return image(chain, output, around(x.array)[None])
+    around = [values.flint.arb(v, x.error) for v in x.array.flat]
+    return image(chain, output, objects(around, (1, *x.array.shape)))
 
 
 def image(chain: Chain, output: str, x: Array) -> Array:
@@ -262,11 +272,6 @@ def _shift(chain: Chain, output: str, dim: int, x: Array, along: Any) -> tuple[A
     return max(gaps, key=lower), length(here)
 
 
-def shifted(rank: int) -> tuple[int, ...]:
-    """The axes that are shifted: the last one, or the last two of an image."""
-    return (-2, -1) if rank == 3 else (-1,)
-
-
 def _orthogonal(chain: Chain, output: str, dim: int, x: Array, along: Any) -> tuple[Any, Any]:
     v, (image_of_v,) = values.balls(along), derivative(chain, output, x, along)
     return (image_of_v * image_of_v).sum() - (v * v).sum(), (v * v).sum()
@@ -293,19 +298,10 @@ def _at_least_1(ball: Any) -> Any:
     return ball.max(values.flint.arb(1))
 
 
-def symplectic_form(shape: tuple[int, ...], dim: int) -> Array:
-    """S with S (q, p) = (p, -q) for the halves along dimension `dim`, as integers."""
-    agree(-len(shape) <= dim < len(shape) and shape[dim] % 2 == 0, "there are no halves")
-    basis = np.eye(math.prod(shape), dtype=np.int64).reshape(-1, *shape)
-    axis = dim % len(shape) + 1
-    q, p = np.split(basis, 2, axis)
-    return np.concatenate([p, -q], axis).reshape(len(basis), -1).T.astype(object)
-
-
 def _volume(chain: Chain, output: str, dim: int, x: Array, along: Any) -> tuple[Any, Any]:
     whole = jacobian(chain, output, x)
     agree(whole.shape[0] == whole.shape[1], "the Jacobian is not square")
-    matrix = values.flint.arb_mat(*whole.shape, list(whole.flat))
+    matrix = values.flint.arb_mat(len(whole), len(whole), list(whole.flat))
     return abs(matrix.det()) - 1, values.flint.arb(1)
 
 

@@ -16,11 +16,17 @@ import numpy as np
 
 from verification.checker.reading import Node, Unreadable, Wrong, agree
 
-try:
-    import flint
-except ImportError:  # all but witnesses through smooth functions, and equalities, needs no balls
-    flint = None
 
+def _imported() -> Any:
+    """python-flint, which all but smooth functions, and equalities, can do without."""
+    try:
+        import flint
+    except ImportError:
+        return None
+    return flint
+
+
+flint = _imported()
 Array = np.ndarray
 Numbers = Mapping[str, Any]
 """A node's constants and exact attributes, as numbers of one kind."""
@@ -38,23 +44,24 @@ def plain(values: Array, factor: Fraction = Fraction(1)) -> Array:
 
 def fractions(values: Array, factor: Fraction = Fraction(1)) -> Array:
     """Exactly."""
-    exact = _flint().fmpq(factor.numerator, factor.denominator)
+    exact = library().fmpq(factor.numerator, factor.denominator)
     return objects([exact * flint.fmpq(*v.as_integer_ratio()) for v in values.flat], values.shape)
 
 
 def balls(values: Array, factor: Fraction = Fraction(1)) -> Array:
     """In balls of the precision that is set."""
-    exact = _flint().arb(flint.fmpq(factor.numerator, factor.denominator))
+    exact = library().arb(flint.fmpq(factor.numerator, factor.denominator))
     return objects([exact * float(v) for v in values.flat], values.shape)
 
 
-def _flint() -> Any:
+def library() -> Any:
+    """python-flint. Raises Unreadable where it is missing."""
     if flint is None:
         raise Unreadable("this is checked with python-flint: install it")
     return flint
 
 
-def objects(found: list[Any], shape: tuple[int, ...]) -> Array:
+def objects(found: list[Any], shape: Any) -> Array:
     """An array of objects, which may be sequences."""
     return np.fromiter(found, object, len(found)).reshape(shape)
 
@@ -137,7 +144,7 @@ def _times(a: Array, b: Array) -> Array:
     if flint.arb_series in kinds:
         return a @ b
     matrix = flint.arb_mat if flint.arb in kinds else flint.fmpq_mat
-    left, right = (matrix(*part.shape, list(part.flat)) for part in (a, b))
+    left, right = (matrix(len(part), part.shape[1], list(part.flat)) for part in (a, b))
     return objects((left * right).entries(), (a.shape[0], b.shape[1]))
 
 
@@ -280,8 +287,10 @@ def _reshape(node: Node, c: Numbers, x: Array) -> Array:
 def _combine(node: Node, c: Numbers, *x: Array) -> Array:
     agree(len({v.shape for v in x}) == 1, f"the inputs of {node.name} are of different shapes")
     agree(len(c["coefficients"]) == len(x), f"{node.name} lacks coefficients")
-    terms = [k * v for k, v in zip(c["coefficients"], x, strict=True)]
-    return biased(node, sum(terms[1:], terms[0]), c)
+    total = c["coefficients"][0] * x[0]
+    for number, term in zip(c["coefficients"][1:], x[1:], strict=True):
+        total = total + number * term
+    return biased(node, total, c)
 
 
 def _concat(node: Node, c: Numbers, *x: Array) -> Array:
@@ -514,4 +523,18 @@ def pulled(node: Node, c: Numbers, y: Array, shapes: list[tuple[int, ...]]) -> l
 
 def flint_context(bits: int) -> Any:
     """A context in which balls have that precision."""
-    return _flint().ctx.workprec(bits)
+    return library().ctx.workprec(bits)
+
+
+def shifted(rank: int) -> tuple[int, ...]:
+    """The axes that are shifted: the last one, or the last two of an image."""
+    return (-2, -1) if rank == 3 else (-1,)
+
+
+def symplectic_form(shape: tuple[int, ...], dim: int) -> Array:
+    """S with S (q, p) = (p, -q) for the halves along dimension `dim`, as integers."""
+    agree(-len(shape) <= dim < len(shape) and shape[dim] % 2 == 0, "there are no halves")
+    basis = np.eye(math.prod(shape), dtype=np.int64).reshape(-1, *shape)
+    axis = dim % len(shape) + 1
+    q, p = np.split(basis, 2, axis)
+    return np.concatenate([p, -q], axis).reshape(len(basis), -1).T.astype(object)

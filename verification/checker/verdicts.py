@@ -167,8 +167,8 @@ class Root:
         if claim.equality is None:
             agree(point[1] is not None, "a witness has two inputs")
             return self.replayed(point)
-        x, along = (None if v is None else v.astype(np.float64) for v in point)
-        about = (claim.equality, claim.dim, x, along)
+        along = None if point[1] is None else point[1].astype(np.float64)
+        about = (claim.equality, claim.dim, point[0].astype(np.float64), along)
         return replay.defect(self.chain, self.output, *about)
 
     def upper(self) -> float:

@@ -115,7 +115,7 @@ def write(path: str | Path, subject: Subject, findings: Iterable[Finding]) -> li
     writer = _Writer(subject)
     findings = list(findings)
     writer.choose(findings)
-    for finding in findings:
+    for finding in {(each.claim, each.module): each for each in findings}.values():
         writer.add(finding)
     tensors = save({name: v.copy(order="C") for name, v in writer.tensors.items()})
     beside = path.with_suffix(".safetensors")

@@ -10,7 +10,7 @@ from fractions import Fraction
 import numpy as np
 
 from verification.checker.reading import Node, Wrong, agree
-from verification.checker.values import Array, biased, numbers, value, windows
+from verification.checker.values import Array, biased, numbers, value, windows, work_of
 
 
 def round_up(value: Fraction) -> float:
@@ -33,12 +33,18 @@ def root_up(square: Fraction) -> Fraction:
     return Fraction(math.isqrt(top * scale * scale // bottom) + 1, scale)
 
 
+LARGEST_WORK = 1e12
+"""Products of one evaluation of a graph, above which the checker refuses."""
+
+
 def _zeros(values: Array, factor: Fraction) -> Array:
     return np.zeros(values.shape)
 
 
 def check_shapes(graph: Mapping[str, Node]) -> None:
     """Raise Wrong unless every node's shape is what it computes from its inputs and constants."""
+    work = sum(work_of(node) for node in graph.values())
+    agree(work < LARGEST_WORK, f"a graph needs {work:.0e} operations, too many to check")
     for node in graph.values():
         kinds = {use: w.values.dtype.kind for use, w in node.constants.items()}
         agree(all(k == "f" or use == "index" for use, k in kinds.items()), f"{node.name}: integers")

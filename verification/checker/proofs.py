@@ -8,7 +8,7 @@ upper bound on the defect, 0 where the property holds exactly; Wrong says that n
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import pairwise
@@ -32,11 +32,14 @@ from verification.checker.values import (
     times,
     value,
     without_bias,
+    work_of,
 )
 
 Graph = dict[str, Node]
 LARGEST_STATE, LARGEST_FORM = 256, 2**21
 """Entries of a state, and of the form of one node."""
+LARGEST_WORK = 2e8
+"""Exact products of a proof, about."""
 ENTRYWISE = ("activation", "product", "quotient", "maximum", "minimum")
 
 
@@ -130,6 +133,7 @@ def segment(graph: Graph, before: list[str], after: list[str]) -> Segment:
     n, count = _size(graph, before), sum(math.prod(node.shape) for node in atoms)
     agree(n <= LARGEST_STATE, f"a state of {n} entries is too large to follow exactly")
     width = n + count + 1  # and the constants
+    _affordable(nodes, width)
     forms: dict[str, Array] = {}
     place = 0
 
@@ -167,6 +171,11 @@ def segment(graph: Graph, before: list[str], after: list[str]) -> Segment:
     return Segment(
         end[:, :n], end[:, n:-1], arguments[:, :n], arguments[:, n:-1], end[:, -1], atoms
     )  # fmt: skip
+
+
+def _affordable(nodes: Iterable[Node], width: int) -> None:
+    work = sum(work_of(node) for node in nodes) * width
+    agree(work < LARGEST_WORK, f"{work:.0e} exact products are too many")
 
 
 def _arguments(node: Node, inputs: list[Array]) -> Array:
@@ -263,6 +272,12 @@ def _positive(matrix: Array) -> bool:
     return True
 
 
+def _inverse(array: Array) -> Any:
+    used = int(np.count_nonzero(np.not_equal(array, 0)))
+    agree(used <= 2**14, f"an inverse with {used} entries takes too long")
+    return _matrix(array).inv()
+
+
 # The properties. -----------------------------------------------------------------------------
 
 
@@ -333,7 +348,7 @@ def _symplectic(graph: Graph, dim: int) -> Fraction:
         steepest = _steepest(found)
         next_form = canonical
         if k < len(states) - 2:
-            inverse = _matrix(found.linear).inv()
+            inverse = _inverse(found.linear)
             carried = inverse.transpose() * _matrix(form) * inverse
             next_form = objects(carried.entries(), form.shape)
         pushed = times(found.linear.T, next_form)
@@ -359,7 +374,7 @@ def _volume(graph: Graph, dim: int) -> Fraction:
         agree(determinant != 0, "its linear part is singular")
         total *= determinant
         if found.nonlinear.size:
-            back = objects((matrix.inv() * _matrix(found.nonlinear)).entries(),
+            back = objects((_inverse(found.linear) * _matrix(found.nonlinear)).entries(),
                            found.nonlinear.shape)  # fmt: skip
             fed = np.not_equal(found.of_state, 0).astype(float) @ np.not_equal(back, 0)
             reads = (fed > 0) | np.not_equal(found.of_atoms, 0)
@@ -382,6 +397,7 @@ def _mass(graph: Graph, dim: int) -> Fraction:
     """1ᵀ pulled back through the graph vanishes at every nonlinear node, is 1ᵀ at the input, and
     the constants on the way add up to 0 [T14]."""
     _moving(graph)
+    _affordable(graph.values(), 1)
     names = list(graph)
     reached: dict[str, Array] = {names[-1]: _ones(graph[names[-1]].shape)}
     offset = values.flint.fmpq(0)

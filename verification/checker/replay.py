@@ -28,6 +28,7 @@ from verification.checker.values import (
     shifted,
     symplectic_form,
     value,
+    work_of,
 )
 
 FLOOR = 2.0**-480
@@ -186,17 +187,9 @@ def image(chain: Chain, output: str, x: Array) -> Array:
     shape = next(iter(chain.graph.values())).shape
     agree(x.shape[1:] == shape, "the point does not fit the input")
     slow = 30 if x.size and isinstance(x.flat[0], values.flint.arb_series) else 1
-    work = sum(_work(node) for node in chain.graph.values()) * len(x) * slow
-    agree(work < LARGEST_WORK, "the graph is too large to evaluate in balls")
+    products = sum(work_of(node) for node in chain.graph.values()) * len(x) * slow
+    agree(products < LARGEST_WORK, "the graph is too large to evaluate in balls")
     return run(chain, output, x, lambda node, v: value(node, numbers(node, values.balls), v))
-
-
-def _work(node: Node) -> float:
-    """Products of one evaluation, about."""
-    if node.kind not in MAPS:
-        return float(math.prod(node.shape))
-    channels = node.shape[-1 if node.kind == "linear" else 0]
-    return node.constants["weight"].values.size * math.prod(node.shape) / max(1, channels)
 
 
 def length(x: Array) -> Any:

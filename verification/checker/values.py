@@ -492,6 +492,14 @@ def value(node: Node, given: Numbers, inputs: list[Array]) -> Array:
         raise Wrong(f"the inputs of {node.name} do not fit") from error
 
 
+def work_of(node: Node) -> float:
+    """Products of one evaluation, about."""
+    if node.kind not in ("linear", "conv", "adjoint") or "weight" not in node.constants:
+        return float(math.prod(node.shape))
+    channels = (*node.shape, 1)[0 if node.kind != "linear" else -2]
+    return node.constants["weight"].values.size * math.prod(node.shape) / max(1, channels)
+
+
 def pulled(node: Node, c: Numbers, y: Array, shapes: list[tuple[int, ...]]) -> list[Array]:
     """The adjoint of a linear node on y: for each input, of one of the `shapes`."""
     at, inner = node.attributes, shapes[0]

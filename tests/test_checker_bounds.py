@@ -195,16 +195,18 @@ def test_norms_hold_for_the_executed_operator(
     smallest = float(spectrum[-1]) if dense.shape[0] >= dense.shape[1] else 0.0
     op = norms.operator(node, extent)
     assert norms.largest(op) >= truth * (1 - 1e-13)
-    assert norms.smallest(op) <= smallest * (1 + 1e-13) + 1e-14
-    if circular:
-        return
-    norms.prove_below(op, truth * 1.001)
-    with pytest.raises(Wrong):
-        norms.prove_below(op, truth * 0.999)
-    with pytest.raises(Wrong):
-        norms.prove_above(op, smallest * 1.001 + 1e-9)
-    if smallest > 1e-3:
-        norms.prove_above(op, smallest * 0.999)
+    assert not shows(op, truth * 0.999, -1)
+    assert not shows(op, smallest * 1.001 + 1e-9, 1)
+    whole = op.is_torus() or not circular
+    assert shows(op, truth * 1.001, -1) or not whole
+    assert shows(op, smallest * 0.999, 1) or not whole or smallest < 1e-3
+
+
+def shows(op: norms.Operator, bound: float, sign: int) -> bool:
+    try:
+        return norms.shown(op, bound, sign)
+    except Wrong:
+        return False
 
 
 def test_norms_are_tight_where_they_are_exact() -> None:
@@ -213,14 +215,16 @@ def test_norms_are_tight_where_they_are_exact() -> None:
     spectrum = np.linalg.svd(matrix_of(node, (5, 6), 3), compute_uv=False)
     op = norms.operator(node, (5, 6))
     assert norms.largest(op) <= spectrum[0] * (1 + 1e-9)
-    assert norms.smallest(op) >= spectrum[-1] * (1 - 1e-9)
-    large = norms.largest(norms.operator(node, (200, 300)))
-    assert norms.largest(norms.operator(node, (80, 80))) <= large * (1 + 1e-12)
+    assert shows(op, spectrum[-1] * (1 - 1e-9), 1)
     weight = Weight("w", draw.normal(size=(5, 3)), Fraction(1))
     spectrum = np.linalg.svd(weight.values, compute_uv=False)
     op = norms.operator(Node("l", "linear", ("x",), (), {}, {"weight": weight}), ())
-    assert spectrum[0] <= norms.largest(op) <= spectrum[0] * (1 + 1e-9)
-    assert spectrum[-1] * (1 - 1e-9) <= norms.smallest(op) <= spectrum[-1]
+    assert spectrum[0] <= norms.largest(op) <= spectrum[0] * (1 + 2e-9)
+    assert shows(op, spectrum[-1] * (1 - 1e-9), 1)
+    assert not shows(op, spectrum[-1] * (1 + 1e-13), 1)
+    permutation = Weight("w", np.eye(3)[[2, 0, 1]], Fraction(1))
+    assert shows(norms.operator(Node("l", "linear", ("x",), (), {}, {"weight": permutation}), ()),
+                 1.0, -1)  # fmt: skip
 
 
 def test_a_torus_too_small_for_the_dilation_would_cancel_taps() -> None:
@@ -232,14 +236,13 @@ def test_a_torus_too_small_for_the_dilation_would_cancel_taps() -> None:
     assert norms.largest(norms.operator(node, (1, 3))) >= truth
 
 
-def test_a_coarse_grid_pays_for_what_lies_between_its_points() -> None:
+def test_long_images_have_the_norm_of_their_torus() -> None:
     draw = np.random.default_rng(3)
-    for _ in range(30):
-        kernel = draw.normal(size=(1, 1, 1, 3))
-        node = convolution(kernel, False, padding=[[0, 0], [1, 1]])
-        between = float(np.abs(np.fft.fft(kernel.reshape(-1), 2**14)).max())
-        bound = norms.largest(norms.operator(node, (1, 10_000)))
-        assert between <= bound <= between * 1.01
+    for _ in range(10):
+        node = convolution(draw.normal(size=(1, 1, 1, 3)), False, padding=[[0, 0], [1, 1]])
+        truth = float(np.linalg.norm(matrix_of(node, (1, 300), 1), 2))
+        assert truth <= norms.largest(norms.operator(node, (1, 300))) <= truth * 1.01
+        assert norms.largest(norms.operator(node, (1, 10_000))) <= truth * 1.01
 
 
 def test_a_zero_padded_map_gets_no_smallest_value_from_the_torus() -> None:
@@ -248,7 +251,7 @@ def test_a_zero_padded_map_gets_no_smallest_value_from_the_torus() -> None:
     kernel[0, 0, 0, 0] = 1
     node = convolution(kernel, False, padding=[[0, 0], [1, 1]])
     assert np.linalg.svd(matrix_of(node, (3, 4), 1), compute_uv=False)[-1] == 0
-    assert norms.smallest(norms.operator(node, (3, 4))) == 0
+    assert not shows(norms.operator(node, (3, 4)), 1e-3, 1)
 
 
 # Replay. -----------------------------------------------------------------------------------

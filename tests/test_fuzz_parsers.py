@@ -5,6 +5,7 @@ for ten minutes.
 """
 
 import json
+import math
 import resource
 import time
 from collections.abc import Callable
@@ -89,7 +90,7 @@ def refuses(function: Callable[..., object], *arguments: object) -> None:
 
 
 def certificate(folder: Path) -> Path:
-    """A small one, with a proved and a refuted claim."""
+    """A small one, with a proved and two refuted claims."""
     path = folder / "audit.json"
     if not path.exists():
         torch.manual_seed(0)
@@ -99,7 +100,9 @@ def certificate(folder: Path) -> Path:
         pair = (torch.zeros(1, 3, 3).double(), torch.ones(1, 3, 3).double())
         proved = Finding("lipschitz<=9", "", "proved", constant.upper, graph, constant)
         refuted = Finding("lipschitz<=0.001", "", "refuted", constant.upper, graph, constant, pair)
-        assert write(path, Subject("net", net.state_dict()), [proved, refuted]) == []
+        at = (pair[1], None)
+        mass = Finding("mass-preserving", "", "refuted", math.inf, graph, None, at)
+        assert write(path, Subject("net", net.state_dict()), [proved, refuted, mass]) == []
         assert run(str(path)) == 0
     return path
 
@@ -111,7 +114,7 @@ def of_certificate_bytes(folder: Path, drawn: tuple[str, list[Edit]]) -> None:
     kept = file.read_bytes()
     try:
         file.write_bytes(edited(kept, changes))
-        assert run(str(path)) in (0, 1, 2)
+        assert run(str(path)) in (0, 1, 2, 3)
     finally:
         file.write_bytes(kept)
 

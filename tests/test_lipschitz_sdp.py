@@ -4,6 +4,7 @@ import itertools
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +17,8 @@ from verification import sdp, witness
 from verification.auditor import Audit
 from verification.capture import capture
 from verification.certificate import certify
+from verification.checker import reading
+from verification.checker.__main__ import run
 from verification.claims import parse
 from verification.lipschitz import derive
 from verification.parts import Live
@@ -136,7 +139,14 @@ def audit(module: nn.Module) -> Audit:
     return Audit(Target("m", Live(module, (7,))), budget=20.0)
 
 
-def test_an_audit_proves_with_it_and_the_certificate_says_what_it_lacks(
+def changed_is_rejected(content: Any, key: str, line: Any, path: Path) -> bool:
+    graphs = {key: {**content["graphs"][key], "lines": [line]}}
+    unsigned = {k: v for k, v in content.items() if k != "digest"} | {"graphs": graphs}
+    path.write_text(json.dumps({**unsigned, "digest": reading.digest(unsigned)}))
+    return run(str(path)) == 1
+
+
+def test_an_audit_proves_with_it_and_the_certificate_holds_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     module = network([7, 6, 4], nn.ReLU(), 0)
@@ -154,8 +164,16 @@ def test_an_audit_proves_with_it_and_the_certificate_says_what_it_lacks(
     path = tmp_path / "c.json"
     certify(path, ran, report)
     content = json.loads(path.read_text())
-    assert content["claims"] == []
-    assert "LipSDP" in content["left_out"][0]["reason"]
+    (claim,) = content["claims"]
+    assert claim["theorem"] == "LipSDP, verified"
+    assert found.upper <= claim["bound"][1] <= found.upper * (1 + 1e-6)
+    assert run(str(path)) == 0
+    ((graph_key, entry),) = content["graphs"].items()
+    line = entry["lines"][0]
+    for name in ("square", "t_0", "t_5", "slack"):
+        for factor in (0.0, 0.9, 1.1) if name != "slack" else (-1.0, 0.0, 1e9):
+            changed = {**line, "values": {**line["values"], name: line["values"][name] * factor}}
+            assert changed_is_rejected(content, graph_key, changed, path)
     monkeypatch.setattr(sdp.importlib.util, "find_spec", lambda name: None)
     (verdict,) = audit(module).run(claims).verdicts
     assert (verdict.outcome, verdict.upper) == ("unknown", known)

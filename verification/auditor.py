@@ -51,7 +51,7 @@ class Verdict:
     """What is known of one claim about one module: what it bounds lies in [lower, upper].
 
     `constant` is the derivation of the upper end of a Lipschitz constant, `pair` the witness; the
-    witness of another property is `point`.
+    witness of another property is `point`, with the `directions` of the Jacobian that show it.
     """
 
     claim: str
@@ -64,6 +64,7 @@ class Verdict:
     constant: Constant | None = None
     pair: witness.Witness | None = None
     point: Tensor | None = None
+    directions: Tensor | None = None
     arithmetic: str = "real"
 
     def as_json(self) -> dict[str, Any]:
@@ -431,6 +432,7 @@ def _equality(audit: Audit, claim: Claim, name: str) -> Verdict:
         found,
         seconds,
         point=judged.point,
+        directions=judged.directions,
         arithmetic=arithmetic,
     )
 

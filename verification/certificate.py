@@ -26,11 +26,11 @@ from dsnn.errors import UserError
 from dsnn.files import atomic, write_json
 from dsnn.weights import canonical_sha256
 from verification import sdp
-from verification.auditor import Audit, Report
+from verification.auditor import Audit, Report, Verdict
 from verification.capture import Uncapturable
-from verification.checker import norms, reading, verdicts
-from verification.checker.chain import CONTRACTIVE, TOLERANCE, Chain, Pair, Spectra, Values
-from verification.checker.reading import Unreadable, Wrong
+from verification.checker import proofs, reading, verdicts
+from verification.checker.chain import CONTRACTIVE, Chain, Line, Pair, Spectra, Values
+from verification.checker.reading import Node, Unreadable, Wrong
 from verification.checker.verdicts import SLACK
 from verification.constant import Constant as Derivation
 from verification.graph import Constant, Graph
@@ -52,8 +52,9 @@ class Subject:
 class Finding:
     """One verdict of an audit about the module `module`, whose graph is `graph`.
 
-    `constant` is the derivation of `upper`; for pixels its last part is that for the graph. The
-    `witness` is a pair of single inputs.
+    `constant` is the derivation of `upper`; for pixels its last part is that for the graph; None
+    for an equality. The `witness` is a pair of single inputs, or a point where an equality fails
+    and the directions (k, *shape) that show it, None where it needs none.
     """
 
     claim: str
@@ -62,7 +63,7 @@ class Finding:
     upper: float
     graph: Graph | Uncapturable
     constant: Derivation | None
-    witness: tuple[Tensor, Tensor] | None = None
+    witness: tuple[Tensor, Tensor | None] | None = None
     arithmetic: str = "real"
 
 
@@ -79,7 +80,7 @@ def certify(path: str | Path, audit: Audit, report: Report) -> list[str]:
             verdict.upper,
             audit.parts.graph(verdict.module),
             verdict.constant,
-            None if verdict.pair is None else (verdict.pair.x, verdict.pair.y),
+            _witness(verdict),
             verdict.arithmetic,
         )
         for verdict in report.verdicts
@@ -88,6 +89,14 @@ def certify(path: str | Path, audit: Audit, report: Report) -> list[str]:
     return write(path, subject, findings)
 
 
+def _witness(verdict: Verdict) -> tuple[Tensor, Tensor | None] | None:
+    if verdict.pair is not None:
+        return verdict.pair.x, verdict.pair.y
+    return None if verdict.point is None else (verdict.point, verdict.directions)
+
+
+TOLERANCE = 1e-6
+"""How much above the audit's the checker's constant may be, relative."""
 PRODUCTS = ("T9-switching", "T10-flexible-switching")
 """Theorems whose constant is the product of those of their steps: a certificate has the steps."""
 
@@ -104,7 +113,9 @@ def write(path: str | Path, subject: Subject, findings: Iterable[Finding]) -> li
     if path.suffix != ".json":
         raise UserError(f"--certificate {path}: name it with the ending .json")
     writer = _Writer(subject)
-    for finding in findings:
+    findings = list(findings)
+    writer.choose(findings)
+    for finding in {(each.claim, each.module): each for each in findings}.values():
         writer.add(finding)
     tensors = save({name: v.copy(order="C") for name, v in writer.tensors.items()})
     beside = path.with_suffix(".safetensors")
@@ -126,6 +137,7 @@ class _Writer:
 
     def __post_init__(self) -> None:
         self.folded: dict[bytes, str] = {}
+        self.best: dict[tuple[str, bool], Derivation] = {}
         for name, tensor in self.subject.state.items():
             self.tensors[f"weights/{name}"] = tensor.detach().cpu().numpy()
 
@@ -150,6 +162,14 @@ class _Writer:
             "left_out": self.left,
         }
 
+    def choose(self, findings: Sequence[Finding]) -> None:
+        """Keep the least constant of each part: an audit may tighten one between two claims."""
+        for finding in findings:
+            if (constant := finding.constant) is not None:
+                place = (finding.module, "[pixel]" in finding.claim)
+                known = self.best.setdefault(place, constant)
+                self.best[place] = min(known, constant, key=lambda line: line.upper)
+
     def add(self, finding: Finding) -> None:
         """Add one verdict, or say why it is left out."""
         try:
@@ -160,41 +180,66 @@ class _Writer:
 
     def _claim(self, finding: Finding, claim: verdicts.Claim) -> dict[str, Any]:
         """The verdict with the checker's numbers; it must come to the audit's verdict."""
-        if isinstance(finding.graph, Uncapturable) or finding.constant is None:
-            raise _LeftOut("there is no graph, or no derivation, of it")
+        if isinstance(finding.graph, Uncapturable):
+            raise _LeftOut("there is no graph of it")
         if finding.arithmetic != "real":
             raise _LeftOut(f"its arithmetic is {finding.arithmetic}, and not real")
-        if sdp.used(finding.constant):
-            raise _LeftOut("its bound is by LipSDP, for which the checker has no law")
         graph = self._graph(finding.graph, finding.module, claim.pixel)
         key = reading.digest(graph)
         nodes, output = reading.graph(graph, self.tensors)
-        chain = Chain(nodes, self.spectra)
-        constant = finding.constant.parts[-1] if claim.pixel else finding.constant
-        lines = self._lines(chain, constant) if math.isfinite(finding.upper) else []
-        root = verdicts.Root(finding.module, graph["normalisation"], output, chain)
-        upper, lower, witness = root.upper(), 0.0, None
-        if not (upper == finding.upper or upper >= finding.upper * (1 - TOLERANCE)):
-            raise _LeftOut(f"the checker derives {upper!r}, the audit {finding.upper!r}")
+        root = verdicts.Root(finding.module, graph["normalisation"], output,
+                             Chain(nodes, self.spectra))  # fmt: skip
+        lines: list[dict[str, Any]] = []
+        if claim.equality is None:
+            lines = self._derived(finding, root, claim.pixel)
+        lower, witness = 0.0, None
         if finding.witness is not None and finding.verdict != "proved":
-            pair = [t.detach().cpu().numpy() for t in finding.witness]
-            lower = verdicts.coarse(root.replayed(pair) * (1 - SLACK))
-            witness = {s: self._fold(v, "witness") for s, v in zip("xy", pair, strict=True)}
-        verdict = verdicts.decide(claim, lower, upper)
+            point = [None if t is None else t.detach().cpu().numpy() for t in finding.witness]
+            lower = verdicts.coarse(root.below(claim, point) * (1 - SLACK))
+            witness = {s: None if v is None else self._fold(v, "witness")
+                       for s, v in zip("xy", point, strict=True)}  # fmt: skip
+        law, upper = root.above(claim, witness is not None)
+        limits = {claim.limit}
+        if claim.limit is None:
+            limits = verdicts.tolerances(finding.module, self.tensors)
+        if len(limits) != 1:
+            raise _LeftOut("its weights are of several types, and so are its tolerances")
+        (limit,) = limits
+        assert limit is not None
+        verdict = verdicts.decide(claim, limit, lower, upper)
         if verdict != finding.verdict:
-            raise _LeftOut(f"the checker calls it {verdict}, the audit {finding.verdict}")
-        self.graphs[key] = {"graph": graph, "lines": lines}
+            known = f"[{lower:.6g}, {upper:.6g}]"
+            reason = known if law or not claim.equality else proofs.prove(
+                claim.equality, nodes, output, claim.dim)  # fmt: skip
+            raise _LeftOut(f"the checker calls it {verdict}, the audit {finding.verdict}: {reason}")
+        self.graphs[key] = {"graph": graph, "lines": lines or self._lines_of(key)}
         return {
             "claim": finding.claim,
-            "limit": str(claim.limit),
+            "limit": str(limit),
             "module": finding.module,
             "graph": key,
             "verdict": verdict,
             "bound": [lower, None if math.isinf(upper) else upper],
             "arithmetic": "real",
-            "theorem": None if root.line is None else root.line.law,
+            "theorem": law,
             "witness": witness,
         }
+
+    def _lines_of(self, key: str) -> list[dict[str, Any]]:
+        return self.graphs[key]["lines"] if key in self.graphs else []
+
+    def _derived(self, finding: Finding, root: verdicts.Root, pixel: bool) -> list[dict[str, Any]]:
+        """The lines of the best derivation there is of the graph, which all claims about it
+        share; those of the audit's verdict on this one may be another."""
+        found = self.best.get((finding.module, pixel))
+        if found is None:
+            raise _LeftOut("there is no derivation of it")
+        constant = found.parts[-1] if pixel else found
+        lines = self._lines(root.chain, constant) if math.isfinite(found.upper) else []
+        upper = root.upper()
+        if not (upper == found.upper or upper >= found.upper * (1 - TOLERANCE)):
+            raise _LeftOut(f"the checker derives {upper!r}, the audit {found.upper!r}")
+        return lines
 
     # -- the graph --
 
@@ -248,7 +293,11 @@ class _Writer:
             if line.law == "norm":
                 stated = self._spectrum(chain, line, pair in smallest)
             law = "chain" if line.law in PRODUCTS else line.law
-            derived = chain.derive(*pair, law, parts, stated, f"line {' -> '.join(pair)}")
+            what = f"line {' -> '.join(pair)}"
+            if line.law == sdp.LAW:
+                derived = _semidefinite(chain, line, what)
+            else:
+                derived = chain.derive(*pair, law, parts, stated, what)
             chain.lines[pair] = derived
             found.append(
                 {
@@ -263,23 +312,45 @@ class _Writer:
         return found
 
     def _spectrum(self, chain: Chain, line: Derivation, with_smallest: bool) -> Values:
-        """Singular values as the checker derives them, or as the audit does where those are
-        better (the checker then needs a factorisation), worsened by SLACK."""
+        """Singular values as the audit has them, or little worse, as the checker shows them."""
         node = chain.graph[line.end]
-        extent = chain.extent(node)
-        norm, smallest = self.spectra.of(node, extent, "largest"), None
-        coarse = max(norms.operator(node, extent).sides()) > norms.LARGEST_TORUS
-        if line.values["norm"] < norm * (1 - TOLERANCE) and not coarse:
-            norm = float(line.values["norm"])
-        if with_smallest:
-            smallest = self.spectra.of(node, extent, "smallest")
-            if line.values["smallest"] > smallest * (1 + TOLERANCE):
-                smallest = float(line.values["smallest"])
-        return {
-            "norm": Fraction(norm * (1 + SLACK)),
-            "smallest": None if smallest is None else Fraction(smallest * (1 - SLACK)),
+        stated = {
+            "norm": self._shown(chain, node, float(line.values["norm"]), -1),
+            "smallest": None,
             "factor": node.constants["weight"].factor,
         }
+        if with_smallest and line.values["smallest"] > 0:
+            stated["smallest"] = self._shown(chain, node, float(line.values["smallest"]), 1)
+        elif with_smallest:
+            stated["smallest"] = Fraction(0)
+        return stated
+
+    def _shown(self, chain: Chain, node: Node, bound: float, sign: int) -> Fraction:
+        """The audit's bound, or the next that the checker can show."""
+        slacks = (0.0, SLACK, 1e-7, TOLERANCE / 2)
+        for way, slack in [("quickly", s) for s in slacks] + [("shown", s) for s in slacks[1:]]:
+            near = bound * (1 - sign * slack)
+            try:
+                if self.spectra.of(node, chain.extent(node), way, near, sign):
+                    return Fraction(near)
+            except Wrong:
+                pass
+        raise _LeftOut(f"the checker cannot show the singular value {bound!r} of {node.name}")
+
+
+def _semidefinite(chain: Chain, line: Derivation, what: str) -> Line:
+    """The line by LipSDP with the least slack that the checker can show."""
+    stated = {name: Fraction(value) for name, value in line.values.items()}
+    reason = "there are no multipliers"
+    for digits in range(13, 5, -1):
+        slack = Fraction(float(stated["square"]) * 10.0**-digits)
+        try:
+            return chain.derive(
+                line.start, line.end, line.law, [], {**stated, "slack": slack}, what
+            )
+        except Wrong as wrong:
+            reason = str(wrong)
+    raise _LeftOut(reason)
 
 
 def _in_order(root: Derivation) -> list[Derivation]:

@@ -164,9 +164,10 @@ def bound(graph: Graph, known: float, seconds: float = 20.0) -> Constant | None:
         square = verified(given, *found) if given and found else None
     except ArithmeticError:
         return None
-    if square is None or (upper := root_up(square)) >= known:
+    if not found or square is None or (upper := root_up(square)) >= known:
         return None
-    return Constant(upper, LAW, graph.input.name, graph.output)
+    proposed = {"square": found[0]} | {f"t_{k}": float(t) for k, t in enumerate(found[1])}
+    return Constant(upper, LAW, graph.input.name, graph.output, values=proposed)
 
 
 def used(constant: Constant) -> bool:

@@ -1,5 +1,6 @@
 """`python -m verification.checker CERTIFICATE [TARGET]`: exit code 0 when every verdict was
-derived again, 1 when something in the certificate is wrong, 2 when it cannot be read."""
+derived again, 1 when something in the certificate is wrong, 2 when it cannot be read, 3 when what
+it holds was derived again but it names verdicts of the audit that it does not hold."""
 
 import sys
 from pathlib import Path
@@ -28,13 +29,16 @@ def run(certificate: str, target: str | None = None) -> int:
         known = f"[{verdict.lower:.6g}, {verdict.upper:.6g}]"
         module = _line(verdict.module or "(network)")
         print(f"{verdict.verdict:8} {_line(verdict.claim)}  {module}  {known}  derived again")
-    for entry in found.content["left_out"]:
-        print(
-            f"left out {_line(entry['claim'])}  {_line(entry['module'])}  {_line(entry['reason'])}"
-        )
+    left = found.content["left_out"]
+    for entry in left:
+        module = _line(entry["module"] or "(network)")
+        print(f"left out {_line(entry['claim'])}  {module}  {_line(entry['reason'])}")
+    if left:
+        count = len(left) + len(verdicts)
+        print(f"{len(left)} of {count} verdicts of the audit were left out: not checked")
     if said is not None:
         print(said)
-    return 0
+    return 3 if left else 0
 
 
 def _line(text: object) -> str:

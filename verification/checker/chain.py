@@ -3,8 +3,8 @@
 A line says: the value of node `end` is a function of that of node `start` with a Lipschitz
 constant of at most `upper` in l2. Its law is one of those below, its parts are lines before it.
 Everything a line states is derived again from the graph and from its parts, and must agree. The
-arithmetic is exact, rounded up once a line, so agreement is equality; only the singular values,
-which are floating-point proofs, may be stated up to TOLERANCE worse than they are derived here.
+arithmetic is exact, rounded up once a line, so agreement is equality; only singular values are
+taken as stated, where a floating-point proof shows them.
 """
 
 import json
@@ -16,10 +16,11 @@ from typing import Any
 
 import numpy as np
 
-from verification.checker import norms
-from verification.checker.nodes import OWN, agree, root_up, round_up, slopes
+from verification.checker import norms, proofs
+from verification.checker.nodes import OWN, root_up, round_up, slopes
 from verification.checker.reading import (
     Node,
+    agree,
     is_fraction,
     is_number,
     listed,
@@ -27,8 +28,8 @@ from verification.checker.reading import (
     of,
     record,
 )
+from verification.checker.values import numbers, plain, pulled
 
-TOLERANCE = 1e-6
 MAPS = ("linear", "conv", "adjoint")
 Pair = tuple[str, str]
 Values = dict[str, Fraction | None]
@@ -54,6 +55,9 @@ CONTRACTIVE, NONEXPANSIVE, UPHILL, EXPANSIVE, SYMMETRIC = (
     "T7-contractive-euler", "T8-nonexpansive-euler", "T8'-expansive-gradient-euler",
     "T8'-expansive-euler", "symmetric",
 )  # fmt: skip
+
+
+LIPSDP = "LipSDP, verified"
 
 
 @dataclass(frozen=True)
@@ -124,10 +128,9 @@ class Chain:
 
     def peel(self, name: str) -> tuple[Fraction, Node]:
         """A node as a number times another one, up to a constant."""
-        factor, node = Fraction(1), self.graph[name]
-        while (number := self.multiple(node)) is not None:
-            factor, node = _small(factor * number), self.graph[node.inputs[0]]
-        return factor, node
+        terms = list(self.terms(name, ()).items())
+        source, factor = terms[0] if len(terms) == 1 else (name, Fraction(1))
+        return factor, self.graph[source]
 
     def terms(self, end: str, stop: Iterable[str]) -> dict[str, Fraction]:
         """A node as a combination of others, up to a constant: combinations of combinations are
@@ -181,7 +184,7 @@ class Chain:
         self, start: str, end: str, law: str, parts: list[Pair], stated: Values, what: str
     ) -> Line:
         """The line from `start` to `end` by `law`. Of `stated`, only the singular values of a
-        linear map are used, and proved."""
+        linear map and the numbers of LipSDP are used, and proved."""
         node = self.graph[end]
         if law in LAWS:
             return self._step(start, end, law, parts, what)
@@ -196,6 +199,10 @@ class Chain:
                 return Line(law, round_up(upper), values)
             return self._chain(start, end, parts, what)
         agree(not parts, f"{what} has parts")
+        if law == LIPSDP:
+            agree(start == next(iter(self.graph)), f"{what} does not start at the input")
+            square = proofs.semidefinite(self.graph, end, stated)
+            return Line(law, round_up(root_up(square)), stated)
         if law == "identity":
             agree(start == end, f"{what} joins different nodes")
             return Line(law, 1.0, {})
@@ -214,22 +221,12 @@ class Chain:
         """The singular values of a linear map without its factor: as stated, if proved here."""
         agree(set(stated) == {"norm", "smallest", "factor"}, f"{what} has other values")
         extent, norm, smallest = self.extent(node), stated["norm"], stated["smallest"]
-        derived = self.spectra.of(node, extent, "largest")
-        agree(
-            norm is not None and norm <= derived * (1 + TOLERANCE),
-            f"{what}: its norm is at most {derived!r}",
-        )
+        agree(norm is not None and norm >= 0, f"{what} has no norm")
         assert norm is not None
-        if norm < derived:
-            self.spectra.of(node, extent, "prove_below", float(norm))
-        if smallest is not None:
-            derived = self.spectra.of(node, extent, "smallest")
-            agree(
-                smallest >= derived * (1 - TOLERANCE),
-                f"{what}: its smallest singular value is at least {derived!r}",
-            )
-            if smallest > derived:
-                self.spectra.of(node, extent, "prove_above", float(smallest))
+        for bound, sign in ((norm, -1), (smallest, 1)):
+            if bound is not None:
+                proved = self.spectra.of(node, extent, "shown", float(bound), sign)
+                agree(proved and Fraction(float(bound)) == bound, f"{what}: {bound} is not shown")
         factor = node.constants["weight"].factor
         return Line("norm", round_up(abs(factor) * norm), {**stated, "factor": factor})
 
@@ -264,45 +261,36 @@ class Chain:
 
     def _copies(self, inputs: tuple[str, ...], names: list[str], what: str) -> list[int]:
         """How often an entry of each of `names` occurs at most among those of all `inputs`.
-        Movements are followed; the larger and the smaller of a and b count as a and b."""
-        uses = {name: np.zeros(math.prod(self.graph[name].shape), np.int64) for name in names}
-        pending = [(name, np.arange(math.prod(self.graph[name].shape))) for name in inputs]
-        halves: list[Node] = []
-        work = 0
-        while pending:
-            name, index = pending.pop()
-            node, work = self.graph[name], work + index.size + 1
-            agree(work <= 2**28, f"{what} moves too many entries to follow")
-            if name in uses:
-                uses[name] += np.bincount(index[index >= 0], minlength=uses[name].size)
-            elif node.kind == "reshape":
-                pending.append((node.inputs[0], index))
-            elif node.kind == "gather":
-                table = node.constants["index"].values.reshape(-1).astype(np.int64)
-                pending.append((node.inputs[0], np.where(index < 0, -1, table[index])))
-            elif node.kind == "concat":
-                pieces = [np.full(self.graph[s].shape, k) for k, s in enumerate(node.inputs)]
-                owner = np.concatenate(pieces, node.attributes["dim"]).reshape(-1)
-                place = np.concatenate(
-                    [np.arange(p.size).reshape(p.shape) for p in pieces], node.attributes["dim"]
-                ).reshape(-1)
-                used = index[index >= 0]
-                for k, source in enumerate(node.inputs):
-                    pending.append((source, place[used][owner[used] == k]))
-            elif node.kind in ("maximum", "minimum") and np.array_equal(
-                index, np.arange(index.size)
-            ):
-                pair = [n for n in halves if n.kind != node.kind
-                        and sorted(n.inputs) == sorted(node.inputs)]  # fmt: skip
-                if pair:
-                    halves.remove(pair[0])
-                    pending += [(source, index) for source in node.inputs]
-                else:
-                    halves.append(node)
+        Movements are followed back; the larger and the smaller of a and b count as a and b."""
+        reached: dict[str, Any] = {}
+        halves: dict[tuple[str, ...], tuple[str, Any]] = {}
+        found = dict.fromkeys(names, 0)
+
+        def add(sources: tuple[str, ...], counts: Iterable[Any]) -> None:
+            for name, count in zip(sources, counts, strict=True):
+                reached[name] = reached.get(name, 0) + count
+
+        add(inputs, [np.ones((1, *self.graph[name].shape)) for name in inputs])
+        for node in reversed(self.graph.values()):
+            if node.name not in reached:
+                continue
+            counts, shapes = reached.pop(node.name), [self.graph[s].shape for s in node.inputs]
+            if node.name in found:
+                found[node.name] = int(counts.max(initial=0))
+            elif node.kind in ("gather", "reshape", "concat"):
+                add(node.inputs, pulled(node, numbers(node, plain), counts, shapes))
+            elif node.kind in ("maximum", "minimum") and set(shapes) == {node.shape}:
+                pair = tuple(sorted(node.inputs))
+                kind, others = halves.pop(pair, (node.kind, None))
+                if others is None:
+                    halves[pair] = (node.kind, counts)
+                    continue
+                agree(kind != node.kind and np.array_equal(counts, others), f"{what}: left out")
+                add(node.inputs, [counts, counts])
             else:
-                agree(name not in self.moving, f"{what}: entries of {name} are left out")
+                agree(node.name not in self.moving, f"{what}: entries of {node.name} are left out")
         agree(not halves, f"{what}: entries are left out")
-        return [int(count.max(initial=0)) for count in uses.values()]
+        return list(found.values())
 
     def _chain(self, start: str, end: str, parts: list[Pair], what: str) -> Line:
         places = [start, *(q for _, q in parts)]

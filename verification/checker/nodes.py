@@ -1,24 +1,16 @@
-"""What one node computes: the shape of its value, and its own Lipschitz constant in l2.
+"""One node by itself: whether its shape is that of what it computes, and its Lipschitz constant.
 
 All numbers are exact fractions, rounded up once when they become doubles.
 """
 
 import math
-from collections import Counter
 from collections.abc import Callable, Mapping
 from fractions import Fraction
 
 import numpy as np
 
-from verification.checker.reading import Node, Wrong
-
-Shape = tuple[int, ...]
-
-
-def agree(condition: bool, text: str) -> None:
-    """Raise Wrong unless the condition holds."""
-    if not condition:
-        raise Wrong(text)
+from verification.checker.reading import Node, Wrong, agree
+from verification.checker.values import Array, biased, numbers, value, windows, work_of
 
 
 def round_up(value: Fraction) -> float:
@@ -41,156 +33,35 @@ def root_up(square: Fraction) -> Fraction:
     return Fraction(math.isqrt(top * scale * scale // bottom) + 1, scale)
 
 
-# Shapes. -----------------------------------------------------------------------------------
+LARGEST_WORK = 1e12
+"""Products of one evaluation of a graph, above which the checker refuses."""
 
 
-def outputs(node: Node, extent: Shape) -> Shape:
-    """The extent of a convolution's output for inputs of `extent`."""
-    at, size = node.attributes, node.constants["weight"].values.shape[2:]
-    dims = len(extent)
-    lists = (at["stride"], at["padding"], at["dilation"])
-    agree(dims in (1, 2) and len(size) == dims, f"{node.name} is no convolution in 1 or 2 dims")
-    agree(all(len(v) == dims for v in lists), f"{node.name} has attributes of another dimension")
-    agree(min(*at["stride"], *at["dilation"], *size) >= 1, f"{node.name} has a stride of 0")
-    spans = [d * (k - 1) + 1 for d, k in zip(at["dilation"], size, strict=True)]
-    room = [n + sum(p) for n, p in zip(extent, at["padding"], strict=True)]
-    agree(math.prod(room) <= 2**22, f"{node.name} is padded to too large an image")
-    if at["circular"]:
-        agree(
-            all(max(p) <= n for p, n in zip(at["padding"], extent, strict=True)),
-            f"{node.name} is padded by more than its input",
-        )
-    return tuple((n - s) // t + 1 for n, s, t in zip(room, spans, at["stride"], strict=True))
-
-
-def _convolution(node: Node, x: Shape) -> Shape:
-    weight, groups = node.constants["weight"].values, node.attributes["groups"]
-    agree(weight.ndim in (3, 4) and weight.ndim == len(x) + 1, f"{node.name}: kernel of other rank")
-    agree(weight.shape[0] % groups == 0, f"{node.name}: {groups} groups do not divide its channels")
-    channels = (weight.shape[1] * groups, weight.shape[0])
-    if node.kind == "conv":
-        agree(x[0] == channels[0], f"{node.name} has {x[0]} input channels, not {channels[0]}")
-        return (channels[1], *outputs(node, x[1:]))
-    extent = tuple(node.attributes["extent"])
-    agree(len(extent) + 2 == weight.ndim, f"{node.name}: an extent of another dimension")
-    agree(x == (channels[1], *outputs(node, extent)), f"{node.name}: its input has another shape")
-    return (channels[0], *extent)
-
-
-def _windows(node: Node, x: Shape) -> Shape:
-    at, shape = node.attributes, list(x)
-    agree(len(set(at["dims"])) == len(at["dims"]) == len(at["windows"]), f"{node.name}: windows")
-    for dim, windows in zip(at["dims"], at["windows"], strict=True):
-        agree(dim < len(x), f"{node.name} has no dimension {dim}")
-        least = 1 if node.kind == "window_max" else 0
-        for start, stop in windows:
-            agree(start + least <= stop <= x[dim], f"{node.name}: a window [{start}, {stop})")
-        shape[dim] = len(windows)
-    if node.kind == "window_sum":
-        lengths = [len(windows) for windows in at["windows"]]
-        agree([len(w) for w in at["weights"]] == lengths, f"{node.name}: windows without weights")
-    return tuple(shape)
-
-
-def _gather(node: Node, x: Shape) -> Shape:
-    index = node.constants["index"]
-    agree(index.values.dtype.kind == "i" and index.factor == 1, f"{node.name}: index of fractions")
-    inside = index.values.size == 0 or (
-        index.values.min() >= -1 and index.values.max() < math.prod(x)
-    )
-    agree(bool(inside), f"{node.name} reads outside of its input")
-    return index.values.shape
-
-
-def _reduced(node: Node, x: Shape) -> Shape:
-    dims = node.attributes["dims"]
-    agree(all(dim < len(x) for dim in dims), f"{node.name} reduces a dimension it has not")
-    kept = node.kind == "normalise"
-    return tuple(n if kept or dim not in dims else 1 for dim, n in enumerate(x))
-
-
-def _joined(node: Node, *x: Shape) -> Shape:
-    dim = node.attributes["dim"]
-    agree(bool(x) and all(dim < len(shape) for shape in x), f"{node.name} has no dimension {dim}")
-    total = sum(shape[dim] for shape in x)
-    joined = [(*shape[:dim], total, *shape[dim + 1 :]) for shape in x]
-    agree(len(set(joined)) == 1, f"{node.name} joins values that do not fit")
-    return joined[0]
-
-
-def _same(node: Node, *x: Shape) -> Shape:
-    agree(bool(x) and len(set(x)) == 1, f"the inputs of {node.name} are of different shapes")
-    if node.kind == "combine":
-        agree(len(node.attributes["coefficients"]) == len(x), f"{node.name} lacks coefficients")
-    if node.kind == "softmax":
-        agree(node.attributes["dim"] < len(x[0]), f"{node.name}: no such dimension")
-    return x[0]
-
-
-def _broadcast(node: Node, *x: Shape) -> Shape:
-    try:
-        return np.broadcast_shapes(*x)
-    except ValueError as error:
-        raise Wrong(f"the inputs of {node.name} do not fit") from error
-
-
-def _linear(node: Node, x: Shape) -> Shape:
-    weight = node.constants["weight"].values
-    agree(weight.ndim == 2 and x[-1:] == weight.shape[1:], f"{node.name}: weight does not fit")
-    return (*x[:-1], weight.shape[0])
-
-
-def _reshaped(node: Node, x: Shape) -> Shape:
-    agree(math.prod(x) == math.prod(node.shape), f"{node.name} has another number of entries")
-    return node.shape
-
-
-SHAPES: dict[str, tuple[int | None, Callable[..., Shape]]] = {
-    "input": (0, lambda node: node.shape),
-    "constant": (0, lambda node: node.constants["value"].values.shape),
-    "linear": (1, _linear),
-    "conv": (1, _convolution),
-    "adjoint": (1, _convolution),
-    "scale": (1, _same),
-    "gather": (1, _gather),
-    "reshape": (1, _reshaped),
-    "combine": (None, _same),
-    "concat": (None, _joined),
-    "window_sum": (1, _windows),
-    "window_max": (1, _windows),
-    "activation": (1, _same),
-    "maximum": (2, _broadcast),
-    "minimum": (2, _broadcast),
-    "softmax": (1, _same),
-    "norm": (1, _reduced),
-    "normalise": (1, _reduced),
-    "product": (2, _broadcast),
-    "quotient": (2, _broadcast),
-    "matmul": (2, lambda node, *x: node.shape),
-    "unknown": (None, lambda node, *x: node.shape),
-}
-"""By kind, the number of inputs and the shape of the value."""
-NEEDED = {"constant": "value", "linear": "weight", "conv": "weight", "adjoint": "weight",
-          "scale": "weight", "gather": "index"}  # fmt: skip
+def _zeros(values: Array, factor: Fraction) -> Array:
+    return np.zeros(values.shape)
 
 
 def check_shapes(graph: Mapping[str, Node]) -> None:
     """Raise Wrong unless every node's shape is what it computes from its inputs and constants."""
+    work = sum(work_of(node) for node in graph.values())
+    agree(work < LARGEST_WORK, f"a graph needs {work:.0e} operations, too many to check")
     for node in graph.values():
-        count, rule = SHAPES[node.kind]
-        agree(count in (None, len(node.inputs)), f"{node.name} has {len(node.inputs)} inputs")
-        need = NEEDED.get(node.kind)
-        agree(need is None or need in node.constants, f"{node.name} has no {need}")
-        shape = rule(node, *(graph[name].shape for name in node.inputs))
+        kinds = {use: w.values.dtype.kind for use, w in node.constants.items()}
+        agree(all(k == "f" or use == "index" for use, k in kinds.items()), f"{node.name}: integers")
+        if node.kind in ("input", "unknown"):
+            agree(node.kind != "input" or not node.inputs, f"{node.name} has inputs")
+            continue
+        zeros = [np.zeros((1, *graph[name].shape)) for name in node.inputs]
+        if node.kind == "activation":
+            agree(len(zeros) == 1, f"{node.name} has {len(zeros)} inputs")
+            found = biased(
+                node, zeros[0], {"bias": numbers(node, _zeros).get("slope", zeros[0][0])}
+            )
+        else:
+            with np.errstate(all="ignore"):  # quotients of zeros
+                found = value(node, numbers(node, _zeros), zeros)
+        shape = found.shape[1:]
         agree(shape == node.shape, f"{node.name} has shape {shape}, not {node.shape}")
-        for use, weight in node.constants.items():
-            agree(weight.values.dtype.kind == "f" or use == "index", f"{node.name}: integers")
-            if use in ("bias", "slope") or node.kind == "scale":
-                place = (shape[0],) if node.kind in ("conv", "adjoint") else shape
-                agree(
-                    _broadcast(node, weight.values.shape, place) == place,
-                    f"the {use} of {node.name} does not fit",
-                )
 
 
 # Lipschitz constants. ----------------------------------------------------------------------
@@ -248,34 +119,27 @@ def _copies(node: Node) -> Fraction:
     return root_up(Fraction(int(np.unique(used, return_counts=True)[1].max()) if used.size else 0))
 
 
+def _pooled(node: Node) -> list[Array]:
+    """By dimension, the windows as rows of 0 and 1 of as many entries as they reach."""
+    ends = [max((stop for _, stop in along), default=0) for along in node.attributes["windows"]]
+    reach = dict(zip(node.attributes["dims"], ends, strict=True))
+    shape = tuple(reach.get(dim, 1) for dim in range(len(node.shape)))
+    return [matrix for _, matrix in windows(node, shape)]
+
+
 def _overlaps(node: Node) -> Fraction:
     """The most windows an entry is in."""
-    product = 1
-    for windows in node.attributes["windows"]:
-        changes: Counter[int] = Counter()
-        for start, stop in windows:
-            changes[start] += 1
-            changes[stop] -= 1
-        level = most = 0
-        for place in sorted(changes):
-            level += changes[place]
-            most = max(most, level)
-        product *= most
-    return root_up(Fraction(product))
+    return root_up(Fraction(math.prod(int(m.sum(0).max(initial=0)) for m in _pooled(node))))
 
 
 def _sums(node: Node) -> Fraction:
     """A Kronecker product of matrices S, one a dimension: |S|^2 <= largest row sum of |S S'|."""
     square = Fraction(1)
-    at = node.attributes
-    agree(all(len(windows) <= 512 for windows in at["windows"]), f"{node.name}: too many windows")
-    for windows, weights in zip(at["windows"], at["weights"], strict=True):
-        rows = [(a, b, abs(Fraction(w))) for (a, b), w in zip(windows, weights, strict=True)]
-        totals = [
-            v * sum((w * max(0, min(b, d) - max(a, c)) for c, d, w in rows), Fraction(0))
-            for a, b, v in rows
-        ]
-        square *= max(totals, default=Fraction(0))
+    for matrix, weights in zip(_pooled(node), node.attributes["weights"], strict=True):
+        agree(len(matrix) <= 512, f"{node.name}: too many windows")
+        sizes = np.array([abs(Fraction(w)) for w in weights], object)
+        shared = (matrix @ matrix.T).astype(np.int64).astype(object)
+        square *= max(sizes * (shared @ sizes), default=Fraction(0))
     return root_up(square)
 
 

@@ -2,7 +2,7 @@
 
 A Cholesky factorisation LL' = M + E that runs to completion proves that no eigenvalue of M is
 below -|E| [Higham, theorem 10.3], so M = shift I - A'A bounds |A|^2 and M = A'A - shift I bounds
-inf |Ax|^2 / |x|^2; eigenvalue solvers only propose the shift. A is a matrix, or the blocks of a
+inf |Ax|^2 / |x|^2. A is a matrix, or the blocks of a
 circular convolution in the Fourier basis ("torus"). Zero padding is a compression of the circular
 operator on a torus at least d (k - 1) longer than the image: the norm of that is no smaller.
 Assumed: IEEE doubles, and products of matrices as sums of products in any order.
@@ -14,16 +14,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from verification.checker.nodes import agree, outputs
-from verification.checker.reading import Node, Wrong
+from verification.checker.reading import Node, Wrong, agree
+from verification.checker.values import outputs
 
 Array = np.ndarray
 U = 2.0**-53
 UP, DOWN = 1 + 2.0**-40, 1 - 2.0**-40
 """Cover the handful of roundings that combine one bound."""
-LARGEST_TORUS = 80
-"""Side up to which a torus is evaluated whole; above, a grid of GRID points per unit of degree."""
-GRID = 24
 LARGEST_GRAM = 4096
 MARGIN = 1e-6
 """Distance of a factorisation's shift from the square that is to be shown, relative."""
@@ -102,16 +99,19 @@ def operator(node: Node, extent: tuple[int, ...]) -> Operator:
     return Operator(kernel, e, s, pads, d, at["circular"], o, transposed)
 
 
-def largest(op: Operator) -> float:
-    """Upper bound on the largest singular value."""
-    if op.kernel.size == 0 or not op.kernel.any():
-        return 0.0
-    worst = shift = 0.0
-    for symbol, error in _blocks(op, exact=False):
-        bound, shift = _norm(symbol, shift)
-        worst = max(worst, bound + error)
-    found = worst * math.sqrt(op.copies()) * _bernstein(op) * UP
-    return found if op.copies() > 1 else min(found, _sums(op))
+def shown(op: Operator, bound: float, sign: int) -> bool:
+    """Whether all singular values are at most (sign -1), or at least (sign 1), `bound`. Raises
+    Wrong where a factorisation fails."""
+    return quickly(op, bound, sign) or on_plane(op, bound, sign)
+
+
+def quickly(op: Operator, bound: float, sign: int) -> bool:
+    """`shown` without the factorisation of a zero-padded convolution."""
+    if sign > 0 and bound <= 0:
+        return True
+    if not op.kernel.any():
+        return sign < 0 <= bound
+    return (sign < 0 and _sums(op) <= bound) or on_torus(op, bound, sign)
 
 
 def _sums(op: Operator) -> float:
@@ -122,47 +122,69 @@ def _sums(op: Operator) -> float:
         single = int(np.count_nonzero(op.kernel, axes).max()) <= 1
         found.append(total if single else total * (1 + gamma(op.kernel.size)) * UP)
     rows, columns = found
-    return rows if rows == columns else math.sqrt(rows * columns * UP) * UP
+    bound = rows if rows == columns else math.sqrt(rows * columns * UP) * UP
+    return bound if op.copies() == 1 else math.inf
 
 
-def smallest(op: Operator) -> float:
-    """Lower bound on inf |Ax| / |x|, 0 where the method gives none."""
+def _rows_suffice(op: Operator) -> bool:
+    """Whether it has as many outputs as inputs, where more are as good: else inf |Ax| / |x| is 0,
+    or not the least singular value."""
     rows, columns = op.counts()
-    if op.transposed:
-        rows, columns = columns, rows
-    matrix = op.kernel.shape[3:] == op.extent == (1, 1)
-    if rows < columns or not (matrix or op.is_torus()) or (op.transposed and rows != columns):
+    return rows == columns or (rows > columns and not op.transposed)
+
+
+# Circular operators and matrices, by blocks. ---------------------------------------------------
+
+
+def largest(op: Operator) -> float:
+    """Upper bound on the largest singular value, little above it on the torus."""
+    if not op.kernel.any():
         return 0.0
-    least = math.inf
-    for symbol, error in _blocks(op, exact=True):
-        least = min(least, _least(symbol) - error)
-    return max(0.0, least * DOWN)
+    blocks = (float(np.linalg.eigvalsh(_gram(symbol)[0]).max()) for symbol, _ in _blocks(op))
+    estimate = math.sqrt(max(0.0, max(blocks)) * op.copies())
+    for slack in (1e-9, 1e-7, 1e-5):
+        if on_torus(op, estimate * (1 + slack), -1):
+            return min(estimate * (1 + slack), _sums(op))
+    raise Wrong("no bound on a norm could be verified")
 
 
-def _bernstein(op: Operator) -> float:
-    """A trigonometric polynomial of degree D is at most 1 / cos(pi D / M) times its maximum over
-    M points [Ehlich and Zeller 1964], in each dimension."""
-    if max(op.sides()) <= LARGEST_TORUS:
-        return 1.0
-    return math.prod(1 / math.cos(math.pi * d / max(1, GRID * d)) for d in _degrees(op)) * UP
+def on_torus(op: Operator, bound: float, sign: int) -> bool:
+    """`shown` from the blocks; from below only where the operator is a matrix, or the torus's."""
+    exact = op.kernel.shape[3:] == op.extent == (1, 1) or op.is_torus()
+    if sign > 0 and not (exact and _rows_suffice(op)):
+        return False
+    once = bound if op.copies() == 1 else bound / math.sqrt(op.copies()) * DOWN
+    return all(_shown(stack, error, once, sign) for stack, error in _blocks(op))
 
 
-def _degrees(op: Operator) -> list[int]:
-    return [-(-d * (k - 1) // 2) for d, k in zip(op.dilation, op.kernel.shape[3:], strict=True)]
+def _shown(stack: Array, error: float, bound: float, sign: int) -> bool:
+    """`shown` of all matrices within `error` of those in a stack."""
+    gram, rounding = _gram(stack)
+    side = gram.shape[1]
+    if sign > 0 and side < stack.shape[2]:
+        return False
+    own = (bound + sign * error) * (1 + sign * 2.0**-40)  # what the stack itself must keep to
+    square = own * own
+    # The shift lies off the square by about twice the error of a factorisation.
+    room = 2 * (gamma(4 * (side + 3)) * side * square + rounding) + 2.0**-38 * square + 2.0**-890
+    shift = square + sign * room
+    if own <= 0 or shift <= 0 or not math.isfinite(shift):
+        return False
+    slack = definite(sign * (gram - shift * np.eye(side)))
+    if slack is None:
+        return False
+    reached = (shift * (1 - sign * 4 * U) - sign * (slack + rounding)) * (1 - sign * 2.0**-40)
+    return reached >= square if sign > 0 else reached <= square
 
 
-def _blocks(op: Operator, exact: bool) -> Iterator[tuple[Array, float]]:
+def _blocks(op: Operator) -> Iterator[tuple[Array, float]]:
     """The diagonal blocks of the circular operator in the Fourier basis, over half of its
     frequencies (the others are conjugate), in stacks (F, m, n) with a bound on their error.
 
     With stride s, s aliased frequencies stand side by side, divided by s per dimension.
     """
-    coarse = max(op.sides()) > LARGEST_TORUS
-    agree(not (coarse and exact), "an image is too large for its smallest singular value")
-    sides = tuple(max(1, GRID * d) for d in _degrees(op)) if coarse else op.sides()
-    s, r = (
-        1 if coarse or side % step else step for side, step in zip(sides, op.stride, strict=True)
-    )
+    sides = op.sides()
+    s, r = (1 if side % step else step for side, step in zip(sides, op.stride, strict=True))
     groups, m, n, k, l = op.kernel.shape
     frequencies = float(sides[0] // s // 2 + 1) * float(sides[1] // r)
     work = float(groups) * frequencies * m * n * s * r * (min(m, n * s * r) + k * l)
@@ -208,36 +230,6 @@ def _gram(stack: Array) -> tuple[Array, float]:
     return gram, gamma(4 * (max(stack.shape[1:]) + 2)) * entries * UP
 
 
-def _norm(stack: Array, shift: float) -> tuple[float, float]:
-    """An upper bound on the norms in a stack, with the shift that showed it: the given one, that
-    of the stacks before, where it does, since a factorisation is cheaper than eigenvalues."""
-    gram, error = _gram(stack)
-    identity, step, estimate = np.eye(gram.shape[1]), 1e-11, 0.0
-    while step < 1:
-        slack = definite(shift * identity - gram) if shift > 0 else None
-        if slack is not None:
-            return math.sqrt((shift * (1 + 4 * U) + slack + error) * UP), shift
-        estimate = estimate or float(np.linalg.eigvalsh(gram).max())
-        shift, step = max(shift, estimate * (1 + step) + 2.0**-600), step * 10
-    raise Wrong("no bound on a norm could be verified")
-
-
-def _least(stack: Array) -> float:
-    if stack.shape[1] < stack.shape[2]:
-        return 0.0
-    gram, error = _gram(stack)
-    values = np.linalg.eigvalsh(gram)
-    estimate, step = float(values.min()), 1e-11 * float(values.max())
-    while step < estimate:
-        shift = estimate - step
-        slack = definite(gram - shift * np.eye(gram.shape[1]))
-        if slack is not None:
-            square = shift * (1 - 4 * U) - slack - error
-            return math.sqrt(square * DOWN) if square > 0 else 0.0
-        step *= 10
-    return 0.0
-
-
 def definite(stack: Array) -> float | None:
     """A number e such that no eigenvalue of the Hermitian matrices (..., n, n) whose lower
     triangles are given is below -e; None when the factorisation fails."""
@@ -256,24 +248,15 @@ def definite(stack: Array) -> float | None:
 # Zero padding, tight: a block-banded factorisation next to a stated bound. ------------------------
 
 
-def prove_below(op: Operator, norm: float) -> None:
-    """Raise Wrong unless the largest singular value of a zero-padded convolution is shown to be
-    at most `norm`."""
-    shift = norm * norm * (1 - MARGIN)
-    agree(shift > 0, f"a norm of {norm!r} cannot be shown")
-    slack = _banded(op, shift, -1)
-    agree((shift * (1 + 4 * U) + slack) * UP <= norm * norm, f"a norm of {norm!r} cannot be shown")
-
-
-def prove_above(op: Operator, smallest: float) -> None:
-    """Raise Wrong unless inf |Ax| / |x| is shown to be at least `smallest`."""
-    rows, columns = op.counts()
-    fits = rows == columns or (rows > columns and not op.transposed)
-    agree(fits and smallest > 0, "the smallest singular value is 0")
-    shift = smallest * smallest * (1 + MARGIN)
-    slack = _banded(op, shift, 1)
-    shown = (shift * (1 - 4 * U) - slack) * DOWN
-    agree(shown >= smallest * smallest, f"a smallest singular value of {smallest!r} is not shown")
+def on_plane(op: Operator, bound: float, sign: int) -> bool:
+    """`shown` of a zero-padded convolution as it is executed."""
+    if op.circular or bound <= 0 or (sign > 0 and not _rows_suffice(op)):
+        return False
+    square = bound * bound
+    shift = square * (1 + sign * MARGIN)
+    slack = _banded(op, shift, sign)
+    reached = (shift * (1 - sign * 4 * U) - sign * slack) * (1 - sign * 2.0**-40)
+    return reached >= square if sign > 0 else reached <= square
 
 
 def _banded(op: Operator, shift: float, sign: int) -> float:
@@ -282,7 +265,6 @@ def _banded(op: Operator, shift: float, sign: int) -> float:
     Row i of the image is coupled to row j only when |i - j| <= d (k - 1). R is computed.
     Raises Wrong where M has no such factor.
     """
-    agree(not op.circular, "a bound on a norm is not shown")
     return max(_banded_group(op, kernel, shift, sign) for kernel in op.kernel)
 
 

@@ -61,6 +61,12 @@ def need(condition: bool, text: str) -> None:
         raise Unreadable(text)
 
 
+def agree(condition: bool, text: str) -> None:
+    """Raise Wrong unless the condition holds."""
+    if not condition:
+        raise Wrong(text)
+
+
 def load_bytes(path: Path, largest: int) -> bytes:
     """The bytes of a regular file of at most `largest` bytes."""
     try:

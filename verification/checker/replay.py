@@ -1,7 +1,8 @@
-"""Witnesses, replayed: the graph evaluated in float64 with a bound on the l2 error of each value.
+"""Witnesses, replayed: a graph evaluated at points, with a bound on every error.
 
-The error of a value is that of its inputs times the node's Lipschitz constant, plus the rounding
-of the node itself. Functions that float64 does not round correctly are evaluated in balls.
+In float64 a value carries a bound on its l2 distance to the exact one: that of its inputs times
+the node's Lipschitz constant, plus the rounding of the node itself, which is that of its sums of
+absolute values. Graphs with other nodes, and all that needs a derivative, are evaluated in balls.
 """
 
 import math
@@ -12,15 +13,31 @@ from typing import Any
 
 import numpy as np
 
-from verification.checker import norms
+from verification.checker import values
 from verification.checker.chain import MAPS, Chain
-from verification.checker.nodes import OWN, agree, largest_entry
+from verification.checker.nodes import OWN
 from verification.checker.norms import DOWN, UP, U, gamma
-from verification.checker.reading import Node, Unreadable, Weight, Wrong
+from verification.checker.reading import Node, Wrong, agree
+from verification.checker.values import (
+    LINEAR,
+    PIECEWISE,
+    Array,
+    numbers,
+    objects,
+    plain,
+    shifted,
+    symplectic_form,
+    value,
+    work_of,
+)
 
-Array = np.ndarray
 FLOOR = 2.0**-480
 """Added to every error: covers underflow."""
+PRECISION = 192
+"""Bits of the balls."""
+LARGEST_WORK = 2e9
+"""Products in balls, above which the checker refuses."""
+IN_FLOAT64 = (*LINEAR, "constant", "window_max", "activation", "maximum", "minimum")
 
 
 @dataclass(frozen=True)
@@ -31,17 +48,110 @@ class Value:
     error: float
 
 
-def moved(chain: Chain, output: str, x: Value, y: Value) -> float:
-    """Lower bound of |f(x) - f(y)|, where f is the graph."""
-    images = [evaluate(chain, output, value) for value in (x, y)]
-    computed = _norm(images[0].array - images[1].array) / UP
-    computed = computed * (1 - 3 * gamma(images[0].array.size + 8)) * DOWN
-    return max(0.0, computed - (images[0].error + images[1].error) * UP - FLOOR)
+def run(chain: Chain, output: str, example: Any, step: Callable[[Node, list[Any]], Any]) -> Any:
+    """The value of node `output`, by `step` from (node, values of its inputs)."""
+    graph = chain.graph
+    last_use = {name: node.name for node in graph.values() for name in node.inputs}
+    found: dict[str, Any] = {}
+    with np.errstate(all="ignore"):
+        for node in graph.values():
+            inputs = [found[name] for name in node.inputs]
+            found[node.name] = example if node.kind == "input" else step(node, inputs)
+            if node.name == output:
+                return found[output]
+            for name in node.inputs:
+                if last_use[name] == node.name:
+                    found.pop(name, None)
+    raise Wrong("the output is not computed")
+
+
+# In float64. ---------------------------------------------------------------------------------
+
+
+def evaluate(chain: Chain, output: str, example: Value) -> Value:
+    """The value of node `output`. Raises Wrong where a node has no evaluation here."""
+    shape = next(iter(chain.graph.values())).shape
+    agree(example.array.shape == shape, "the witness does not fit the input")
+
+    def step(node: Node, inputs: list[Value]) -> Value:
+        agree(node.kind in IN_FLOAT64, f"a {node.kind} ({node.name}) is not replayed in float64")
+        found = _value(chain, node, inputs)
+        finite = bool(np.isfinite(found.array).all()) and math.isfinite(found.error)
+        agree(finite, f"replaying the witness overflows at {node.name}")
+        return found
+
+    return run(chain, output, example, step)
+
+
+def _value(chain: Chain, node: Node, x: list[Value]) -> Value:
+    carried = _carried(chain, node, x)
+    if node.kind == "activation" and node.attributes["function"] not in PIECEWISE:
+        array, error = _in_balls(node, x[0].array)
+        return Value(array, (carried + error) * UP + FLOOR)
+    given, inputs = numbers(node, plain), [v.array[None] for v in x]
+    array = np.broadcast_to(value(node, given, inputs)[0], node.shape)
+    if node.kind in LINEAR or node.kind == "constant":
+        sizes = value(node, _sizes(given), [np.abs(v) for v in inputs])
+        rounding = gamma(_terms(node)) * norm(sizes) * 1.02
+    else:
+        rounding = 4 * U * norm(array)
+    return Value(array, (carried + rounding) * UP + FLOOR)
+
+
+def _carried(chain: Chain, node: Node, x: list[Value]) -> float:
+    """What becomes of the errors of the inputs."""
+    errors = [v.error for v in x]
+    if node.kind in MAPS:
+        factor = float(abs(node.constants["weight"].factor)) * UP
+        norm_of_map = chain.spectra.of(node, chain.extent(node), "largest")
+        return factor * norm_of_map * errors[0] * UP
+    if node.kind == "combine":
+        sizes = [float(abs(Fraction(c))) * UP for c in node.attributes["coefficients"]]
+        return sum(c * e for c, e in zip(sizes, errors, strict=True)) * UP
+    if node.kind in ("concat", "maximum", "minimum"):
+        return math.hypot(*errors) * UP
+    return float(OWN[node.kind][1](node)) * UP * errors[0] if x else 0.0
+
+
+def _sizes(given: Any) -> Any:
+    """Absolute values of all numbers of a node but an index."""
+    if isinstance(given, dict):
+        return {use: v if use == "index" else _sizes(v) for use, v in given.items()}
+    if isinstance(given, list):
+        return [_sizes(v) for v in given]
+    return None if given is None else abs(given)
+
+
+def _terms(node: Node) -> int:
+    """A bound on the roundings in one entry of a linear node, those of its numbers included."""
+    terms = 12 + len(node.inputs)
+    for along in node.attributes.get("windows", ()):
+        terms += 4 + max((stop - start for start, stop in along), default=0)
+    if node.kind in MAPS:
+        weight = node.constants["weight"].values
+        # The adjoint of a circular convolution may add an entry three times along a dimension.
+        terms += 9 * weight.size // weight.shape[node.kind == "adjoint"] if weight.size else 0
+    return terms
+
+
+def _in_balls(node: Node, x: Array) -> tuple[Array, float]:
+    """The values of an activation, and an l2 bound on their error."""
+    agree(x.size <= 2**20, "too many entries to evaluate in balls")
+    found = value(node, numbers(node, values.balls), [values.balls(x)[None]])[0]
+    array = np.array([float(ball.mid()) for ball in found.flat]).reshape(x.shape)
+    radii = np.array([float(ball.rad()) for ball in found.flat])
+    return array, norm(radii) * UP + 2 * U * norm(array)
+
+
+def norm(array: Array) -> float:
+    """Upper bound on the l2 norm."""
+    flat = array.reshape(-1)
+    return math.sqrt(float(flat @ flat)) * (1 + gamma(flat.size + 8)) * UP + FLOOR
 
 
 def distance(x: Array, y: Array) -> float:
     """Upper bound on |x - y|."""
-    return _norm(x - y) * (1 + 4 * U) * UP
+    return norm(x - y) * (1 + 4 * U) * UP
 
 
 def normalised(pixels: Array, mean: list[float], std: list[float]) -> Value:
@@ -49,240 +159,154 @@ def normalised(pixels: Array, mean: list[float], std: list[float]) -> Value:
     shape = (-1,) + (1,) * (pixels.ndim - 1)
     agree(pixels.shape[:1] == (len(mean),), "the witness has other channels than the statistics")
     array = (pixels - np.reshape(mean, shape)) / np.reshape(std, shape)
-    return Value(array, 4 * U * _norm(array) * UP + FLOOR)
+    return Value(array, 4 * U * norm(array) * UP + FLOOR)
 
 
-def evaluate(chain: Chain, output: str, example: Value) -> Value:
-    """The value of node `output`. Raises Wrong where a node has no evaluation here."""
-    graph = chain.graph
-    last_use = {name: node.name for node in graph.values() for name in node.inputs}
-    values: dict[str, Value] = {}
-    with np.errstate(all="ignore"):
-        for node in graph.values():
-            inputs = [values[name] for name in node.inputs]
-            value = example if node.kind == "input" else _value(chain, node, inputs)
-            agree(value.array.shape == node.shape, f"the witness does not fit {node.name}")
-            finite = bool(np.isfinite(value.array).all()) and math.isfinite(value.error)
-            agree(finite, f"replaying the witness overflows at {node.name}")
-            values[node.name] = value
-            if node.name == output:
-                return value
-            for name in node.inputs:
-                if last_use[name] == node.name:
-                    values.pop(name, None)
-    raise Wrong("the output is not computed")
+def moved(chain: Chain, output: str, x: Value, y: Value) -> float:
+    """Lower bound of |f(x) - f(y)|, where f is the graph."""
+    if any(node.kind not in (*IN_FLOAT64, "input") for node in chain.graph.values()):
+        with values.flint_context(PRECISION):
+            difference = np.subtract(*(_ball_image(chain, output, v) for v in (x, y)))
+            return lower(length(difference))
+    images = [evaluate(chain, output, v) for v in (x, y)]
+    computed = norm(images[0].array - images[1].array) / UP
+    computed = computed * (1 - 3 * gamma(images[0].array.size + 8)) * DOWN
+    return max(0.0, computed - (images[0].error + images[1].error) * UP - FLOOR)
 
 
-def _value(chain: Chain, node: Node, x: list[Value]) -> Value:
-    if node.kind in MAPS:
-        return _linear(chain, node, x[0])
-    if node.kind not in RULES:
-        raise Wrong(f"a {node.kind} ({node.name}) cannot be replayed here")
-    return RULES[node.kind](node, x)
+# In balls. -----------------------------------------------------------------------------------
 
 
-def _norm(array: Array) -> float:
-    """Upper bound on the l2 norm."""
-    flat = array.reshape(-1)
-    return math.sqrt(float(flat @ flat)) * (1 + gamma(flat.size + 8)) * UP + FLOOR
+def _ball_image(chain: Chain, output: str, x: Value) -> Array:
+    around = [values.flint.arb(v, x.error) for v in x.array.flat]
+    return image(chain, output, objects(around, (1, *x.array.shape)))
 
 
-def _constant(weight: Weight | None, shape: tuple[int, ...]) -> Value:
-    """A constant broadcast to `shape`; 0 where there is none."""
-    if weight is None:
-        return Value(np.zeros(shape), 0.0)
-    array = np.broadcast_to(weight.values.astype(np.float64) * float(weight.factor), shape)
-    return Value(array, 3 * U * _norm(array) + FLOOR)
+def image(chain: Chain, output: str, x: Array) -> Array:
+    """The value of node `output` at balls, with or without derivatives, (B, *shape)."""
+    shape = next(iter(chain.graph.values())).shape
+    agree(x.shape[1:] == shape, "the point does not fit the input")
+    slow = 30 if x.size and isinstance(x.flat[0], values.flint.arb_series) else 1
+    products = sum(work_of(node) for node in chain.graph.values()) * len(x) * slow
+    agree(products < LARGEST_WORK, "the graph is too large to evaluate in balls")
+    return run(chain, output, x, lambda node, v: value(node, numbers(node, values.balls), v))
 
 
-def _sum(x: Value, y: Value) -> Value:
-    array = x.array + y.array
-    return Value(array, (x.error + y.error + U * _norm(array)) * UP)
+def length(x: Array) -> Any:
+    """The l2 norm of balls."""
+    return (x * x).sum().nonnegative_part().sqrt()
 
 
-def _linear(chain: Chain, node: Node, x: Value) -> Value:
-    """|A x - computed| <= |A| |x error| + gamma(terms) | |A| |x| |, with | |A| | by row and column
-    sums."""
-    weight, bias = node.constants["weight"], node.constants.get("bias")
-    op = norms.operator(node, chain.extent(node))
-    work = op.kernel[0].size * float(max(op.counts()))
-    agree(work < norms.LARGEST_WORK, f"replaying {node.name} takes too long")
-    factor = float(abs(weight.factor)) * UP
-    norm = factor * chain.spectra.of(node, chain.extent(node), "largest")
-    sizes = np.abs(op.kernel)
-    rough = factor * math.sqrt(
-        float(sizes.sum((2, 3, 4)).max()) * float(sizes.sum((1, 3, 4)).max()) * op.copies()
-    )
-    array = apply(op, node, x.array) * float(weight.factor)
-    terms = op.kernel[0].size + op.copies() + 8
-    error = norm * x.error + gamma(terms) * rough * _norm(x.array) + 4 * U * _norm(array)
-    shape = node.shape if node.kind == "linear" else (node.shape[0],)
-    added = _constant(bias, shape).array
-    if node.kind != "linear":
-        added = added.reshape(-1, *(1,) * (len(node.shape) - 1))
-    added = np.broadcast_to(added, node.shape)
-    return _sum(Value(array, error * UP + FLOOR), Value(added, 3 * U * _norm(added)))
+def lower(ball: Any) -> float:
+    """A double at or below a ball's absolute value; 0 where nothing is known of it."""
+    least = ball.abs_lower() if ball.is_finite() else 0.0
+    return max(0.0, math.nextafter(float(least), -math.inf))
 
 
-def apply(op: norms.Operator, node: Node, x: Array) -> Array:
-    """A x or A'x, tap by tap."""
-    if node.kind == "linear":
-        return x @ op.kernel[0, :, :, 0, 0].T
-    g, m, n, k, l = op.kernel.shape
-    (h, w), (oh, ow), (s, r), (d, e) = op.extent, op.outputs, op.stride, op.dilation
-    taps = [(a, b, np.s_[:, :, a * d :: s, b * e :: r]) for a in range(k) for b in range(l)]
-    (top, bottom), (left, right) = op.padding
-    if not op.transposed:
-        pads = ((0, 0), (0, 0), (top, bottom), (left, right))
-        padded = np.pad(x.reshape(g, n, h, w), pads, "wrap" if op.circular else "constant")
-        total = np.zeros((g, m, oh * ow))
-        for a, b, window in taps:
-            part = padded[window][:, :, :oh, :ow].reshape(g, n, oh * ow)
-            total += np.ascontiguousarray(op.kernel[:, :, :, a, b]) @ part
-        return total.reshape(node.shape)
-    padded = np.zeros((g, n, h + top + bottom, w + left + right))
-    for a, b, window in taps:
-        tap = np.ascontiguousarray(op.kernel[:, :, :, a, b].transpose(0, 2, 1))
-        part = tap @ x.reshape(g, m, oh * ow)
-        padded[window][:, :, :oh, :ow] += part.reshape(g, n, oh, ow)
-    if not op.circular:
-        return padded[:, :, top : top + h, left : left + w].reshape(node.shape)
-    for axis, before, extent in ((2, top, h), (3, left, w)):  # each copy back to its origin
-        folded = np.zeros((*padded.shape[:axis], extent, *padded.shape[axis + 1 :]))
-        moved, source = np.moveaxis(folded, axis, 0), np.moveaxis(padded, axis, 0)
-        for i in range(len(source)):
-            moved[(i - before) % extent] += source[i]
-        padded = folded
-    return padded.reshape(node.shape)
+def _upper(ball: Any) -> Any:
+    agree(ball.is_finite(), "the point overflows")
+    return ball.abs_upper()
 
 
-def _scale(node: Node, x: list[Value]) -> Value:
-    weight = node.constants["weight"]
-    largest = float(largest_entry(weight.values) * abs(weight.factor)) * UP
-    array = _constant(weight, node.shape).array * x[0].array
-    carried = largest * x[0].error + 6 * U * _norm(array)
-    bias = _constant(node.constants.get("bias"), node.shape)
-    return _sum(Value(array, carried * UP + FLOOR), bias)
+def derivative(chain: Chain, output: str, x: Array, along: Array) -> Array:
+    """J(x) d for every direction d of `along` (k, *shape), each flat: balls (k, m)."""
+    series, arb = values.flint.arb_series, values.flint.arb
+    pairs = zip(np.broadcast_to(x, along.shape).flat, along.flat, strict=True)
+    jets = objects([series([arb(v), arb(d)], 2) for v, d in pairs], along.shape)
+    found = image(chain, output, jets)
+    slopes = [v[1] if isinstance(v, series) else arb(0) for v in found.flat]
+    return objects(slopes, (len(found), found[0].size))
 
 
-def _gather(node: Node, x: list[Value]) -> Value:
-    index = node.constants["index"].values
-    flat = np.append(x[0].array.reshape(-1), 0.0)
-    return Value(flat[index], x[0].error * _own(node))
+def jacobian(chain: Chain, output: str, x: Array) -> Array:
+    """J(x) as balls (m, n)."""
+    agree(x.size <= 128, f"{x.size} inputs are too many for a whole Jacobian")
+    return derivative(chain, output, x, np.eye(x.size).reshape(-1, *x.shape)).T
 
 
-def _combine(node: Node, x: list[Value]) -> Value:
-    total = _constant(node.constants.get("bias"), node.shape)
-    for text, value in zip(node.attributes["coefficients"], x, strict=True):
-        c = float(Fraction(text))
-        array = c * value.array
-        error = abs(c) * UP * value.error + 3 * U * _norm(array)
-        total = _sum(total, Value(array, error * UP + FLOOR))
-    return total
+def _square_norm(matrix: Array) -> Any:
+    """Upper bound on |J|^2 from |(J'J)^4| in the Frobenius norm."""
+    power = values.times(matrix.T, matrix)
+    for _ in range(2):
+        power = values.times(power, power)
+    return _upper(length(power).root(4))
 
 
-def _concat(node: Node, x: list[Value]) -> Value:
-    array = np.concatenate([value.array for value in x], node.attributes["dim"])
-    return Value(array, math.hypot(*(value.error for value in x)) * UP)
+def defect(chain: Chain, output: str, name: str, dim: int, x: Array, along: Array | None) -> float:
+    """Lower bound on the defect of a property at the point x, along directions (k, *shape) where
+    it is one of the Jacobian."""
+    shape = next(iter(chain.graph.values())).shape
+    agree(x.shape == shape, "the point does not fit the input")
+    if name in DIRECTIONS:
+        fits = along is not None and along.shape == (DIRECTIONS[name], *shape)
+        agree(fits, "there are no such directions")
+    else:
+        agree(along is None, "directions that nothing needs")
+    with values.flint_context(PRECISION):
+        gap, scale = DEFECTS[name](chain, output, dim, x, along)
+        return lower(gap / scale) if scale > 0 else 0.0
 
 
-def _windows(node: Node, x: list[Value]) -> Value:
-    array, terms, at = x[0].array, 8, node.attributes
-    sizes = np.abs(array)
-    for k, dim in enumerate(at["dims"]):
-        windows = at["windows"][k]
-        terms += max((stop - start for start, stop in windows), default=0) + 2
-        weights = [float(Fraction(w)) for w in at["weights"][k]] if "weights" in at else None
-        positive = None if weights is None else [abs(w) for w in weights]
-        array, sizes = _along(array, dim, windows, weights), _along(sizes, dim, windows, positive)
-    rounding = 0.0 if node.kind == "window_max" else gamma(terms) * _norm(sizes)
-    return Value(array, (_own(node) * x[0].error + rounding) * UP + FLOOR)
+def _mass(chain: Chain, output: str, dim: int, x: Array, along: Any) -> tuple[Any, Any]:
+    at = values.balls(x)
+    return image(chain, output, at[None]).sum() - at.sum(), np.abs(at).sum()
 
 
-def _along(x: Array, dim: int, windows: list[list[int]], weights: list[float] | None) -> Array:
-    pieces = []
-    for k, (start, stop) in enumerate(windows):
-        part = x.take(range(start, stop), dim)
-        pieces.append(part.max(dim) if weights is None else weights[k] * part.sum(dim))
-    shape = (*x.shape[:dim], 0, *x.shape[dim + 1 :])
-    return np.stack(pieces, dim) if pieces else np.zeros(shape)
+def _norm(chain: Chain, output: str, dim: int, x: Array, along: Any) -> tuple[Any, Any]:
+    at = values.balls(x)
+    return length(image(chain, output, at[None])) - length(at), length(at)
 
 
-def _own(node: Node) -> float:
-    return float(OWN[node.kind][1](node)) * UP
+def _shift(chain: Chain, output: str, dim: int, x: Array, along: Any) -> tuple[Any, Any]:
+    at = values.balls(x)[None]
+    here, gaps = image(chain, output, at), []
+    for axis in shifted(x.ndim):
+        gaps.append(length(image(chain, output, np.roll(at, 1, axis)) - np.roll(here, 1, axis)))
+    return max(gaps, key=lower), length(here)
 
 
-def _extreme(node: Node, x: list[Value]) -> Value:
-    pick = np.maximum if node.kind == "maximum" else np.minimum
-    return Value(pick(x[0].array, x[1].array), math.hypot(x[0].error, x[1].error) * UP)
+def _orthogonal(chain: Chain, output: str, dim: int, x: Array, along: Any) -> tuple[Any, Any]:
+    v, (image_of_v,) = values.balls(along), derivative(chain, output, x, along)
+    return (image_of_v * image_of_v).sum() - (v * v).sum(), (v * v).sum()
 
 
-def _activation(node: Node, x: list[Value]) -> Value:
-    function, given = node.attributes["function"], node.attributes["parameters"]
-    parameters: dict[str, Any] = {
-        k: None if v is None else float(Fraction(v)) for k, v in given.items()
-    }
-    if function == "prelu":
-        parameters["negative_slope"] = _constant(node.constants["slope"], node.shape).array
-        function = "leaky_relu"
-    v, carried = x[0].array, _own(node) * x[0].error
-    if function in PIECEWISE:
-        array = PIECEWISE[function](v, **parameters)
-        return Value(array, (carried + 4 * U * _norm(array)) * UP + FLOOR)
-    if function not in SMOOTH or parameters:
-        raise Wrong(f"a {function} ({node.name}) cannot be replayed here")
-    array, error = _in_balls(SMOOTH[function], v)
-    return Value(array, (carried + error) * UP + FLOOR)
+def _gradient(chain: Chain, output: str, dim: int, x: Array, along: Any) -> tuple[Any, Any]:
+    whole = jacobian(chain, output, x)
+    v, w = values.balls(along).reshape(2, -1)
+    agree(whole.shape[0] == whole.shape[1], "the Jacobian is not square")
+    gap = w @ (whole @ v) - v @ (whole @ w)
+    return gap, _at_least_1(_square_norm(whole).sqrt()) * length(v) * length(w)
 
 
-PIECEWISE: dict[str, Callable[..., Array]] = {
-    "relu": lambda v: np.maximum(v, 0.0),
-    "leaky_relu": lambda v, negative_slope: np.where(v > 0, v, v * negative_slope),
-    "clamp": lambda v, low=None, high=None: np.clip(
-        v, -np.inf if low is None else low, np.inf if high is None else high
-    ),
-    "abs": np.abs,
+def _symplectic(chain: Chain, output: str, dim: int, x: Array, along: Any) -> tuple[Any, Any]:
+    whole = jacobian(chain, output, x)
+    v, w = values.balls(along).reshape(2, -1)
+    form = symplectic_form(x.shape, dim)
+    agree(len(form) == len(whole), "the shape is not kept")
+    gap = (whole @ w) @ (form @ (whole @ v)) - w @ (form @ v)
+    return gap, _at_least_1(_square_norm(whole)) * length(v) * length(w)
+
+
+def _at_least_1(ball: Any) -> Any:
+    return ball.max(values.flint.arb(1))
+
+
+def _volume(chain: Chain, output: str, dim: int, x: Array, along: Any) -> tuple[Any, Any]:
+    whole = jacobian(chain, output, x)
+    agree(whole.shape[0] == whole.shape[1], "the Jacobian is not square")
+    matrix = values.flint.arb_mat(len(whole), len(whole), list(whole.flat))
+    return abs(matrix.det()) - 1, values.flint.arb(1)
+
+
+DEFECTS: dict[str, Callable[..., tuple[Any, Any]]] = {
+    "mass-preserving": _mass,
+    "norm-preserving": _norm,
+    "equivariant:shift": _shift,
+    "orthogonal": _orthogonal,
+    "gradient-field": _gradient,
+    "symplectic": _symplectic,
+    "volume-preserving": _volume,
 }
-"""Each entry with a relative error of at most 4 U."""
-SMOOTH: dict[str, Callable] = {
-    "tanh": lambda b: b.tanh(),
-    "sigmoid": lambda b: 1 / (1 + (-b).exp()),
-    "silu": lambda b: b / (1 + (-b).exp()),
-    "gelu": lambda b: b * (1 + (b / b.__class__(2).sqrt()).erf()) / 2,
-    "softplus": lambda b: b.exp().log1p(),
-    "sin": lambda b: b.sin(),
-    "cos": lambda b: b.cos(),
-    "atan": lambda b: b.atan(),
-    "erf": lambda b: b.erf(),
-}
-"""On python-flint's balls."""
-
-
-def _in_balls(function: Callable, v: Array) -> tuple[Array, float]:
-    """The function entry by entry, and an l2 bound on the error."""
-    try:
-        import flint
-    except ImportError as error:
-        raise Unreadable("a smooth activation is replayed with python-flint: install it") from error
-    agree(v.size <= 2**20, "too many entries to evaluate in balls")
-    found = [function(flint.arb(float(entry))) for entry in v.reshape(-1)]
-    array = np.array([float(ball.mid()) for ball in found])
-    radii = np.array([float(ball.rad()) for ball in found])
-    error = _norm(radii) * UP + 2 * U * _norm(array)
-    return array.reshape(v.shape), error
-
-
-RULES: dict[str, Callable[[Node, list[Value]], Value]] = {
-    "constant": lambda node, x: _constant(node.constants["value"], node.shape),
-    "scale": _scale,
-    "gather": _gather,
-    "reshape": lambda node, x: Value(x[0].array.reshape(node.shape), x[0].error),
-    "combine": _combine,
-    "concat": _concat,
-    "window_sum": _windows,
-    "window_max": _windows,
-    "activation": _activation,
-    "maximum": _extreme,
-    "minimum": _extreme,
-}
-"""By kind of node, except linear maps."""
+"""By property, (defect, what it is measured against) at x."""
+DIRECTIONS = {"orthogonal": 1, "gradient-field": 2, "symplectic": 2}
+"""By property, how many directions show it."""

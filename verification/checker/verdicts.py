@@ -12,13 +12,15 @@ from typing import Any
 
 import numpy as np
 
-from verification.checker import replay
+from verification.checker import proofs, replay
 from verification.checker.chain import Chain, Line, Spectra
-from verification.checker.nodes import agree, check_shapes, round_up
+from verification.checker.nodes import check_shapes, round_up
+from verification.checker.proofs import PROOFS
 from verification.checker.reading import (
     LARGEST_JSON,
     Unreadable,
     Wrong,
+    agree,
     canonical_sha256,
     digest,
     graph,
@@ -43,9 +45,14 @@ SLACK = 1e-9
 """How much worse than derived a floating-point result is stated, relative, so that another
 machine's rounding agrees."""
 LARGEST_TENSORS = 2**33
+_NUMBER = r"[0-9.eE+/-]{1,60}"
 _CLAIM = re.compile(
-    r"(?:(?P<glob>[^:]+):)?(?:contractive|lipschitz(?P<pixel>\[pixel\])?<=(?P<limit>[0-9.eE+/-]{1,60}))"
+    rf"(?:(?P<glob>[^:]+):)?(?:contractive|lipschitz(?P<pixel>\[pixel\])?<=(?P<limit>{_NUMBER})"
+    rf"|(?P<equality>{'|'.join(PROOFS)})(?:\[dim=(?P<dim>-?[0-9]{{1,2}})\])?"
+    rf"(?:~(?P<tolerance>{_NUMBER}))?)"
 )
+DEFAULTS = {"float64": Fraction(1, 10**10)}
+"""The tolerance of an equality that names none, by dtype of the part's weights; 1e-5 for others."""
 
 
 @dataclass(frozen=True)
@@ -61,31 +68,43 @@ class Checked:
 
 @dataclass(frozen=True)
 class Claim:
-    """`contractive` or `lipschitz<=L`: the limit, and whether it may be reached."""
+    """`contractive` and `lipschitz<=L`: the limit, and whether it may be reached; or an
+    `equality`: the limit of its defect, None for that of the weights' dtype."""
 
     glob: str | None
-    limit: Fraction
-    strict: bool
-    pixel: bool
-
-    def allows(self, constant: float) -> bool:
-        return constant < self.limit if self.strict else constant <= self.limit
+    limit: Fraction | None
+    strict: bool = False
+    pixel: bool = False
+    equality: str | None = None
+    dim: int = -1
 
 
 def parse_claim(text: str) -> Claim:
-    """A claim of one of the two kinds. Raises Unreadable on another text."""
+    """A claim. Raises Unreadable on another text."""
     match = _CLAIM.fullmatch(text)
     need(match is not None, f"{text[:60]!r} is no claim that is checked here")
     assert match is not None
-    if match["limit"] is None:
-        return Claim(match["glob"], Fraction(1), True, False)
+    name, written = match["equality"], match["limit"] or match["tolerance"]
+    need(name == "symplectic" or match["dim"] is None, f"{text[:60]!r} has no dimension")
+    if written is None:
+        return Claim(match["glob"], None if name else Fraction(1), name is None, False, name,
+                     int(match["dim"] or -1))  # fmt: skip
     try:
-        sizes = [float(part) for part in match["limit"].split("/")]
+        sizes = [float(part) for part in written.split("/")]
         need(all(0 < size < math.inf for size in sizes), f"{text[:60]!r} has no positive bound")
-        limit = Fraction(match["limit"])
+        limit = Fraction(written)
     except ValueError as error:
         raise Unreadable(f"{text[:60]!r} has no positive bound") from error
-    return Claim(match["glob"], limit, False, match["pixel"] is not None)
+    pixel = match["pixel"] is not None
+    return Claim(match["glob"], limit, False, pixel, name, int(match["dim"] or -1))
+
+
+def tolerances(module: str, tensors: Mapping[str, np.ndarray]) -> set[Fraction]:
+    """What an equality of a part may be off by where its claim does not say."""
+    prefix = f"weights/{module}." if module else "weights/"
+    kinds = {v.dtype.name for k, v in tensors.items() if k.startswith(prefix)}
+    floats = {kind for kind in kinds if kind.startswith("float")} or {"float32"}
+    return {DEFAULTS.get(kind, Fraction(1, 10**5)) for kind in floats}
 
 
 def matches(pattern: list[str], parts: list[str]) -> bool:
@@ -133,6 +152,25 @@ class Root:
         """The line from the input to the output."""
         return self.chain.lines.get((next(iter(self.chain.graph)), self.output))
 
+    def above(self, claim: Claim, refuted: bool = False) -> tuple[str | None, float]:
+        """The law of the upper bound on what is claimed, and that bound. None is looked for of an
+        equality that a point speaks against."""
+        if claim.equality is None:
+            return (None if self.line is None else self.line.law), self.upper()
+        if refuted:
+            return None, math.inf
+        found = proofs.prove(claim.equality, self.chain.graph, self.output, claim.dim)
+        return (None, math.inf) if isinstance(found, str) else (found[0], round_up(found[1]))
+
+    def below(self, claim: Claim, point: list[Any]) -> float:
+        """What replaying a witness shows of the claimed constant, or defect, from below."""
+        if claim.equality is None:
+            agree(point[1] is not None, "a witness has two inputs")
+            return self.replayed(point)
+        along = None if point[1] is None else point[1].astype(np.float64)
+        about = (claim.equality, claim.dim, point[0].astype(np.float64), along)
+        return replay.defect(self.chain, self.output, *about)
+
     def upper(self) -> float:
         """The upper bound: that of the line, over the least std for pixels [T11]."""
         if self.line is None or self.normalisation is None:
@@ -143,10 +181,10 @@ class Root:
         """Lower bound of |f(x) - f(y)| / |x - y| for a witness (x, y) of single inputs."""
         x, y = (side.astype(np.float64) for side in pair)
         agree(x.shape == y.shape, "the two inputs of a witness differ in shape")
-        values = [replay.Value(side, 0.0) for side in (x, y)]
+        around = [replay.Value(side, 0.0) for side in (x, y)]
         if (given := self.normalisation) is not None:
-            values = [replay.normalised(side, given["mean"], given["std"]) for side in (x, y)]
-        moved = replay.moved(self.chain, self.output, values[0], values[1])
+            around = [replay.normalised(side, given["mean"], given["std"]) for side in (x, y)]
+        moved = replay.moved(self.chain, self.output, around[0], around[1])
         return moved / replay.distance(x, y) * replay.DOWN
 
 
@@ -194,7 +232,7 @@ def check(certificate: Certificate, spectra: Spectra | None = None) -> list[Chec
     try:
         with np.errstate(all="ignore"):
             return _check(certificate, spectra or Spectra())
-    except (ArithmeticError, ValueError) as error:  # of Python's and NumPy's numbers
+    except (ArithmeticError, ValueError, IndexError) as error:  # of Python's and NumPy's numbers
         raise Wrong(f"numbers out of range: {error}") from error
 
 
@@ -235,28 +273,30 @@ def _claim(certificate: Certificate, entry: Any, root: Root) -> Checked:
     glob = claim.glob.split(".") if claim.glob else []
     agree(matches(glob, module.split(".") if module else []), f"{what}: the glob does not match")
     agree(entry["arithmetic"] == "real", f"{what}: bounds are for real arithmetic")
-    agree(Fraction(entry["limit"]) == claim.limit, f"{what}: its limit is {claim.limit}")
+    limit = Fraction(entry["limit"])
+    usual = tolerances(module, certificate.tensors) if claim.limit is None else {claim.limit}
+    agree(limit in usual, f"{what}: its limit is {claim.limit}")
     agree(claim.pixel == (root.normalisation is not None), f"{what}: a graph of other inputs")
-    law = None if root.line is None else root.line.law
-    agree(entry["theorem"] == law, f"{what}: its last law is {law}")
-    upper, lower = root.upper(), 0.0
-    stated = [math.inf if end is None else end for end in entry["bound"]]
-    agree(stated[1] == upper, f"{what}: its constant is {upper!r}")
+    point = None
     if entry["witness"] is not None:
-        record(entry["witness"], "a witness", x=of(str), y=of(str))
+        record(entry["witness"], "a witness", x=of(str), y=_optional(of(str)))
         names = [entry["witness"][side] for side in ("x", "y")]
-        need(all(n in certificate.tensors for n in names), f"{what}: there is no such witness")
-        pair = [certificate.tensors[name] for name in names]
-        shown = root.replayed(pair)
-        near = {coarse(shown), coarse(shown * (1 - 2 * SLACK))}
-        agree(
-            stated[0] <= shown and stated[0] in near,
-            f"{what}: replaying its witness shows {shown!r}, not {stated[0]!r}",
-        )
-        lower = stated[0]
-    agree(stated[0] == lower, f"{what}: a lower bound of {stated[0]!r} without a witness")
+        known = all(n in certificate.tensors for n in names if n is not None)
+        need(known, f"{what}: there is no such witness")
+        point = [None if n is None else certificate.tensors[n] for n in names]
+    law, upper = root.above(claim, point is not None)
+    shown = 0.0 if point is None else root.below(claim, point)
+    stated = [math.inf if end is None else end for end in entry["bound"]]
+    agree(entry["theorem"] == law, f"{what}: its last law is {law}")
+    agree(stated[1] == upper, f"{what}: its constant is {upper!r}")
+    near = {coarse(shown), coarse(shown * (1 - 2 * SLACK))} if shown > 0 else {0.0}
+    agree(
+        stated[0] <= shown and stated[0] in near,
+        f"{what}: replaying its witness shows {shown!r}, not {stated[0]!r}",
+    )
+    lower = stated[0]
     agree(lower <= upper, f"{what}: its interval is empty")
-    verdict = decide(claim, lower, upper)
+    verdict = decide(claim, limit, lower, upper)
     agree(entry["verdict"] == verdict, f"{what} is {verdict}, not {entry['verdict'][:20]!r}")
     return Checked(entry["claim"], module, verdict, lower, upper)
 
@@ -266,11 +306,11 @@ def coarse(value: float) -> float:
     return float(Context(6, ROUND_FLOOR).create_decimal_from_float(value))
 
 
-def decide(claim: Claim, lower: float, upper: float) -> str:
-    """The verdict on a claim about a constant in [lower, upper]."""
-    if claim.allows(upper):
+def decide(claim: Claim, limit: Fraction, lower: float, upper: float) -> str:
+    """The verdict on a claim about a constant, or a defect, in [lower, upper]."""
+    if upper < limit or (upper == limit and not claim.strict):
         return "proved"
-    return "unknown" if claim.allows(lower) else "refuted"
+    return "refuted" if lower > limit or (lower == limit and claim.strict) else "unknown"
 
 
 def compare(certificate: Certificate, target: Path) -> str:

@@ -164,6 +164,7 @@ class Audit:
                 "lipschitz[pixel]: the input normalisation of this module is not known; "
                 "claim lipschitz<=L of its input"
             )
+        self.parts.expect(name for _, name in pairs)
         least, most = SEARCH_SECONDS
         self.search_seconds = min(most, max(least, self.budget / 2 / max(1, len(pairs))))
         verdicts = tuple(self.judge(claim, name) for claim, name in pairs)

@@ -36,6 +36,9 @@ from verification.wording import above, at_most
 
 SEARCH_SECONDS = (0.4, 5.0)
 """Least and most time for one search of a witness; in between, its share of half the budget."""
+HOPELESS = (0.2, 1.02)
+"""Seconds for a search that can hardly refute: the claim allows this multiple of the bound at the
+unproved ends of all spectra. It still gives the interval a lower end."""
 LONG_SEARCH = 40.0
 """Seconds up to which a search may take as long as a slow bound took, however small the budget:
 large modules are slow in both."""
@@ -150,7 +153,7 @@ class Audit:
         self.sha256 = canonical_sha256(self.parts.state)
         self.started = time.perf_counter()
         self.search_seconds = SEARCH_SECONDS[1]
-        self.found: dict[tuple[str, bool], witness.Witness | None] = {}
+        self.found: dict[tuple[str, bool, bool], witness.Witness | None] = {}
         self.programmes: dict[str, Constant] = {}
         self.refuted = 0
 
@@ -207,16 +210,20 @@ class Audit:
 
     def _search(self, claim: Claim, name: str, spent: float) -> witness.Witness | None:
         """The best pair for the module, whose bound took `spent` seconds, searched once and shared
-        by the claims about it. None also where nothing rigorous can be said of what it computes:
-        one that cannot be captured may mix the examples of a batch, and a pair is replayed in one
-        batch."""
-        place, shape = (name, claim.pixel), self.parts.shape(name)
+        by the claims about it that are as hopeless. None also where nothing rigorous can be said
+        of what it computes: one that cannot be captured may mix the examples of a batch, and a pair
+        is replayed in one batch."""
+        shape = self.parts.shape(name)
         if isinstance(shape, Uncapturable) or isinstance(self.parts.graph(name), Uncapturable):
             return None
+        short, margin = HOPELESS
+        hopeless = claim.allows(margin * self._optimistic(claim, name))
+        place = (name, claim.pixel, hopeless)
         if place not in self.found:
             try:
                 long = spent > SEARCH_SECONDS[1]
                 seconds = min(LONG_SEARCH, spent) if long else self.search_seconds
+                seconds = min(short, seconds) if hopeless else seconds
                 self.found[place] = self._found(claim, name, shape, seconds)
             except (UnboundedOperation, RuntimeError, TypeError, ValueError):
                 self.found[place] = None  # somebody's module: the claim stays unknown

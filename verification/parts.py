@@ -54,6 +54,7 @@ class Parts(ABC):
     def replay(self, name: str, x: Tensor, y: Tensor) -> float:
         """What single examples x and y prove about the part, as `witness.replay`."""
 
+    @abstractmethod
     def expect(self, names: Iterable[str]) -> None:
         """Says which graphs will be asked for: one trace may give them all."""
 
@@ -136,6 +137,9 @@ class Seen(Parts):
     def __init__(self, captured: Captured):
         self.captured = captured
         self.names, self.state, self.modules = captured.names, captured.state, {}
+
+    def expect(self, names: Iterable[str]) -> None:
+        pass  # the sandbox was told
 
     def shape(self, name: str) -> Shape | Uncapturable:
         return self.captured.shapes[name]

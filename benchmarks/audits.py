@@ -1,6 +1,7 @@
 """Whole audits of the published networks: what is found, how long it takes, how much memory."""
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -11,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.norms import published_files
+from verification.claims import limit
+from verification.wording import above, at_most
 
 CLAIMS = ("stages.*.flow:lipschitz<=1", "lipschitz<=1", "lipschitz[pixel]<=1")
 
@@ -61,4 +64,5 @@ def measured(
 
 def _words(claim: dict[str, Any]) -> str:
     low, high = claim["bound"]
-    return f"{claim['verdict']} [{low:.4g}, {high:.4g}]"
+    high = math.inf if high is None else high
+    return f"{claim['verdict']} [{above(low, limit(claim['claim']))}, {at_most(high)}]"

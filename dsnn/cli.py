@@ -6,6 +6,7 @@ for a group) that returns its exit code: 0 all holds, 1 something is refuted or 
 3 undecided. Wrong usage and bad input are 2, always as one line on stderr.
 """
 
+import gc
 import os
 import sys
 from importlib.metadata import EntryPoint, entry_points
@@ -79,4 +80,5 @@ def run(arguments: list[str]) -> int:
 
 
 def main() -> None:
+    gc.set_threshold(100_000, 20, 20)  # importing torch makes millions of objects, all of them kept
     sys.exit(run(sys.argv[1:]))

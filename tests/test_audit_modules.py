@@ -3,6 +3,7 @@
 import math
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 import torch
@@ -14,9 +15,13 @@ from dsnn.errors import UserError
 from dsnn.models import build
 from theory import theorems
 from verification import assert_proved, audit, witness
+from verification.auditor import HOPELESS, Audit
 from verification.bound import Ledger
+from verification.claims import parse
 from verification.constant import evaluate
 from verification.parts import Live
+from verification.radius import PixelInput
+from verification.targets import Target
 
 
 class Encoder(nn.Module):
@@ -80,6 +85,48 @@ def test_equalities_are_judged_by_their_properties():
 def test_pixels_need_statistics():
     with pytest.raises(UserError, match="not known"):
         audit(nn.ReLU(), "lipschitz[pixel]<=1", (3, 4, 4))
+
+
+def test_what_is_found_before_the_normalisation_refutes_a_claim_about_pixels(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 3, 3)).eval()
+    statistics = ((0.5, 0.4, 0.3), (0.2, 0.25, 0.2))
+    seconds: list[float] = []
+    search = witness.search
+
+    def counted(*args: Any, budget_seconds: float, **options: Any) -> witness.Witness | None:
+        seconds.append(budget_seconds)
+        return search(*args, budget_seconds=budget_seconds, **options)
+
+    monkeypatch.setattr(witness, "search", counted)
+    running = Audit(Target("net", Live(net, (3, 8, 8)), statistics))
+    claims = ["lipschitz<=0.01", "lipschitz[pixel]<=0.01", "lipschitz[pixel]<=1e-3"]
+    plain, pixel, _ = running.run([parse(text) for text in claims]).verdicts
+    assert plain.outcome == pixel.outcome == "refuted"
+    assert len(seconds) == 1
+    assert pixel.pair is not None
+    images = PixelInput(net, *statistics)
+    assert witness.replay(images, pixel.pair.x, pixel.pair.y) >= pixel.lower > 0.01
+
+
+def test_a_search_that_can_hardly_refute_is_short(monkeypatch: pytest.MonkeyPatch):
+    seconds: list[float] = []
+
+    def counted(*args: Any, budget_seconds: float, **options: Any) -> None:
+        seconds.append(budget_seconds)
+
+    monkeypatch.setattr(witness, "search", counted)
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 3, 3, padding=1))
+    parts = Live(net.eval(), (3, 8, 8))
+    bound = Ledger(parts)
+    best, proved = bound.optimistic(""), bound.constant("").upper
+    assert best * HOPELESS[1] < proved
+    for limit in (best * 0.999, best * (HOPELESS[1] + 1e-3)):
+        Audit(Target("net", parts), budget=1.0).run([parse(f"lipschitz<={limit}")])
+    assert seconds == [0.5, HOPELESS[0]]
 
 
 def test_what_torch_calls_spectral_norm_of_a_convolution_is_refuted():

@@ -36,6 +36,9 @@ from verification.wording import above, at_most
 
 SEARCH_SECONDS = (0.4, 5.0)
 """Least and most time for one search of a witness; in between, its share of half the budget."""
+HOPELESS = (0.2, 1.02)
+"""Seconds for a search that can hardly refute: the claim allows this multiple of the bound at the
+unproved ends of all spectra. It still gives the interval a lower end."""
 LONG_SEARCH = 40.0
 """Seconds up to which a search may take as long as a slow bound took, however small the budget:
 large modules are slow in both."""
@@ -151,7 +154,7 @@ class Audit:
         self.sha256 = canonical_sha256(self.parts.state)
         self.started = time.perf_counter()
         self.search_seconds = SEARCH_SECONDS[1]
-        self.found: dict[tuple[str, bool], witness.Witness | None] = {}
+        self.found: dict[tuple[str, bool, bool], witness.Witness | None] = {}
         self.programmes: dict[str, Constant] = {}
         self.refuted = 0
 
@@ -165,6 +168,7 @@ class Audit:
                 "lipschitz[pixel]: the input normalisation of this module is not known; "
                 "claim lipschitz<=L of its input"
             )
+        self.parts.expect(name for _, name in pairs)
         least, most = SEARCH_SECONDS
         self.search_seconds = min(most, max(least, self.budget / 2 / max(1, len(pairs))))
         verdicts = tuple(self.judge(claim, name) for claim, name in pairs)
@@ -207,16 +211,20 @@ class Audit:
 
     def _search(self, claim: Claim, name: str, spent: float) -> witness.Witness | None:
         """The best pair for the module, whose bound took `spent` seconds, searched once and shared
-        by the claims about it. None also where nothing rigorous can be said of what it computes:
-        one that cannot be captured may mix the examples of a batch, and a pair is replayed in one
-        batch."""
-        place, shape = (name, claim.pixel), self.parts.shape(name)
+        by the claims about it that are as hopeless. None also where nothing rigorous can be said
+        of what it computes: one that cannot be captured may mix the examples of a batch, and a pair
+        is replayed in one batch."""
+        shape = self.parts.shape(name)
         if isinstance(shape, Uncapturable) or isinstance(self.parts.graph(name), Uncapturable):
             return None
+        short, margin = HOPELESS
+        hopeless = claim.allows(margin * self._optimistic(claim, name))
+        place = (name, claim.pixel, hopeless)
         if place not in self.found:
             try:
                 long = spent > SEARCH_SECONDS[1]
                 seconds = min(LONG_SEARCH, spent) if long else self.search_seconds
+                seconds = min(short, seconds) if hopeless else seconds
                 self.found[place] = self._found(claim, name, shape, seconds)
             except (UnboundedOperation, RuntimeError, TypeError, ValueError):
                 self.found[place] = None  # somebody's module: the claim stays unknown
@@ -235,18 +243,36 @@ class Audit:
         if stored:
             x, y = stored.tensors["x"], stored.tensors["y"]
             return witness.Witness(x, y, self._replay(claim, name, x, y))
-        found = witness.search(
-            module,
-            shape,
-            graph=self._meaning(claim, name),
-            target=target,
-            starts=self.parts.starts(name),
-            budget_seconds=seconds,
-        )
-        found = found and self._confirmed(claim, name, found)
+        found = self._in_pixels(claim, name)
+        if found is None or claim.allows(found.ratio):
+            searched = witness.search(
+                module,
+                shape,
+                graph=self._meaning(claim, name),
+                target=target,
+                starts=self.parts.starts(name),
+                budget_seconds=min(HOPELESS[0], seconds) if found else seconds,
+            )
+            searched = searched and self._confirmed(claim, name, searched)
+            pairs = [pair for pair in (found, searched) if pair is not None]
+            found = max(pairs, key=lambda pair: pair.ratio, default=None)
         if self.store and place and found and not claim.allows(found.ratio):
             self.store.put(place, None, {"x": found.x, "y": found.y})
         return found
+
+    def _in_pixels(self, claim: Claim, name: str) -> witness.Witness | None:
+        """For a claim about pixels, the best pair found for the normalised input, as images: with
+        nearly equal std it is nearly the best there, and another search has little to add."""
+        known = [
+            pair for (part, pixel, _), pair in self.found.items() if part == name and not pixel
+        ]
+        pairs = [pair for pair in known if pair is not None]
+        if not claim.pixel or not pairs or self.subject.statistics is None:
+            return None
+        best = max(pairs, key=lambda pair: pair.ratio)
+        mean, std = (best.x.new_tensor(values)[:, None, None] for values in self.subject.statistics)
+        x, y = best.x * std + mean, best.y * std + mean
+        return witness.Witness(x, y, self._replay(claim, name, x, y))
 
     def _place(self, kind: str, name: str, **options: Any) -> str:
         """Where the store keeps what was found out about the graph of a part; "" is nowhere."""

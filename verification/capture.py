@@ -34,14 +34,14 @@ def capture(module: nn.Module, shape: tuple[int, ...], *, executed: bool = False
     Traced on a copy on the CPU, in its own dtype; `executed` as in `translated`. Raises
     Uncapturable.
     """
-    with _one_line_errors():
-        traced = copy.deepcopy(module).to("cpu").eval().requires_grad_(False)
+    with one_line_errors():
+        traced = still(module)
         one, two = (
-            translated(traced, _example(traced, (batch, *shape)), executed=executed)
+            translated(traced, example(traced, (batch, *shape)), executed=executed)
             for batch in (1, 2)
         )
-        _compare(one, two)
-        _reproduces(one, traced, shape)
+        compare(one, two)
+        reproduces(one, traced, shape)
     return one
 
 
@@ -50,8 +50,8 @@ def input_shapes(
 ) -> dict[str, tuple[int, ...] | Uncapturable]:
     """By name of a submodule, the shape of the one example that it is called with when `module`
     ("" by name) is called with one of `shape`; or why it has none."""
-    with _one_line_errors():
-        watched = copy.deepcopy(module).to("cpu").eval().requires_grad_(False)
+    with one_line_errors():
+        watched = still(module)
         seen: dict[str, list[tuple[Any, ...]]] = {}
         for name, part in watched.named_modules():
             calls = seen.setdefault(name, [])
@@ -61,8 +61,13 @@ def input_shapes(
 
             part.register_forward_pre_hook(hook, with_kwargs=True)
         with torch.no_grad():
-            watched(_example(watched, (2, *shape)))
+            watched(example(watched, (2, *shape)))
     return {name: _common_shape(calls) for name, calls in seen.items()}
+
+
+def still(module: nn.Module) -> nn.Module:
+    """A copy on the CPU in eval mode, without gradients."""
+    return copy.deepcopy(module).to("cpu").eval().requires_grad_(False)
 
 
 def _common_shape(calls: list[tuple[Any, ...]]) -> tuple[int, ...] | Uncapturable:
@@ -80,7 +85,7 @@ def _common_shape(calls: list[tuple[Any, ...]]) -> tuple[int, ...] | Uncapturabl
 
 
 @contextlib.contextmanager
-def _one_line_errors() -> Iterator[None]:
+def one_line_errors() -> Iterator[None]:
     """Whatever tracing or running somebody's module raises becomes Uncapturable; what torch
     prints and warns meanwhile is dropped."""
     level = logging.root.manager.disable
@@ -98,15 +103,19 @@ def _one_line_errors() -> Iterator[None]:
         logging.disable(level)
 
 
-def _example(module: nn.Module, full: tuple[int, ...]) -> Tensor:
+def example(module: nn.Module, full: tuple[int, ...]) -> Tensor:
     """A random batch in the dtype of the module."""
-    stored = (*module.parameters(), *module.buffers())
-    dtype = next((t.dtype for t in stored if t.is_floating_point()), torch.float32)
     generator = torch.Generator().manual_seed(0)
-    return torch.randn(full, generator=generator).to(dtype)
+    return torch.randn(full, generator=generator).to(precision(module))
 
 
-def _compare(one: Graph, two: Graph) -> None:
+def precision(module: nn.Module) -> torch.dtype:
+    """The dtype of the first weight, float32 where there is none."""
+    stored = (*module.parameters(), *module.buffers())
+    return next((t.dtype for t in stored if t.is_floating_point()), torch.float32)
+
+
+def compare(one: Graph, two: Graph) -> None:
     """Raises Uncapturable unless the graphs are the same but for the names of nodes, and all of
     their constants finite."""
     for node in one:
@@ -140,13 +149,13 @@ def _equal(a: Any, b: Any) -> bool:
     return a == b
 
 
-def _reproduces(graph: Graph, module: nn.Module, shape: tuple[int, ...]) -> None:
+def reproduces(graph: Graph, module: nn.Module, shape: tuple[int, ...]) -> None:
     """Raises Uncapturable if the graph and the module differ beyond rounding on random examples:
     what a tracer cannot see (numbers from outside torch, state, code that asks whether it is
     being traced) shows here."""
     if any(node.kind == "unknown" for node in graph):
         return
-    x = _example(module, (3, *shape))
+    x = example(module, (3, *shape))
     with torch.no_grad():
         ours, theirs = Interpreter(graph)(x.to(torch.float64)), module(x.clone())
         again = module(x.clone())

@@ -37,11 +37,17 @@ def translated(module: nn.Module, x: Tensor, *, executed: bool = False) -> Graph
 
     With `executed` it is the same function, its sums as the module executes them: nodes have the
     names of those of the other graph. What hides more than ordinary rounding is unknown."""
-    names = _names(module)
-    return _Translation(tuple(x.shape), names, executed).graph(_exported(module, x))
+    translation = Translation(module, tuple(x.shape), executed)
+    results = translation.results(exported(module, x))
+    if len(results) != 1 or not isinstance(results[0], Value | Folded):
+        raise Uncapturable(f"it returns {len(results)} results, expected one tensor")
+    (result,) = results
+    if isinstance(result, Folded):
+        raise Uncapturable("its output does not depend on its input")
+    return cleaned(Graph(tuple(translation.build.nodes.values()), result.name), flat=not executed)
 
 
-def _exported(module: nn.Module, x: Tensor) -> torch.export.ExportedProgram:
+def exported(module: nn.Module, x: Tensor) -> torch.export.ExportedProgram:
     """The module as a program without side effects. Raises whatever torch does."""
     try:
         program = torch.export.export(module, (x,), strict=False)
@@ -72,7 +78,7 @@ def _has_effects(node: fx.Node) -> bool:
     return node.op == "call_function" and node.target is not operator.getitem
 
 
-def _names(module: nn.Module) -> dict[tuple[Any, ...], str]:
+def names(module: nn.Module) -> dict[tuple[Any, ...], str]:
     """By identity of the memory of a parameter or buffer, its name."""
     tensors = [*module.named_buffers(), *module.named_parameters()]
     return {_identity(tensor): name for name, tensor in reversed(tensors)}
@@ -82,15 +88,16 @@ def _identity(tensor: Tensor) -> tuple[Any, ...]:
     return tensor.data_ptr(), tuple(tensor.shape), tensor.stride(), tensor.dtype
 
 
-class _Translation:
-    """One pass over an exported program."""
+class Translation:
+    """One pass over the exported program of a module, for a batch of the shape `full`."""
 
-    def __init__(self, full: tuple[int, ...], names: dict[tuple[Any, ...], str], executed: bool):
-        self.full, self.names = full, names
+    def __init__(self, module: nn.Module, full: tuple[int, ...], executed: bool):
+        self.full, self.names = full, names(module)
         self.build = Builder(full[0], executed=executed)
         self.known: dict[fx.Node, Any] = {}
 
-    def graph(self, program: torch.export.ExportedProgram) -> Graph:
+    def results(self, program: torch.export.ExportedProgram) -> list[Any]:
+        """What the program returns, its nodes being those of `build`."""
         stored_tensors = {**program.constants, **program.state_dict}
         specs = {spec.arg.name: spec for spec in program.graph_signature.input_specs}
         inputs = [s for s in specs.values() if s.kind.name == "USER_INPUT"]
@@ -109,7 +116,7 @@ class _Translation:
             elif node.op == "output":
                 kinds = [spec.kind.name for spec in program.graph_signature.output_specs]
                 results = zip(kinds, _opened(node.args[0], self.known), strict=True)
-                return self._finished([r for kind, r in results if kind == "USER_OUTPUT"])
+                return [result for kind, result in results if kind == "USER_OUTPUT"]
             else:
                 raise Uncapturable(f"it contains a {node.op} of {node.target}")
         raise Uncapturable("it returns nothing")
@@ -117,15 +124,6 @@ class _Translation:
     def _input(self, node: fx.Node) -> Value:
         self.build.base = node.name
         return self.build.emit("input", [], self.full)
-
-    def _finished(self, results: list[Any]) -> Graph:
-        if len(results) != 1 or not isinstance(results[0], Value | Folded):
-            raise Uncapturable(f"it returns {len(results)} results, expected one tensor")
-        (result,) = results
-        if isinstance(result, Folded):
-            raise Uncapturable("its output does not depend on its input")
-        graph = Graph(tuple(self.build.nodes.values()), result.name)
-        return cleaned(graph, flat=not self.build.executed)
 
     def _called(self, node: fx.Node) -> Any:
         if node.target is operator.getitem:

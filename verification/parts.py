@@ -6,13 +6,14 @@ is the module itself.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
 
 from verification import graph_file, witness
-from verification.capture import Uncapturable, capture, input_shapes
+from verification.capture import Uncapturable, input_shapes
+from verification.capture_parts import captured
 from verification.graph import Graph
 from verification.interpret import Interpreter
 from verification.sandbox import Captured
@@ -53,6 +54,10 @@ class Parts(ABC):
     def replay(self, name: str, x: Tensor, y: Tensor) -> float:
         """What single examples x and y prove about the part, as `witness.replay`."""
 
+    @abstractmethod
+    def expect(self, names: Iterable[str]) -> None:
+        """Says which graphs will be asked for: one trace may give them all."""
+
     def dtype(self, name: str) -> torch.dtype:
         """That of the first weight of the part; float32 where it has none."""
         prefix = f"{name}." if name else ""
@@ -74,7 +79,11 @@ class Live(Parts):
         self.modules = {n: m for n, m in module.named_modules() if not n or is_map(m)}
         self.names, self.state = tuple(self.modules), module.state_dict()
         self._shapes: Mapping[str, Shape | Uncapturable] = {}
-        self._graphs: dict[str, Graph | Uncapturable] = {}
+        self._expected: tuple[str, ...] = ("",)
+        self._graphs: dict[tuple[str, bool], Graph | Uncapturable] = {}
+
+    def expect(self, names: Iterable[str]) -> None:
+        self._expected = ("", *names)
 
     def shape(self, name: str) -> Shape | Uncapturable:
         if not name:
@@ -87,21 +96,19 @@ class Live(Parts):
         return self._shapes[name]
 
     def graph(self, name: str) -> Graph | Uncapturable:
-        if name not in self._graphs:
-            self._graphs[name] = self._captured(name)
-        return self._graphs[name]
+        return self._captured(name, executed=False)
 
     def executed(self, name: str) -> Graph | Uncapturable:
         return self._captured(name, executed=True)
 
-    def _captured(self, name: str, *, executed: bool = False) -> Graph | Uncapturable:
-        shape = self.shape(name)
-        if isinstance(shape, Uncapturable):
-            return shape
-        try:
-            return capture(self.modules[name], shape, executed=executed)
-        except Uncapturable as reason:
-            return reason
+    def _captured(self, name: str, *, executed: bool) -> Graph | Uncapturable:
+        """From the capture of all that are expected, when one of them is asked for first."""
+        if (name, executed) not in self._graphs:
+            names = self._expected if name in self._expected else (name,)
+            shapes = {each: self.shape(each) for each in names}
+            found = captured(self.root, shapes, names, executed=executed)
+            self._graphs |= {(each, executed): graph for each, graph in found.items()}
+        return self._graphs[name, executed]
 
     def module(self, name: str) -> nn.Module:
         return self.modules[name]
@@ -130,6 +137,9 @@ class Seen(Parts):
     def __init__(self, captured: Captured):
         self.captured = captured
         self.names, self.state, self.modules = captured.names, captured.state, {}
+
+    def expect(self, names: Iterable[str]) -> None:
+        pass  # the sandbox was told
 
     def shape(self, name: str) -> Shape | Uncapturable:
         return self.captured.shapes[name]

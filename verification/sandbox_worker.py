@@ -41,7 +41,7 @@ def main() -> None:
 
 def _ready(request: dict[str, Any], folder: Path, layers: list[str]) -> list[bytes]:
     """The heavy imports happen inside the kernel's layers; the factory's only after them."""
-    importlib.import_module("verification.capture")
+    importlib.import_module("verification.capture_parts")
     isolation.limit_memory(request["memory"])
     isolation.watch(folder)
     sys.path.insert(0, str(Path.cwd()))
@@ -107,7 +107,8 @@ def _captured(module: Any, request: dict[str, Any], layers: list[str]) -> list[b
     from torch import nn
 
     from verification import graph_file
-    from verification.capture import Uncapturable, capture, input_shapes
+    from verification.capture import Uncapturable, input_shapes
+    from verification.capture_parts import captured
     from verification.claims import matches
 
     shape, store = tuple(request["shape"]), graph_file.Tensors()
@@ -121,16 +122,13 @@ def _captured(module: Any, request: dict[str, Any], layers: list[str]) -> list[b
         shapes: dict[str, Any] = {**input_shapes(module, shape), "": shape}
     except Uncapturable as reason:
         shapes = {**dict.fromkeys(parts, reason), "": shape}
-    graphs: dict[str, Any] = {}
-    for name, part in parts.items():
-        if name and not any(matches(glob, name) for glob in request["globs"]):
-            continue
-        try:
-            if isinstance(shapes[name], Uncapturable):
-                raise shapes[name]
-            graphs[name] = graph_file.written(capture(part, shapes[name]), store)
-        except Uncapturable as reason:
-            graphs[name] = one_line(reason.reason, 400)
+    wanted = [n for n in parts if not n or any(matches(glob, n) for glob in request["globs"])]
+    graphs: dict[str, Any] = {
+        name: one_line(found.reason, 400)
+        if isinstance(found, Uncapturable)
+        else graph_file.written(found, store)
+        for name, found in captured(module, shapes, wanted).items()
+    }
     for name in parts:
         reason = shapes[name]
         shapes[name] = one_line(reason.reason, 400) if isinstance(reason, Uncapturable) else reason

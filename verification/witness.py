@@ -5,6 +5,7 @@ float64 with a rigorous error (`verification.running_error`), so a refutation ne
 search. `shrink` makes a pair simpler to look at.
 """
 
+import contextlib
 import copy
 import itertools
 import math
@@ -167,13 +168,22 @@ def inputs_of(net: nn.Module, name: str, x: Tensor) -> Tensor | None:
     """What the submodule `name` of `net` receives when `net` is applied to the batch x: starts
     that look like data. Of several calls, the first; None where it is not called."""
     seen: list[Tensor] = []
-    hook = net.get_submodule(name).register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+
+    def stop(_: nn.Module, args: tuple[Tensor, ...]) -> None:
+        seen.append(args[0].detach().clone())
+        raise _Reached
+
+    hook = net.get_submodule(name).register_forward_pre_hook(stop)
     try:
-        with torch.no_grad():
+        with torch.no_grad(), contextlib.suppress(_Reached):
             net(x)
     finally:
         hook.remove()
-    return seen[0].detach() if seen else None
+    return seen[0] if seen else None
+
+
+class _Reached(Exception):
+    """The rest of the network need not be run."""
 
 
 def save(path: str | Path, witness: Witness, metadata: Mapping[str, str] | None = None) -> None:

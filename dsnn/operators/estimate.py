@@ -36,20 +36,22 @@ def lanczos(weight: Tensor, geometry: Geometry, steps: int) -> Extremes:
     x = torch.zeros(shape, dtype=torch.float64, requires_grad=True)
     with torch.enable_grad():  # the derivative of x -> <y, Ax> is Aᵀy, wherever x is
         output = geometry.apply(kernel, x)
-    basis, diagonal, beside = [start / start.norm()], [], []
-    for _ in range(min(steps, size)):
-        image = geometry.apply(kernel, basis[-1].reshape(shape))
+    steps = min(steps, size)
+    basis, diagonal, beside = torch.empty((steps, size), dtype=torch.float64), [], []
+    basis[0] = start / start.norm()
+    for k in range(steps):
+        image = geometry.apply(kernel, basis[k].reshape(shape))
         image = torch.autograd.grad(output, x, image, retain_graph=True)[0].reshape(-1)
-        diagonal.append(float(image @ basis[-1]))
-        known = torch.stack(basis)
+        diagonal.append(float(image @ basis[k]))
+        known = basis[: k + 1]
         for _ in range(2):
             image = image - known.T @ (known @ image)
         beside.append(float(image.norm()))
-        if beside[-1] <= 1e-12 * max(map(abs, diagonal)):
+        if k + 1 == steps or beside[-1] <= 1e-12 * max(map(abs, diagonal)):
             break
-        basis.append(image / beside[-1])
+        basis[k + 1] = image / beside[-1]
     values, vectors = eigh_tridiagonal(diagonal, beside[: len(diagonal) - 1])
-    known = torch.stack(basis[: len(diagonal)])
+    known = basis[: len(diagonal)]
     low, high = (known.T @ torch.from_numpy(vectors[:, k].copy()) for k in (0, -1))
     return Extremes(
         math.sqrt(max(0.0, values[-1])),

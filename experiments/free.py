@@ -1,0 +1,49 @@
+"""Unconstrained networks of the size of a structured one: what structure is compared with."""
+
+from torch import Tensor, nn
+
+from dsnn.errors import UserError
+from dsnn.fields import Layer, VectorField
+from dsnn.integrators import ExplicitEuler, NumericalStep
+from dsnn.operators import Dense
+
+
+class FreeField(VectorField):
+    """f(x) = B σ(Ax + b) + d with `hidden` rows of A: any field, no property."""
+
+    def __init__(self, dim: int, hidden: int, act: str = "tanh"):
+        super().__init__()
+        self.layer, self.outer = Layer(Dense(dim, hidden), act), nn.Linear(hidden, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.outer(self.layer(x))
+
+
+def size(net: nn.Module) -> int:
+    """The number of learned numbers."""
+    return sum(parameter.numel() for parameter in net.parameters())
+
+
+def residual_network(
+    inputs: int, dim: int, outputs: int, layers: int, hidden: int, act: str, *, time: float = 0.1
+) -> nn.Sequential:
+    """Linear, `layers` explicit Euler steps of free fields, linear: a ResNet."""
+    steps = [
+        NumericalStep(FreeField(dim, hidden, act), ExplicitEuler(), time) for _ in range(layers)
+    ]
+    return nn.Sequential(nn.Linear(inputs, dim), *steps, nn.Linear(dim, outputs))
+
+
+def hidden_rows(parameters: int, inputs: int, dim: int, outputs: int, layers: int) -> int:
+    """The `hidden` with which `residual_network` comes closest to so many parameters.
+
+    Raises UserError where the two linear maps alone have more.
+    """
+    least = dim * (inputs + 1) + outputs * (dim + 1) + layers * (dim + 1)
+    rows = round((parameters - least) / (layers * (2 * dim + 1)))
+    if rows < 1:
+        raise UserError(
+            f"{parameters} parameters are too few for {layers} layers of {dim} entries: at least "
+            f"{least + layers * (2 * dim + 1)}"
+        )
+    return rows

@@ -24,13 +24,17 @@ def size(net: nn.Module) -> int:
     return sum(parameter.numel() for parameter in net.parameters())
 
 
+def free_steps(dim: int, layers: int, hidden: int, act: str, *, time: float) -> nn.Sequential:
+    """`layers` explicit Euler steps of free fields: near the identity for a small time."""
+    fields = [FreeField(dim, hidden, act) for _ in range(layers)]
+    return nn.Sequential(*(NumericalStep(field, ExplicitEuler(), time) for field in fields))
+
+
 def residual_network(
     inputs: int, dim: int, outputs: int, layers: int, hidden: int, act: str, *, time: float = 0.1
 ) -> nn.Sequential:
     """Linear, `layers` explicit Euler steps of free fields, linear: a ResNet."""
-    steps = [
-        NumericalStep(FreeField(dim, hidden, act), ExplicitEuler(), time) for _ in range(layers)
-    ]
+    steps = free_steps(dim, layers, hidden, act, time=time)
     return nn.Sequential(nn.Linear(inputs, dim), *steps, nn.Linear(dim, outputs))
 
 

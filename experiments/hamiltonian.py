@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from dsnn.models import symplectic_network
 from dsnn.training.ensemble import Schedule, train_ensemble
-from experiments.free import hidden_rows, residual_network, size
+from experiments.free import free_steps, size
 from experiments.kept import Bar, Result, Table, over_seeds
 from experiments.measures import drift, inverse_defect, mean_square_error, symplectic_defect
 from experiments.reference import (
@@ -80,9 +80,8 @@ def _kinds(c: Configuration, dim: int) -> dict[str, Callable[[], nn.Module]]:
         return symplectic_network(dim, c.layers, c.width, time=c.step / c.layers)
 
     def free() -> nn.Module:
-        ends = dim, dim, dim, c.layers
-        hidden = hidden_rows(size(symplectic()), *ends)
-        return residual_network(*ends, hidden, "tanh", time=c.step / c.layers)
+        rows = (size(symplectic()) / c.layers - dim - 1) / (2 * dim + 1)
+        return free_steps(dim, c.layers, round(rows), "tanh", time=c.step / c.layers)
 
     return {"symplectic": symplectic, "unconstrained": free}
 

@@ -1,13 +1,15 @@
-"""What is measured on trained networks: errors, drifts of invariants, defects of one step."""
+"""What is measured on trained networks: errors, drifts of invariants, defects, and verdicts."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+
+from verification import audit
 
 Map = Callable[[Tensor], Tensor]
 SHOWN = 120
@@ -86,3 +88,17 @@ def inverse_defect(net: nn.Module, x: Tensor) -> float:
     """The largest entry of |inverse(net(x)) - x|; `net` has an `inverse`."""
     inverse = cast(Any, net).inverse
     return float((inverse(net(x)) - x).abs().max())
+
+
+def audited(claim: str, nets: Sequence[nn.Module], dim: int, seconds: float) -> dict[str, Any]:
+    """The verdicts on the trained networks, one of them in words: the evidence of the first."""
+    verdicts = []
+    for net in nets:
+        net.requires_grad_(False)
+        verdicts += audit(net, claim, (dim,), budget=seconds).verdicts
+    first = verdicts[0]
+    return {
+        "audit": ", ".join(sorted({verdict.outcome for verdict in verdicts})),
+        "theorem": str(first.evidence.get("theorem", "")),
+        "evidence": str(first.evidence.get("text", "")),
+    }

@@ -28,6 +28,7 @@ from dsnn.training.ensemble import Schedule, train_ensemble
 from experiments.free import size
 from experiments.kept import Bar, Result, over_seeds
 from experiments.measures import (
+    audited,
     drift,
     inverse_defect,
     length,
@@ -47,7 +48,6 @@ from experiments.reference import (
     rigid_body,
     sir,
 )
-from verification import audit
 
 ITERATIONS = 10_000
 LIMITS = {
@@ -157,20 +157,6 @@ def _one_norm(x: Tensor) -> Tensor:
     return x.abs().sum(1)
 
 
-def _audited(claim: str, nets: Sequence[nn.Module], dim: int, seconds: float) -> dict[str, Any]:
-    """The verdicts on the trained networks, one of them in words: the evidence of the first."""
-    verdicts = []
-    for net in nets:
-        net.requires_grad_(False)
-        verdicts += audit(net, claim, (dim,), budget=seconds).verdicts
-    first = verdicts[0]
-    return {
-        "audit": ", ".join(sorted({verdict.outcome for verdict in verdicts})),
-        "theorem": str(first.evidence.get("theorem", "")),
-        "evidence": str(first.evidence.get("text", "")),
-    }
-
-
 def run(configuration: Configuration, seeds: Sequence[int]) -> Result:
     """Every property on its trained networks: measured, audited, and the wrong forms refuted."""
     c, rows, bars, seconds = configuration, [], [], {}
@@ -187,7 +173,7 @@ def run(configuration: Configuration, seeds: Sequence[int]) -> Result:
             with torch.no_grad():
                 errors = over_seeds(mean_square_error(net(test), after) for net in nets)
             measured = _measured(case, nets, c)
-            found = _audited(case.claim, nets, case.dim, c.audit_seconds)
+            found = audited(case.claim, nets, case.dim, c.audit_seconds)
             rows.append(
                 {
                     "property": case.claim,

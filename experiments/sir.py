@@ -2,7 +2,7 @@
 
 The mass-preserving networks have the paper's shape; beside each stands a ResNet with as many
 parameters, trained on the same pairs by the same schedule. That of the map is the paper's; for the
-rollout ReLU stands where the paper has sigmoids, with which 20 epochs were 300 times less exact.
+rollout ReLU stands where the paper has sigmoids, which learn far more slowly here.
 """
 
 import time

@@ -165,11 +165,12 @@ def _run(
         ),
         Bar("audits of the mass-preserving networks that are not proved by T14", 0, not proved),
     ]
+    at = drifts["mass-preserving"][0].steps
     tables = {
         "curves": curves(configuration, first),
         "drift": Table(
             ("step", *drifts),
-            tuple(zip(many[0].steps, *(d[0].values for d in drifts.values()), strict=True)),
+            tuple(zip(at, *(d[0].values for d in drifts.values()), strict=True)),
         ),
     }
     return Result(asdict(configuration), rows, bars, tables, seconds)

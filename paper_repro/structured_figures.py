@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
@@ -55,14 +56,15 @@ def _plane(inputs: Mapping[str, Path], stem: Path) -> list[Comparison]:
         axes[0].contour(x1, x2, true, levels=shape.levels, colors="white", linewidths=0.5)
         axes[0].set(title="corrected (white: exact)", ylabel="$x_2$")
         norm = LogNorm(1e-4, 1e-1)
+        scale = ScalarMappable(norm, "magma_r")
         for place, name, found in zip(axes[1:], NETWORKS, ours, strict=True):
             errors = np.clip(np.abs(found - true), norm.vmin, norm.vmax)
-            image = place.pcolormesh(x1, x2, errors, norm=norm, cmap="magma_r", rasterized=True)
+            place.pcolormesh(x1, x2, errors, norm=norm, cmap=scale.cmap, rasterized=True)
             place.set(title=f"error, {style.FORMS[name].label}")
         for place in axes:
             place.set(xlabel="$x_1$", aspect="equal", xticks=[-2, 0, 2], yticks=[-2, 0, 2])
             place.grid(visible=False)
-        figure.colorbar(image, ax=axes[1:], shrink=0.85, pad=0.015)
+        figure.colorbar(scale, ax=axes[1:], shrink=0.85, pad=0.015)
         write_figure(figure, stem)
     _copied(stem, rows)
     return []
@@ -152,6 +154,7 @@ def _orders(inputs: Mapping[str, Path], stem: Path) -> list[Comparison]:
             for way, found in groups(points, "way").items():
                 color, marker = _WAYS[way]
                 steps = column(found, "steps")
+                axes.set_xticks(steps, [f"{n:.0f}" for n in steps])
                 kept = kept_results.row(inputs["numbers"], target=target, way=way)
                 axes.loglog(
                     steps, column(found, "error"), marker, linestyle="-", color=color,
@@ -159,7 +162,6 @@ def _orders(inputs: Mapping[str, Path], stem: Path) -> list[Comparison]:
                 )  # fmt: skip
                 axes.loglog(steps, column(found, "bound"), color=color, linestyle=(0, (1.2, 1.2)))
             axes.set(xlabel="steps $N$ (step size $1/N$)", title=target)
-            axes.set_xticks(steps, [f"{n:.0f}" for n in steps])
             axes.minorticks_off()
             axes.legend(loc="lower left", fontsize=7)
         figure.axes[0].set(ylabel="distance (lines), proved bound (dots)")

@@ -45,7 +45,7 @@ def _components(inputs: Mapping[str, Path], stem: Path) -> list[Comparison]:
                 xlim=(-0.06, 1.15), xticks=[0, 1], xlabel="time", title=_NAMES[y], ylim=(-0.03, 1)
             )
             axes.grid(axis="x", visible=False)
-            handles = axes.get_legend_handles_labels()
+        handles = figure.axes[0].get_legend_handles_labels()
         figure.legend(*handles, loc="outside lower center", ncols=2)
         write_figure(figure, stem)
     _copied(stem, rows)

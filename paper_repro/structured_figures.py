@@ -50,7 +50,7 @@ def _plane(inputs: Mapping[str, Path], stem: Path) -> list[Comparison]:
         np.array(column(rows, name)).reshape(side, side) for name in ("x1", "x2", "true", *NETWORKS)
     )
     with style.house():
-        figure = Figure(figsize=(style.PAGE, 2.35))
+        figure = Figure(figsize=(style.PAGE, 2.1))
         axes = figure.subplots(1, 4, sharey=True)
         shape = axes[0].contourf(x1, x2, ours[1], levels=12, cmap="cividis")
         axes[0].contour(x1, x2, true, levels=shape.levels, colors="white", linewidths=0.5)
@@ -88,7 +88,7 @@ def _field(axes: Sequence[str], inputs: Mapping[str, Path], stem: Path) -> list[
             kept = kept_results.row(inputs["numbers"], network=name)
             error = kept["error of the field, relative"]["mean"]
             place.set(
-                title=f"{style.FORMS[name].label}: error {100 * error:.2g} %",
+                title=f"{style.FORMS[name].label}: error {100 * error:.3g} %",
                 xlabel=axes[0], aspect="equal", xlim=(-1.25, 1.25), ylim=(-1.25, 1.25),
                 xticks=[-1, 0, 1], yticks=[-1, 0, 1],
             )  # fmt: skip
@@ -144,27 +144,29 @@ _WAYS = {
 
 
 def _orders(inputs: Mapping[str, Path], stem: Path) -> list[Comparison]:
-    rows = table(inputs["curves"])
-    shown = {target: found for target, found in groups(rows, "target").items() if len(found) > 4}
+    rows = [row for row in table(inputs["curves"]) if row["way"] in _WAYS]
+    steps = sorted({float(row["steps"]) for row in rows})
+    targets = groups(rows, "target")
     with style.house():
-        figure = Figure(figsize=(style.PAGE, 2.8))
-        for axes, (target, points) in zip(
-            figure.subplots(1, len(shown)), shown.items(), strict=True
-        ):
+        figure = Figure(figsize=(style.PAGE, 2.9))
+        places = figure.subplots(1, len(targets))
+        for axes, (target, points) in zip(places, targets.items(), strict=True):
             for way, found in groups(points, "way").items():
                 color, marker = _WAYS[way]
-                steps = column(found, "steps")
-                axes.set_xticks(steps, [f"{n:.0f}" for n in steps])
-                kept = kept_results.row(inputs["numbers"], target=target, way=way)
-                axes.loglog(
-                    steps, column(found, "error"), marker, linestyle="-", color=color,
-                    label=f"{way}: order {kept['measured order']:.3f}",
+                errors, bounds = column(found, "error"), column(found, "bound")
+                axes.loglog(steps, errors, marker, linestyle="-", color=color, label=way)
+                axes.loglog(steps, bounds, color=color, linestyle=(0, (1.2, 1.2)))
+                order = kept_results.row(inputs["numbers"], target=target, way=way)
+                axes.annotate(
+                    f"order {order['measured order']:.2f}", (steps[0], errors[0]),
+                    textcoords="offset points", xytext=(3, -13), color=color, fontsize=8,
                 )  # fmt: skip
-                axes.loglog(steps, column(found, "bound"), color=color, linestyle=(0, (1.2, 1.2)))
             axes.set(xlabel="steps $N$ (step size $1/N$)", title=target)
+            axes.set_xticks(steps, [f"{n:.0f}" for n in steps])
             axes.minorticks_off()
-            axes.legend(loc="lower left", fontsize=7)
-        figure.axes[0].set(ylabel="distance (lines), proved bound (dots)")
+        figure.axes[0].set(ylabel="distance (dots: proved bound)")
+        handles = figure.axes[0].get_legend_handles_labels()
+        figure.legend(*handles, loc="outside lower center", ncols=3)
         write_figure(figure, stem)
     _copied(stem, rows)
     return []

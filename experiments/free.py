@@ -1,11 +1,16 @@
-"""Unconstrained networks of the size of a structured one: what structure is compared with."""
+"""Unconstrained networks of the size of a structured one, and where trainings start."""
 
+from typing import TypeVar
+
+import torch
 from torch import Tensor, nn
 
 from dsnn.errors import UserError
-from dsnn.fields import Layer, VectorField
+from dsnn.fields import Layer, LayerPotential, VectorField
 from dsnn.integrators import ExplicitEuler, NumericalStep
 from dsnn.operators import Dense
+
+N = TypeVar("N", bound=nn.Module)
 
 
 class FreeField(VectorField):
@@ -51,3 +56,21 @@ def hidden_rows(parameters: int, inputs: int, dim: int, outputs: int, layers: in
             f"{least + layers * (2 * dim + 1)}"
         )
     return rows
+
+
+def spread(net: N) -> N:
+    """The network from another start: rows of every layer σ(Ax + b) of about norm 1, biases uniform
+    in [-1, 1], weights alpha of potentials normal with the variance 1 / rows.
+
+    The fields start with A semi-orthogonal and b = 0, where many rows are short: then tanh is odd
+    and nearly linear, and trainings of different seeds end in the same poor place.
+    """
+    with torch.no_grad():
+        for module in net.modules():
+            if isinstance(module, Layer):
+                rows, columns = module.operator.weight.shape
+                module.operator.weight.mul_(max(1.0, rows / columns) ** 0.5)
+                module.bias.uniform_(-1, 1)
+            if isinstance(module, LayerPotential) and module.alpha is not None:
+                module.alpha.normal_(0, len(module.alpha) ** -0.5)
+    return net

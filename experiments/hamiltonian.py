@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from dsnn.models import symplectic_network
 from dsnn.training.ensemble import Schedule, train_ensemble
-from experiments.free import free_steps, size
+from experiments.free import free_steps, size, spread
 from experiments.kept import Bar, Result, Table, over_seeds
 from experiments.measures import drift, inverse_defect, mean_square_error, symplectic_defect
 from experiments.reference import (
@@ -77,11 +77,11 @@ def states(problem: Problem, count: int, seed: int) -> Tensor:
 
 def _kinds(c: Configuration, dim: int) -> dict[str, Callable[[], nn.Module]]:
     def symplectic() -> nn.Module:
-        return symplectic_network(dim, c.layers, c.width, time=c.step / c.layers)
+        return spread(symplectic_network(dim, c.layers, c.width, time=c.step / c.layers))
 
     def free() -> nn.Module:
         rows = (size(symplectic()) / c.layers - dim - 1) / (2 * dim + 1)
-        return free_steps(dim, c.layers, round(rows), "tanh", time=c.step / c.layers)
+        return spread(free_steps(dim, c.layers, round(rows), "tanh", time=c.step / c.layers))
 
     return {"symplectic": symplectic, "unconstrained": free}
 

@@ -29,7 +29,7 @@ from dsnn.fields import (
 )
 from dsnn.integrators import Heun, Integrator, RelaxedHeun, Strang, gonzalez
 from dsnn.training.ensemble import Loss, Model, Schedule, mean_square, train_ensemble
-from experiments.free import FreeField, size
+from experiments.free import FreeField, size, spread
 from experiments.kept import Result, Table, over_seeds
 from experiments.measures import mean_square_error
 from experiments.reference import Field, cubic, flow, pendulum, pendulum_spherical
@@ -148,17 +148,20 @@ def _given(model: Model, x: Tensor, y: Tensor) -> Tensor:
 
 
 def _kinds(c: Configuration) -> dict[str, tuple[Callable[[], nn.Module], Schedule, Loss]]:
-    dim, sizes = PROBLEMS[c.problem].dim, (c.width, c.hidden)
-    split = Strang(Heun(), RelaxedHeun())
+    dim = PROBLEMS[c.problem].dim
+
+    def corrected() -> nn.Module:
+        field = spread(presnov_field(dim, c.width, c.hidden))
+        return Prediction(field, Strang(Heun(), RelaxedHeun()), c.step)
+
+    def free() -> nn.Module:
+        return Prediction(spread(free_field(dim, c.width, c.hidden)), Heun(), c.step)
+
     return {
         "published": (lambda: PublishedPrediction(dim, c.step), c.paper, _given),
-        "corrected": (
-            lambda: Prediction(presnov_field(dim, *sizes), split, c.step), c.schedule, mean_square
-        ),
-        "unconstrained": (
-            lambda: Prediction(free_field(dim, *sizes), Heun(), c.step), c.schedule, mean_square
-        ),
-    }  # fmt: skip
+        "corrected": (corrected, c.schedule, mean_square),
+        "unconstrained": (free, c.schedule, mean_square),
+    }
 
 
 def grid(dim: int, side: int) -> Tensor:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from dsnn.models import PresnovNet
 from dsnn.training.ensemble import Schedule, train_ensemble
-from experiments.free import hidden_rows, residual_network, size
+from experiments.free import hidden_rows, residual_network, size, spread
 from experiments.kept import Result, Table, over_seeds
 from experiments.measures import mean_square_error
 from experiments.published_forms import published_network
@@ -70,15 +70,15 @@ def networks(configuration: Configuration) -> dict[str, Callable[[], nn.Module]]
     c = configuration
 
     def published() -> nn.Module:
-        return published_network(c.inputs, c.dim, 1, c.blocks, c.layers, c.hidden, c.act)
+        return spread(published_network(c.inputs, c.dim, 1, c.blocks, c.layers, c.hidden, c.act))
 
     def corrected() -> nn.Module:
         steps = c.blocks * c.layers
-        return PresnovNet(c.inputs, c.dim, 1, steps, c.dim, c.hidden, c.act)
+        return spread(PresnovNet(c.inputs, c.dim, 1, steps, c.dim, c.hidden, c.act))
 
     def free() -> nn.Module:
         ends = c.inputs, c.dim, 1, c.blocks * c.layers
-        return residual_network(*ends, hidden_rows(size(corrected()), *ends), c.act)
+        return spread(residual_network(*ends, hidden_rows(size(corrected()), *ends), c.act))
 
     return {"published": published, "corrected": corrected, "unconstrained": free}
 

@@ -25,7 +25,7 @@ from dsnn.models import mass_network, norm_network, symplectic_network, volume_n
 from dsnn.operators import Dense
 from dsnn.structure import GRADIENT, MASS, NORM, SYMPLECTIC, VOLUME
 from dsnn.training.ensemble import Schedule, train_ensemble
-from experiments.free import size
+from experiments.free import size, spread
 from experiments.kept import Bar, Result, over_seeds
 from experiments.measures import (
     audited,
@@ -104,13 +104,12 @@ class Case:
 
 def _euler_on_spheres() -> nn.Module:
     """The published form of the norm-preserving network: explicit Euler steps of Λ(x) x."""
-    return nn.Sequential(
-        *(NumericalStep(sphere_field(3, 16), ExplicitEuler(), 0.1) for _ in range(3))
-    )
+    fields = (spread(sphere_field(3, 16)) for _ in range(3))
+    return nn.Sequential(*(NumericalStep(field, ExplicitEuler(), 0.1) for field in fields))
 
 
 def _gradient() -> nn.Module:
-    return PotentialField(LayerPotential(Dense(4, 16), weighted=True))
+    return spread(PotentialField(LayerPotential(Dense(4, 16), weighted=True)))
 
 
 CASES = (
@@ -120,19 +119,19 @@ CASES = (
     ),
     Case(
         NORM, "T15", "rigid body, time 1/2", rigid_body, 3, 0.5,
-        lambda: norm_network(3, 3, 16), _euler_on_spheres, "explicit Euler on Λ(x) x",
+        lambda: spread(norm_network(3, 3, 16)), _euler_on_spheres, "explicit Euler on Λ(x) x",
     ),
     Case(
         VOLUME, "T12", "divergence-free flow in R^8, time 1/5", divergence_free, 8, 0.2,
-        lambda: volume_network(8, 6),
+        lambda: spread(volume_network(8, 6)),
     ),
     Case(
         SYMPLECTIC, "T13", "Hénon-Heiles, time 1/10", henon_heiles, 4, 0.1,
-        lambda: symplectic_network(4, 4, 16, time=0.025),
+        lambda: spread(symplectic_network(4, 4, 16, time=0.025)),
     ),
     Case(
         GRADIENT, "T2'", "the field sin³x + x³", cubic, 4, 0.0,
-        _gradient, lambda: PublishedGradient(4, "tanh"), "D Aᵀ Σ(Ax + b)",
+        _gradient, lambda: spread(PublishedGradient(4, "tanh")), "D Aᵀ Σ(Ax + b)",
     ),
 )  # fmt: skip
 
@@ -218,7 +217,7 @@ def _energy(c: Configuration, seeds: Sequence[int]) -> tuple[dict[str, Any], Bar
     y = flow(pendulum, x, [0.1])[0]
 
     def make() -> nn.Module:
-        return NumericalStep(hamiltonian(2, 16), Heun(), 0.1)
+        return NumericalStep(spread(hamiltonian(2, 16)), Heun(), 0.1)
 
     start = time.process_time()
     nets = train_ensemble(make, seeds, x[: c.points], y[: c.points], c.schedule).networks

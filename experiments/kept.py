@@ -104,9 +104,11 @@ def over_seeds(values: Iterable[float]) -> dict[str, Any]:
     return summary
 
 
-def finite(value: float) -> float | None:
-    """The value, or None, which JSON can hold, for infinities and NaN."""
-    return float(value) if math.isfinite(value) else None
+def finite(value: float) -> float | str | None:
+    """The value as JSON can hold it: "infinite" for infinities, None for what is not defined."""
+    if math.isnan(value):
+        return None
+    return "infinite" if math.isinf(value) else float(value)
 
 
 def environment() -> dict[str, Any]:

@@ -204,7 +204,9 @@ def run(configuration: Configuration, seeds: Sequence[int]) -> Result:
                 "network": name,
                 "parameters": size(nets[0]),
                 "error of the field, relative": over_seeds(whole for whole, _ in errors),
-                "error of the spherical part": over_seeds(part for _, part in errors),
+                "error of the spherical part": over_seeds(part for _, part in errors)
+                if isinstance(fields[0], SumField)
+                else None,
                 "MSE of one step along the field": over_seeds(
                     mean_square_error(end, after) for end in ends
                 ),

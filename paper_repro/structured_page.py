@@ -41,7 +41,7 @@ def cell(value: Any) -> str:
     """A number, a summary over seeds as "mean ± half of the interval", a word or a dash."""
     if isinstance(value, Mapping) and "values" in value:
         if value["mean"] is None:
-            return "infinite" if any(v is None for v in value["values"]) else "-"
+            return ", ".join(map(cell, value["values"]))
         if "low" not in value:
             return cell(value["mean"])
         return f"{cell(value['mean'])} ± {(value['high'] - value['low']) / 2:.1g}"

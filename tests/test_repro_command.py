@@ -169,6 +169,6 @@ def test_compare_is_closed_at_the_tolerance() -> None:
 
 
 def test_nothing_is_made_from_an_artefact_that_waits(tmp_path: Path) -> None:
-    place = Place(registry.registry()["regression-1d"], tmp_path, tmp_path)
+    place = Place(registry.registry()[WAITING], tmp_path, tmp_path)
     with pytest.raises(UserError, match="training"):
         place.make()

@@ -61,6 +61,19 @@ def drift(
     return Drift(tuple(at), tuple(values), largest)
 
 
+@torch.no_grad()
+def along(step: Map, x: Tensor, counts: Iterable[int]) -> Tensor:
+    """Where the states are after each of the ascending numbers of steps, one after another:
+    (len(counts) B, n)."""
+    found, done = [], 0
+    for count in counts:
+        for _ in range(count - done):
+            x = step(x)
+        found.append(x)
+        done = count
+    return torch.cat(found)
+
+
 def jacobian(function: Map, x: Tensor) -> Tensor:
     """Of one state (n,): (n, n)."""
     found = torch.autograd.functional.jacobian(lambda s: function(s[None])[0], x)

@@ -28,6 +28,7 @@ from dsnn.training.ensemble import Schedule, train_ensemble
 from experiments.free import size, spread
 from experiments.kept import Bar, Result, over_seeds
 from experiments.measures import (
+    along,
     audited,
     drift,
     inverse_defect,
@@ -58,6 +59,10 @@ LIMITS = {
     "energy": 1e-11,
     "inverse": 1e-12,
 }
+
+
+FOLLOWED = 5
+"""States whose trajectories are followed, to measure the defects of a step along them."""
 
 
 @dataclass(frozen=True)
@@ -143,13 +148,14 @@ def _measured(case: Case, nets: Sequence[nn.Module], c: Configuration) -> dict[s
         measure, scale = (total, _one_norm) if case.claim == MASS else (length, length)
         drifts = [drift(net, x, measure, c.iterations, relative_to=scale) for net in nets]
         return {case.claim: [d.largest for d in drifts]}
-    if case.claim == VOLUME:
-        found = {VOLUME: [volume_defect(net, x) for net in nets]}
-    elif case.claim == SYMPLECTIC:
-        found = {SYMPLECTIC: [symplectic_defect(net, x) for net in nets]}
-    else:
+    defects = {VOLUME: volume_defect, SYMPLECTIC: symplectic_defect}
+    if case.claim not in defects:
         return {}
-    return found | {"inverse": [inverse_defect(net, x) for net in nets]}
+    counts = [0, *(c.iterations // 10**k for k in (4, 3, 2, 1, 0))]
+    passed = [along(net, x[:FOLLOWED], counts) for net in nets]
+    defect = defects[case.claim]
+    found = [defect(net, torch.cat([x, states])) for net, states in zip(nets, passed, strict=True)]
+    return {case.claim: found} | {"inverse": [inverse_defect(net, x) for net in nets]}
 
 
 def _one_norm(x: Tensor) -> Tensor:

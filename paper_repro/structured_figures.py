@@ -158,10 +158,10 @@ def _orders(inputs: Mapping[str, Path], stem: Path) -> list[Comparison]:
                 axes.loglog(steps, bounds, color=color, linestyle=(0, (1.2, 1.2)))
                 order = kept_results.row(inputs["numbers"], target=target, way=way)
                 axes.annotate(
-                    f"order {order['measured order']:.2f}", (steps[0], errors[0]),
-                    textcoords="offset points", xytext=(3, -13), color=color, fontsize=8,
+                    f"{order['measured order']:.2f}", (steps[-1], errors[-1]),
+                    textcoords="offset points", xytext=(6, -3), color=color, fontsize=8,
                 )  # fmt: skip
-            axes.set(xlabel="steps $N$ (step size $1/N$)", title=target)
+            axes.set(xlabel="steps $N$ (step size $1/N$)", title=f"{target} (right: orders)")
             axes.set_xticks(steps, [f"{n:.0f}" for n in steps])
             axes.minorticks_off()
         figure.axes[0].set(ylabel="distance (dots: proved bound)")

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from paper_repro.output import beside, write_csv
+
 FOLDER = Path(__file__).parent / "results" / "structured"
 Rows = list[dict[str, str]]
 
@@ -51,3 +53,8 @@ def groups(rows: Rows, name: str) -> dict[str, Rows]:
     for entry in rows:
         found.setdefault(entry[name], []).append(entry)
     return found
+
+
+def copied(stem: Path, rows: Rows) -> None:
+    """The CSV beside a figure: exactly the rows that were drawn."""
+    write_csv(beside(stem, "csv"), list(rows[0]), [list(row.values()) for row in rows])

@@ -12,15 +12,10 @@ from matplotlib.figure import Figure
 
 from paper_repro import kept_results, style
 from paper_repro.artefact import Artefact, Comparison
-from paper_repro.kept_results import column, groups, table
+from paper_repro.kept_results import column, copied, groups, table
 from paper_repro.output import beside, write_csv, write_figure
 
 NETWORKS = ("published", "corrected", "unconstrained")
-
-
-def _copied(stem: Path, rows: kept_results.Rows) -> None:
-    """The CSV beside the figure: exactly the rows that were drawn."""
-    write_csv(beside(stem, "csv"), list(rows[0]), [list(row.values()) for row in rows])
 
 
 def _line(inputs: Mapping[str, Path], stem: Path) -> list[Comparison]:
@@ -39,7 +34,7 @@ def _line(inputs: Mapping[str, Path], stem: Path) -> list[Comparison]:
         right.set(xlabel="$x$", title="absolute error", ylim=(1e-5, None))
         figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=4)
         write_figure(figure, stem)
-    _copied(stem, rows)
+    copied(stem, rows)
     return []
 
 
@@ -66,7 +61,7 @@ def _plane(inputs: Mapping[str, Path], stem: Path) -> list[Comparison]:
             place.grid(visible=False)
         figure.colorbar(scale, ax=axes[1:], shrink=0.85, pad=0.015)
         write_figure(figure, stem)
-    _copied(stem, rows)
+    copied(stem, rows)
     return []
 
 
@@ -94,7 +89,7 @@ def _field(axes: Sequence[str], inputs: Mapping[str, Path], stem: Path) -> list[
             )  # fmt: skip
         figure.axes[0].set(ylabel=axes[1])
         write_figure(figure, stem)
-    _copied(stem, rows)
+    copied(stem, rows)
     return []
 
 
@@ -168,7 +163,7 @@ def _orders(inputs: Mapping[str, Path], stem: Path) -> list[Comparison]:
         handles = figure.axes[0].get_legend_handles_labels()
         figure.legend(*handles, loc="outside lower center", ncols=3)
         write_figure(figure, stem)
-    _copied(stem, rows)
+    copied(stem, rows)
     return []
 
 
@@ -185,12 +180,12 @@ def artefacts() -> Iterator[Artefact]:
         "regression-1d",
         "Regression of a scalar function by gradient and sphere-preserving steps, as published "
         "and corrected, beside an unconstrained network.",
-        partial(_line), "regression-1d", curves="regression-1d-curves",
+        _line, "regression-1d", curves="regression-1d-curves",
     )  # fmt: skip
     yield made(
         "regression-2d",
         "Regression of the Euclidean norm in the plane, with its error.",
-        partial(_plane), "regression-2d", curves="regression-2d-curves",
+        _plane, "regression-2d", curves="regression-2d-curves",
     )  # fmt: skip
     yield made(
         "ode-field",
@@ -208,12 +203,12 @@ def artefacts() -> Iterator[Artefact]:
         "hamiltonian-drift",
         "Drift of the true energy along 10,000 learned steps, the largest over eight trajectories; "
         "one line a seed.",
-        partial(_energy), "hamiltonian-pendulum", "hamiltonian-henon-heiles",
+        _energy, "hamiltonian-pendulum", "hamiltonian-henon-heiles",
         **{name: f"hamiltonian-{name}-curves" for name in _PANELS},
     )  # fmt: skip
     yield made(
         "approximation-order",
         "Distance of structured flows from two maps, with proved bounds: T2 by splittings, T3 by "
         "symplectic steps of lifted fields.",
-        partial(_orders), "approximation", curves="approximation-curves",
+        _orders, "approximation", curves="approximation-curves",
     )  # fmt: skip

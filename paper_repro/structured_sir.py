@@ -1,7 +1,6 @@
 """The SIR figures: the learned map, a rollout, the drift of the sum, and how much data it takes."""
 
 from collections.abc import Iterator, Mapping
-from functools import partial
 from pathlib import Path
 
 from matplotlib.axes import Axes
@@ -9,19 +8,14 @@ from matplotlib.figure import Figure
 
 from paper_repro import kept_results, style
 from paper_repro.artefact import Artefact, Comparison
-from paper_repro.kept_results import Rows, column, groups, table
-from paper_repro.output import beside, write_csv, write_figure
+from paper_repro.kept_results import column, copied, groups, table
+from paper_repro.output import write_figure
 
 COMPONENTS = ("y1", "y2", "y3")
 _NAMES = {"y1": "susceptible $y_1$", "y2": "infected $y_2$", "y3": "removed $y_3$"}
 _COLORS = {"y1": "#0072B2", "y2": "#D55E00", "y3": "#009E73"}
 _FLOOR = 1e-17
 """Where a defect of exactly 0 is drawn on a logarithmic axis."""
-
-
-def _copied(stem: Path, rows: Rows) -> None:
-    """The CSV beside the figure: exactly the rows that were drawn."""
-    write_csv(beside(stem, "csv"), list(rows[0]), [list(row.values()) for row in rows])
 
 
 def _components(inputs: Mapping[str, Path], stem: Path) -> list[Comparison]:
@@ -49,7 +43,7 @@ def _components(inputs: Mapping[str, Path], stem: Path) -> list[Comparison]:
         handles = figure.axes[0].get_legend_handles_labels()
         figure.legend(*handles, loc="outside lower center", ncols=3)
         write_figure(figure, stem)
-    _copied(stem, rows)
+    copied(stem, rows)
     return [_at_most("time-1 map", 3.3460e-06, inputs["sir-map"])]
 
 
@@ -90,7 +84,7 @@ def _trajectory(inputs: Mapping[str, Path], stem: Path) -> list[Comparison]:
         right.set(xlabel="time", ylabel=r"$|y_1+y_2+y_3-1|$", ylim=(3e-18, 1e-1))
         right.legend(loc="center right")
         write_figure(figure, stem)
-    _copied(stem, rows)
+    copied(stem, rows)
     return [_at_most("rollout", 3.9161e-06, inputs["sir-rollout"])]
 
 
@@ -105,7 +99,7 @@ def _drift(inputs: Mapping[str, Path], stem: Path) -> list[Comparison]:
         axes.set(xlabel="applications of the learned time-1 map", ylabel="drift of the sum")
         axes.legend(loc="center left", bbox_to_anchor=(0.02, 0.55))
         write_figure(figure, stem)
-    _copied(stem, rows)
+    copied(stem, rows)
     return []
 
 
@@ -130,7 +124,7 @@ def _data(inputs: Mapping[str, Path], stem: Path) -> list[Comparison]:
         axes.set(xlabel="training points", ylabel="test mean square error")
         axes.legend(loc="upper right")
         write_figure(figure, stem)
-    _copied(stem, rows)
+    copied(stem, rows)
     return []
 
 
@@ -158,4 +152,4 @@ def artefacts() -> Iterator[Artefact]:
     }  # fmt: skip
     for name, (caption, function, experiment, curves) in make.items():
         packaged = kept_results.files(experiment, tables={"curves": curves})
-        yield Artefact(name, "figure", caption, partial(function), packaged=packaged)
+        yield Artefact(name, "figure", caption, function, packaged=packaged)

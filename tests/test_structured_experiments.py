@@ -231,28 +231,10 @@ def test_kept_results_are_those_of_real_runs(name: str):
         )
 
 
-STRUCTURED = (
-    "sir-components",
-    "sir-trajectory",
-    "sir-drift",
-    "sir-data",
-    "regression-1d",
-    "regression-2d",
-    "ode-field",
-    "ode-field-pendulum",
-    "hamiltonian-drift",
-    "approximation-order",
-)
-
-
-@pytest.mark.parametrize("name", STRUCTURED)
-def test_figures_are_drawn_from_what_is_kept(name: str, tmp_path: Path):
+@pytest.mark.parametrize("name", ["sir-components", "sir-trajectory"])
+def test_published_errors_are_compared(name: str, tmp_path: Path):
     (artefact,) = select([name])
     place = Place(artefact, tmp_path, tmp_path)
     place.make()
-    entry = place.to_json("cpu")
-    assert entry["status"] == "fresh"
-    assert sorted(Path(file).suffix for file in entry["files"]) == [".csv", ".pdf", ".png"]
-    if name in ("sir-components", "sir-trajectory"):
-        (row,) = entry["compared"]
-        assert row["verdict"] == ("agrees" if row["ours"] <= row["published"] else "differs")
+    (row,) = place.to_json("cpu")["compared"]
+    assert row["verdict"] == ("agrees" if row["ours"] <= row["published"] else "differs")

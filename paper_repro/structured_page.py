@@ -74,7 +74,14 @@ def bars_table(kept: Mapping[str, Kept]) -> str:
 
 def sources_table(kept: Mapping[str, Kept]) -> str:
     return markdown(
-        ("experiment", "scale", "seeds", "commit", "CPU seconds, all trainings", "longest"),
+        (
+            "experiment",
+            "scale",
+            "seeds",
+            "commit",
+            "CPU seconds, all trainings",
+            "longest training",
+        ),
         (
             (
                 name,

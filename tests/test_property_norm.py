@@ -64,8 +64,14 @@ def _lifted() -> nn.Module:
         (_lifted(), False),
     ],
     ids=[
-        "projection", "normalisation", "relaxation", "directional", "to fewer", "to more", "network"
-    ],  # fmt: skip
+        "projection",
+        "normalisation",
+        "relaxation",
+        "directional",
+        "to fewer",
+        "to more",
+        "network",
+    ],
 )
 def test_norm_is_proved(module: nn.Module, exact: bool):
     judgement = judged("norm-preserving", module, 3)

@@ -2,7 +2,8 @@
 
 A linear segment must be an isometry. Of a nonlinear one, |f|² - |x|² is expanded in the inner
 products of the vectors in it, and must vanish identically: so it does for the projection
-φ |x| / |φ|, also onto fewer or more entries, and the relaxation (1 - l) φ + l y with l = (|φ|² - |y|²) / |φ - y|², whatever φ is.
+φ |x| / |φ|, also onto fewer or more entries, and the relaxation (1 - l) φ + l y with
+l = (|φ|² - |y|²) / |φ - y|², whatever φ is.
 """
 
 from dsnn.operators.rounding import up

@@ -21,7 +21,8 @@ from dsnn import published
 from dsnn.data.statistics import training
 from dsnn.errors import UserError
 from dsnn.files import atomic
-from dsnn.models import ARCHITECTURES, CifarNet, build
+from dsnn.models import ALL_ARCHITECTURES, CERTIFIED, CertifiedNet, CifarNet, build
+from dsnn.models.certified import build_certified, plan_of
 
 Channels = tuple[float, float, float]
 
@@ -48,7 +49,7 @@ class Card:
 class Loaded:
     """A network read from `path`, in eval mode. `sha256` is that of its canonical bytes."""
 
-    net: CifarNet
+    net: CifarNet | CertifiedNet
     card: Card
     path: Path
     file_sha256: str
@@ -74,8 +75,8 @@ def load(path: str | Path, arch: str | None = None) -> Loaded:
     holds anything but finite float32 parameters of the expected shapes.
     """
     path = Path(path)
-    if arch is not None and arch not in ARCHITECTURES:
-        raise UserError(f"unknown architecture {arch!r}: one of {', '.join(ARCHITECTURES)}")
+    if arch is not None and arch not in ALL_ARCHITECTURES:
+        raise UserError(f"unknown architecture {arch!r}: one of {', '.join(ALL_ARCHITECTURES)}")
     if path.suffix not in (".safetensors", ".pt"):
         raise UserError(f"{path}: weights are .safetensors, or published .pt")
     try:
@@ -87,7 +88,7 @@ def load(path: str | Path, arch: str | None = None) -> Loaded:
     return Loaded(net, card, path, file_sha256, canonical_sha256(net.state_dict()))
 
 
-def save(path: str | Path, net: CifarNet, card: Card) -> None:
+def save(path: str | Path, net: CifarNet | CertifiedNet, card: Card) -> None:
     """Write `net` with `card` as metadata, whole or not at all. Raises UserError as `atomic`."""
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in net.state_dict().items()}
     with atomic(Path(path)) as temporary:
@@ -169,8 +170,8 @@ def _card(path: Path, metadata: Mapping[str, str]) -> Card:
         return (float(value[0]), float(value[1]), float(value[2]))
 
     arch, dataset, margin, signed = map(entry, ("arch", "dataset", "margin", "signed_steps"))
-    if arch not in ARCHITECTURES:
-        known = ", ".join(ARCHITECTURES)
+    if arch not in ALL_ARCHITECTURES:
+        known = ", ".join(ALL_ARCHITECTURES)
         raise UserError(f"{path}: unknown architecture {reprlib.repr(arch)}: one of {known}")
     if type(signed) is not bool:
         raise UserError(
@@ -205,12 +206,23 @@ def _skeleton(card: Card, classes: int, channels: list[int]) -> CifarNet:
         return build(card.arch, classes, channels=(c0, c1, c2), signed_steps=card.signed_steps)
 
 
-def _fill(path: Path, card: Card, state: Mapping[str, Tensor]) -> CifarNet:
+def _expected(path: Path, card: Card, state: Mapping[str, Tensor]) -> CifarNet | CertifiedNet:
+    """The network without storage that the file's shapes speak of."""
+    if card.arch in CERTIFIED:
+        plan, head = plan_of(card.arch, state), state.get("head.weight")
+        if plan is None or head is None or head.ndim != 2:
+            raise UserError(f"{path}: not {card.arch} weights, the steps or the head are missing")
+        with torch.device("meta"):
+            return build_certified(card.arch, head.shape[0], plan)
     lifts = [state.get(f"stages.{k}.lift.operator.weight") for k in range(3)]
     head = state.get("head.weight")
     if head is None or head.ndim != 2 or any(lift is None or lift.ndim != 4 for lift in lifts):
         raise UserError(f"{path}: not {card.arch} weights, the lifts or the head are missing")
-    net = _skeleton(card, head.shape[0], [lift.shape[0] for lift in lifts if lift is not None])
+    return _skeleton(card, head.shape[0], [lift.shape[0] for lift in lifts if lift is not None])
+
+
+def _fill(path: Path, card: Card, state: Mapping[str, Tensor]) -> CifarNet | CertifiedNet:
+    net = _expected(path, card, state)
     expected = {name: tuple(tensor.shape) for name, tensor in net.state_dict().items()}
     found = {name: tuple(tensor.shape) for name, tensor in state.items()}
     for name in sorted(expected.keys() | found.keys()):

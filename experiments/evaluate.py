@@ -93,11 +93,13 @@ def _subject(request: Request) -> Subject:
     if limit is None:
         limit = PAPER_LIMIT if request.attacked else len(images)
     loaded, (mean, std) = request.loaded, request.statistics
+    bound = network_bound(loaded.net, std)
     return Subject(
         model=Executed(loaded.net, mean, std, device),
         mean=mean,
         std=std,
-        lipschitz=network_bound(loaded.net, std).lipschitz_pixel,
+        lipschitz=bound.lipschitz_pixel,
+        body=bound.body_pixel,
         images=images[:limit].to(device),
         labels=labels[:limit].to(device),
         key={

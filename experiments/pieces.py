@@ -35,7 +35,8 @@ class Piece:
 @dataclass(frozen=True)
 class Subject:
     """The executed network with its statistics and its Lipschitz bound in pixels, the images and
-    labels it is evaluated on, and what every key says of them."""
+    labels it is evaluated on, and what every key says of them. `body` is the bound of all before
+    the head, where radii come from the head's rows."""
 
     model: Executed
     mean: Channels
@@ -44,6 +45,7 @@ class Subject:
     images: Tensor
     labels: Tensor
     key: Key
+    body: float | None = None
 
     def pieces(self, size: int = SHARD) -> Iterator[Piece]:
         """All images, `size` at a time."""
@@ -63,7 +65,8 @@ def finite(value: float) -> float | None:
 
 
 def clean_key(subject: Subject, piece: Piece) -> Key:
-    return {**piece.key, "kind": "clean", "lipschitz_pixel": finite(subject.lipschitz)}
+    key = {**piece.key, "kind": "clean", "lipschitz_pixel": finite(subject.lipschitz)}
+    return key if subject.body is None else {**key, "body_pixel": finite(subject.body)}
 
 
 def clean(subject: Subject, piece: Piece) -> Content:
@@ -81,7 +84,8 @@ def clean(subject: Subject, piece: Piece) -> Content:
         piece.labels,
         subject.mean,
         subject.std,
-        subject.lipschitz,
+        subject.lipschitz if subject.body is None else subject.body,
+        None if subject.body is None else subject.model.net.get_parameter("head.weight"),
     )
     return {
         "label": piece.labels.tolist(),

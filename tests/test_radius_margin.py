@@ -1,13 +1,14 @@
 """Certified radii: never beyond the true distance to another class, and what makes them zero."""
 
 import math
+from fractions import Fraction
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from verification.radius import certified_radii, certified_radius
+from verification.radius import certified_radii, certified_radius, separations
 
 MEAN, STD = (0.5,), (0.25,)
 
@@ -109,3 +110,83 @@ def test_the_rounding_of_the_executed_logits_is_measured_and_paid_for():
     assert (coarse < np.abs(distances(weight_of(net), images))).all()
     assert (coarse < 0.9999 * radii)[radii > 0].any()
     assert coarse.any()
+
+
+# With the rows of the head. ------------------------------------------------------------------
+
+
+def three_classes(seed: int) -> tuple[nn.Sequential, torch.Tensor, torch.Tensor]:
+    """A linear network with rows of different lengths, images, and their classes."""
+    generator = torch.Generator().manual_seed(seed)
+    head = nn.Linear(48, 3, bias=False)
+    lengths = torch.tensor([[0.2], [1.0], [3.0]])
+    head.weight = nn.Parameter(torch.randn(3, 48, generator=generator) * lengths)
+    net = nn.Sequential(nn.Flatten(), head)
+    images = torch.rand((64, 3, 4, 4), generator=generator)
+    with torch.no_grad():
+        return net, images, net.double()((images.double() - MEAN[0]) / STD[0]).argmax(1)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_radius_by_rows_is_at_most_the_distance_to_every_other_class_and_close_to_it(seed: int):
+    net, images, labels = three_classes(seed)
+    rows = weights_of(net)
+    radii = certified_radii(net.float(), images, labels, MEAN, STD, 1 / STD[0], rows)
+    truth = []
+    for image, label in zip(images, labels.tolist(), strict=True):
+        others = [rows[label].double() - rows[j].double() for j in range(3) if j != label]
+        truth.append(min(float(distances(w, image[None])[0]) for w in others))
+    exact = np.array(truth)
+    assert (radii < exact).all()
+    assert (radii[exact > 1e-2] > 0.999 * exact[exact > 1e-2]).all()
+
+
+def weights_of(net: nn.Sequential) -> torch.Tensor:
+    return next(net.parameters()).detach().float()
+
+
+def test_rows_never_give_less_than_the_margin_over_sqrt2_when_their_norm_is_at_most_1():
+    net, images, labels = three_classes(7)
+    with torch.no_grad():
+        next(net.parameters()).div_(torch.linalg.matrix_norm(weights_of(net), 2) * 1.001)
+    plain = certified_radii(net.float(), images, labels, MEAN, STD, 1 / STD[0])
+    by_rows = certified_radii(net, images, labels, MEAN, STD, 1 / STD[0], weights_of(net))
+    assert (by_rows >= plain).all()
+    assert (by_rows > 1.1 * plain)[plain > 0].any()
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_separations_are_above_the_exact_distances(seed: int):
+    rows = torch.randn(4, 97, generator=torch.Generator().manual_seed(seed)) * 10.0 ** (seed - 5)
+    found = separations(rows)
+    for i in range(4):
+        for j in range(4):
+            w = [Fraction(a) - Fraction(b) for a, b in zip(*rows[[i, j]].tolist(), strict=True)]
+            square = sum((a * a for a in w), Fraction(0))
+            assert Fraction(float(found[i, j])) ** 2 >= square
+            assert Fraction(float(found[i, j])) ** 2 <= square * (1 + Fraction(1, 10**9))
+
+
+def test_rows_by_which_ties_errors_and_bad_numbers_have_radius_zero():
+    net, images, labels = three_classes(1)
+    rows = weights_of(net)
+    wrong = certified_radii(net.float(), images, (labels + 1) % 3, MEAN, STD, 1 / STD[0], rows)
+    assert not wrong.any()
+    tie = torch.full((1, 3, 4, 4), MEAN[0])
+    assert not certified_radii(net, tie, labels[:1], MEAN, STD, 1 / STD[0], rows).any()
+    broken = images[:2].clone()
+    broken[:, 0, 0, 0] = math.nan
+    assert not certified_radii(net, broken, labels[:2], MEAN, STD, 1 / STD[0], rows).any()
+    with pytest.raises(ArithmeticError, match="finite"):
+        separations(torch.tensor([[math.inf], [0.0]]))
+
+
+def test_equal_rows_decide_nothing():
+    """Two classes with one row differ by their biases alone; a tie of them is no certificate."""
+    head = nn.Linear(48, 2)
+    with torch.no_grad():
+        head.weight.copy_(head.weight[:1].expand(2, -1))
+        head.bias.copy_(torch.tensor([1.0, 1.0]))
+    net = nn.Sequential(nn.Flatten(), head)
+    images, labels = torch.rand(4, 3, 4, 4), torch.zeros(4, dtype=torch.long)
+    assert not certified_radii(net, images, labels, MEAN, STD, 4.0, weights_of(net)).any()

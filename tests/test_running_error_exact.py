@@ -196,12 +196,24 @@ def test_errors_of_weights_and_inputs_are_carried_by_layers_that_round_nothing()
             lambda v: (v / 3).reshape(1, 2, 2, 2, 2).max((2, 4)),
             lambda x, t, w: F.max_pool2d(x / t, 2),
         ),
+        (
+            lambda v: (v / 3).reshape(1, 2, 2, 2, 2).transpose(0, 2, 4, 1, 3).reshape(4, 2, 2),
+            lambda x, t, w: F.pixel_unshuffle(x / t, 2),
+        ),
+        (
+            lambda v: (v / 3).reshape(1, 2, 2, 2, 2).sum(4).sum(2) / 4,
+            lambda x, t, w: F.avg_pool2d(x / t, 2),
+        ),
     ]
     for truth, computed in cases:
         true_error(truth, Function(computed, third, ones), x)
     overlapping = evaluate(Function(lambda x, t: F.max_pool2d(x / t, 3, 1), third), x)
     plain = evaluate(Function(lambda x, t: x / t, third), x)
     assert (overlapping.error >= 3 * plain.error).all()
+    means = evaluate(Function(lambda x, t: F.avg_pool2d(x / t, 2), third), x)
+    assert (means.error < 8 * plain.error).all()
+    with pytest.raises(UnboundedOperation, match="average pooling"):
+        evaluate(Function(lambda x, t: F.avg_pool2d(x / t, 3, 1), third), x)
 
 
 def test_circular_convolutions_carry_errors_by_the_norm_of_their_torus():

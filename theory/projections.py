@@ -14,7 +14,7 @@ from sympy import Add, Expr, Max, Min, Rational, Symbol, sqrt, symbols
 
 from theory.algebra import ratio
 from theory.compile import Backend, compiled
-from theory.facts import a, h, h_1, h_2
+from theory.facts import a, h, h_1, h_2, s_max, s_min, w_max
 
 KEEP = 1 - ratio(1, 10**6)
 TINY = ratio(1, 10**30)  # no 0 / 0 in a block that neither expands nor contracts
@@ -65,6 +65,13 @@ flexible = Projection(
     "T10-flexible-switching",
     (h_1, h_2),
     tuple(clamp(step, *BOX[step]) for step in (h_1, h_2)),
+)
+
+# T9 with S = 1 and measured spectra: the contractive step first, then what it pays for.
+_down = Min(Max(h_C, 0), KEEP * 2 / (s_max**2 + a * s_min**2))
+_up = (KEEP / (1 - _down * a * s_min**2) - 1) / Max(w_max, TINY)
+measured = Projection(
+    "T9-switching", (a, h_C, h_E, s_min, s_max, w_max), (_down, Min(Max(h_E, 0), Max(_up, 0)))
 )
 
 

@@ -8,11 +8,15 @@ network satisfies a claim says nothing about the others, so anything else is unk
 Admissible is what `dsnn.training.project` leaves unchanged, in float32: for the constrained
 regimes its times and rescalings, lifts of norm at most 1 before their scale, a head of Frobenius
 norm at most 1. The kernels of the flows are free: the paper has a penalty on them and no bound.
+For our certified ones it is what `dsnn.training.finalise` makes: steps by their law for the
+spectra that their own matrices are proved to have, a head of norm at most 1.
 """
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from functools import singledispatch
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl
@@ -23,14 +27,13 @@ from torch import Tensor, nn
 from dsnn.errors import UserError
 from dsnn.fields import TwoLayerField
 from dsnn.integrators import Alternation, Euler, FixedEuler, FlexiblePair
-from dsnn.models import ARCHITECTURES, CifarNet, build
+from dsnn.models import ALL_ARCHITECTURES, CERTIFIED, CertifiedNet, CifarNet, build, build_certified
 from dsnn.models.cifar import CHANNELS
 from dsnn.operators import Convolution
+from dsnn.training.certified import finalise
 from dsnn.training.projection import constrained, project
 from verification.claims import Claim
 
-Admits = Callable[[Claim, str], tuple[float, str] | None]
-"""(claim, part) -> a bound that holds for all admissible parameters and why, or None."""
 _REACH = 1e8
 """The largest limit that a construction goes for: beyond it float32 overflows."""
 _LIFT = 0.97
@@ -38,14 +41,47 @@ _LIFT = 0.97
 AnyVerdict = TypeVar("AnyVerdict", bound=Any)
 
 
+class Architecture(ABC):
+    """All admissible parameters of a network `name`."""
+
+    name: str
+
+    @abstractmethod
+    def worst(self, limit: float) -> nn.Module:
+        """An admissible network that stretches, where any does, by more than `limit`."""
+
+    @abstractmethod
+    def theorem(self, claim: Claim, part: str) -> tuple[float, str] | None:
+        """A bound for a part that holds for all admissible parameters, and why."""
+
+    def over_all(self, verdict: AnyVerdict, claim: Claim, net: nn.Module) -> AnyVerdict:
+        """What the verdict on `net`, an admissible network, says about all of them."""
+        if verdict.outcome == "refuted":
+            text = f"by a constructed admissible network: {verdict.evidence.get('text', '')}"
+            return dataclasses.replace(verdict, evidence={**verdict.evidence, "text": text})
+        part = net.get_submodule(verdict.module)
+        if not [*part.parameters(), *part.buffers()]:
+            return verdict  # the same map whatever the parameters are
+        found = self.theorem(claim, verdict.module)
+        if found is not None and claim.limit is not None and claim.allows(found[0]):
+            evidence = {"kind": "theorem", "text": found[1]}
+            return dataclasses.replace(
+                verdict, outcome="proved", upper=found[0], evidence=evidence, constant=None
+            )
+        text = "no theorem over all admissible parameters, and no network found that refutes it"
+        evidence = {"kind": "gap", "text": text}
+        return dataclasses.replace(
+            verdict, outcome="unknown", upper=math.inf, evidence=evidence, constant=None
+        )
+
+
 @dataclasses.dataclass(frozen=True)
-class Architecture:
-    """All admissible parameters of a network `name`. `theorem` speaks of that whole set."""
+class PublishedArchitecture(Architecture):
+    """One of the paper's five."""
 
     name: str
     signed_steps: bool
     channels: tuple[int, int, int]
-    theorem: Admits
 
     def worst(self, limit: float) -> CifarNet:
         """An admissible network all of whose steps, flows, lifts and stages, and which itself,
@@ -72,32 +108,53 @@ class Architecture:
             net.head.bias.zero_()
         return net.eval()
 
-    def over_all(self, verdict: AnyVerdict, claim: Claim, net: nn.Module) -> AnyVerdict:
-        """What the verdict on `net`, an admissible network, says about all of them."""
-        if verdict.outcome == "refuted":
-            text = f"by a constructed admissible network: {verdict.evidence.get('text', '')}"
-            return dataclasses.replace(verdict, evidence={**verdict.evidence, "text": text})
-        part = net.get_submodule(verdict.module)
-        if not [*part.parameters(), *part.buffers()]:
-            return verdict  # the same map whatever the parameters are
-        found = self.theorem(claim, verdict.module)
-        if found is not None and claim.limit is not None and claim.allows(found[0]):
-            evidence = {"kind": "theorem", "text": found[1]}
-            return dataclasses.replace(
-                verdict, outcome="proved", upper=found[0], evidence=evidence, constant=None
-            )
-        text = "no theorem over all admissible parameters, and no network found that refutes it"
-        evidence = {"kind": "gap", "text": text}
-        return dataclasses.replace(
-            verdict, outcome="unknown", upper=math.inf, evidence=evidence, constant=None
-        )
+    def theorem(self, claim: Claim, part: str) -> tuple[float, str] | None:
+        if constrained(self.name) and part == "head" and claim.name in ("lipschitz", "contractive"):
+            return 1.0, "|W| <= |W|_F <= 1: the projection of the head"
+        return None
+
+
+@dataclasses.dataclass(frozen=True)
+class CertifiedArchitecture(Architecture):
+    """One of ours that is 1-Lipschitz by construction."""
+
+    name: str
+
+    def worst(self, limit: float) -> CertifiedNet:
+        """Identities throughout: what is bright stays so, and an expansive step stretches it by
+        1 + h. Nothing that is larger than 1 in these networks grows with `limit`."""
+        net = build_certified(self.name)
+        with torch.no_grad():
+            for module in net.modules():
+                if isinstance(module, Convolution):
+                    _identity(module, 1.0)
+        return finalise(net)
+
+    def theorem(self, claim: Claim, part: str) -> tuple[float, str] | None:
+        if claim.name != "lipschitz" or claim.pixel or not _WHOLE_STEPS.fullmatch(part):
+            return None
+        return 1.0, _BY_CONSTRUCTION[self.name]
+
+
+_WHOLE_STEPS = re.compile(r"(body(\.stages\.\d+(\.flow(\.\d+)?)?)?)?|head")
+"""Parts that hold both steps of a pair or neither; the expansive one alone does expand."""
+_BY_CONSTRUCTION = {
+    "certified-non-expansive": "T8 at every step, h <= 2 / |A|^2 for the proved norm of its own "
+    "kernel; isometries between them, and |W| <= 1 for the head",
+    "certified-switch": "T8 at every single step and T9 at every pair, with times held to the "
+    "proved spectra of their own kernels; isometries between them, and |W| <= 1 for the head",
+}
 
 
 def parse(text: str) -> Architecture:
     """`NAME[?signed_steps=true|false&channels=A,B,C]`. Raises UserError."""
     name, _, query = text.partition("?")
-    if name not in ARCHITECTURES:
-        raise UserError(f"unknown architecture {name!r}: one of {', '.join(ARCHITECTURES)}")
+    if name not in ALL_ARCHITECTURES:
+        raise UserError(f"unknown architecture {name!r}: one of {', '.join(ALL_ARCHITECTURES)}")
+    if name in CERTIFIED:
+        if query:
+            raise UserError(f"arch:{text}: {name} has no options")
+        return CertifiedArchitecture(name)
     try:
         pairs = parse_qsl(query, strict_parsing=bool(query), keep_blank_values=True)
     except ValueError:
@@ -108,7 +165,7 @@ def parse(text: str) -> Architecture:
     signed = options.get("signed_steps", "true")
     if signed not in ("true", "false"):
         raise UserError(f"arch:{text}: signed_steps is {signed!r}, expected true or false")
-    return Architecture(name, signed == "true", _channels(text, options), _theorems(name))
+    return PublishedArchitecture(name, signed == "true", _channels(text, options))
 
 
 def bright(shape: tuple[int, ...]) -> Tensor:
@@ -127,17 +184,6 @@ def _channels(text: str, options: Mapping[str, str]) -> tuple[int, int, int]:
         if min(first, second, third) >= 3:
             return (first, second, third)
     raise UserError(f"arch:{text}: channels are three numbers from 3 to 9999, as in 32,64,128")
-
-
-def _theorems(name: str) -> Admits:
-    """What is known over the admissible set of a regime."""
-
-    def head(claim: Claim, part: str) -> tuple[float, str] | None:
-        if constrained(name) and part == "head" and claim.name in ("lipschitz", "contractive"):
-            return 1.0, "|W| <= |W|_F <= 1: the projection of the head"
-        return None
-
-    return head
 
 
 def _identity(operator: Any, gain: float) -> None:

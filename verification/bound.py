@@ -8,7 +8,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 
-from dsnn.models import CifarNet
+from torch import nn
+
+from dsnn.models import CertifiedNet
 from dsnn.models.cifar import SIDE
 from verification import sdp
 from verification.capture import Uncapturable
@@ -22,18 +24,24 @@ from verification.store import Store
 
 @dataclass(frozen=True)
 class NetworkBound:
-    """Constants with respect to the normalised input and to pixels in [0, 1]."""
+    """Constants with respect to the normalised input and to pixels in [0, 1], and, of a network of
+    body and head, that of its body to pixels."""
 
     lipschitz: float
     lipschitz_pixel: float
+    body_pixel: float | None = None
 
 
 def network_bound(
-    net: CifarNet, std: tuple[float, float, float], *, tight: bool = False
+    net: nn.Module, std: tuple[float, float, float], *, tight: bool = False
 ) -> NetworkBound:
-    """Upper bounds on the constant of `net`, and of `net` after (pixel - mean) / std."""
+    """Upper bounds on the constant of `net`, a map of images (3, 32, 32), and of `net` after
+    (pixel - mean) / std."""
     ledger = Ledger(Live(net, (3, SIDE, SIDE)), tight=tight)
-    return NetworkBound(ledger.constant("").upper, ledger.pixel(std).upper)
+    body = None
+    if isinstance(net, CertifiedNet):
+        body = pixel(ledger.constant("body"), std).upper
+    return NetworkBound(ledger.constant("").upper, ledger.pixel(std).upper, body)
 
 
 class Ledger:

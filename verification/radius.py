@@ -1,6 +1,10 @@
 """Certified radii of images: the margin of the executed logits, less their rounding, over the
 Lipschitz constant [T4].
 
+Where the last map is linear with rows w, and L is a constant of what comes before it, the
+difference of two logits moves by at most L |w_y - w_j|, and the radius is the least over j of
+(N_y - N_j) / (L |w_y - w_j|). Without rows, sqrt(2) L for every pair.
+
 The arithmetic is `real`: within the radius, the network as a function of real numbers on the
 stored weights gives the true class. The logits at the image itself are the executed float32 ones;
 their distance to the exact ones is bounded by their distance to a float64 evaluation plus the
@@ -15,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dsnn.operators.rounding import TINY, down, up
+from dsnn.operators.rounding import TINY, down, gamma, up
 from verification.running_error import evaluate, norm
 
 ARITHMETIC = "real"
@@ -52,11 +56,30 @@ def certified_radius(margin: float, error: float, lipschitz: float) -> float:
     their l2 distance to the exact ones, `lipschitz` on the constant of the network, l2 to l2, whose
     input is what the radius is measured in.
     """
-    if not (math.isfinite(margin) and math.isfinite(error) and math.isfinite(lipschitz)):
+    return _radius(margin, error, up(_SQRT2 * lipschitz))
+
+
+def _radius(margin: float, error: float, slope: float) -> float:
+    """`slope` bounds the constant of the difference of the two logits."""
+    if not (math.isfinite(margin) and math.isfinite(error) and math.isfinite(slope)):
         return 0.0
     exact = math.nextafter(margin, -math.inf) - up(_SQRT2 * error)
-    radius = down(exact) / up(_SQRT2 * lipschitz)
+    radius = down(exact) / slope
     return down(radius) if math.isfinite(radius) else 0.0
+
+
+def separations(rows: Tensor) -> Tensor:
+    """|w_i - w_j| of the rows w of a matrix (classes, n), rounded up: (classes, classes), float64.
+
+    The differences and their lengths are computed in float64, where a difference of float32 numbers
+    errs by one rounding. Raises ArithmeticError on rows that are not finite.
+    """
+    w = rows.detach().to("cpu", torch.float64)
+    if not torch.isfinite(w).all():
+        raise ArithmeticError("the rows of the head are not finite")
+    squares = (w[:, None, :] - w[None, :, :]).square().sum(2)
+    lengths = (squares * (1 + gamma(w.shape[1] + 4))).sqrt() * (1 + 2**-44) + TINY
+    return lengths.fill_diagonal_(0.0)
 
 
 def certified_radii(
@@ -66,37 +89,67 @@ def certified_radii(
     mean: tuple[float, ...],
     std: tuple[float, ...],
     lipschitz_pixel: float,
+    rows: Tensor | None = None,
 ) -> np.ndarray:
     """Radii (B,) float64, l2 in pixels, rounded down: the class of an image cannot change within.
 
     `images` (B, channels, H, W) are float32 pixels in [0, 1], `labels` (B,) the true classes.
     `net` takes normalised images, on its own device; `lipschitz_pixel` bounds the Lipschitz
-    constant of the network with its normalisation from above. A radius is 0 for an image that the
-    executed network misclassifies, a tie, and logits that are not finite. Raises ValueError on a
-    Lipschitz bound that is negative or NaN, UnboundedOperation as `evaluate`.
+    constant of the network with its normalisation from above. With `rows` (classes, n), the weight
+    of the linear map that the network ends in, it bounds that of all before it, with the
+    normalisation. A radius is 0 for an image that the executed network misclassifies, a tie, and
+    logits that are not finite. Raises ValueError on a Lipschitz bound that is negative or NaN,
+    UnboundedOperation as `evaluate`, ArithmeticError as `separations`.
     """
     if not lipschitz_pixel >= 0:
         raise ValueError(f"a Lipschitz bound is at least 0, not {lipschitz_pixel}")
     pixels = PixelInput(net, mean, std)
+    slopes = None if rows is None else separations(rows) * lipschitz_pixel * (1 + 2**-44) + TINY
     radii = [
-        certified_radius(margin, error, lipschitz_pixel)
+        radius
         for batch, classes in zip(images.split(_BATCH), labels.split(_BATCH), strict=True)
-        for margin, error in _margins(net, pixels, batch, classes)
+        for radius in _radii(net, pixels, batch, classes, lipschitz_pixel, slopes)
     ]
     return np.array(radii, dtype=np.float64)
 
 
-def _margins(
+def _radii(
+    net: nn.Module,
+    pixels: PixelInput,
+    images: Tensor,
+    labels: Tensor,
+    lipschitz: float,
+    slopes: Tensor | None,
+) -> list[float]:
+    gaps, errors = _gaps(net, pixels, images, labels)
+    if slopes is None:
+        margins = gaps.amin(1).tolist()
+        pairs = zip(margins, errors, strict=True)
+        return [certified_radius(margin, error, lipschitz) for margin, error in pairs]
+    return [
+        min(
+            _radius(gap, error, slope)
+            for j, (gap, slope) in enumerate(zip(own, slopes[label].tolist(), strict=True))
+            if j != label
+        )
+        for own, error, label in zip(gaps.tolist(), errors, labels.tolist(), strict=True)
+    ]
+
+
+def _gaps(
     net: nn.Module, pixels: PixelInput, images: Tensor, labels: Tensor
-) -> list[tuple[float, float]]:
-    """Of each image, the margin of the executed logits and their distance to the exact ones."""
+) -> tuple[Tensor, list[float]]:
+    """Of each image, how far the executed logit of its class is above each other one (infinity for
+    its own), and the distance of the executed logits to the exact ones."""
     executed = _execute(net, pixels, images)
     exact = evaluate(pixels, images)
     distance = norm(executed - exact.value, True) * (1 + 2**-44) + TINY
     error = (distance + exact.error) * (1 + 2**-44)
     chosen = torch.nn.functional.one_hot(labels.cpu(), executed.shape[1]).bool()
-    margin = executed[chosen] - executed.masked_fill(chosen, -math.inf).amax(1)
-    return list(zip(margin.tolist(), error.tolist(), strict=True))
+    gaps = executed[chosen][:, None] - executed
+    # A logit that is not finite leaves its own class no gap either.
+    own = torch.where(executed[chosen].isfinite(), math.inf, math.nan)
+    return torch.where(chosen, own[:, None], gaps), error.tolist()
 
 
 def _execute(net: nn.Module, pixels: PixelInput, images: Tensor) -> Tensor:

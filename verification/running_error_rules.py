@@ -13,12 +13,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dsnn.operators.rounding import UNIT
+from dsnn.operators.rounding import UNIT, gamma, sqrt_down
 from verification.running_error_watch import (
     METADATA,
     Error,
     RunningError,
     UnboundedOperation,
+    norm,
     pair,
     rounding,
     rule,
@@ -254,3 +255,36 @@ def _max_pool2d(
         shared *= -(-k // s) if d == 1 else k
     value = F.max_pool2d(x, size, step, padding, dilation, ceil_mode)
     return watch.result(value, error.bound * math.sqrt(shared), True)
+
+
+@rule(F.avg_pool2d)
+def _avg_pool2d(
+    watch: RunningError,
+    input: Any,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor_override: int | None = None,
+) -> Tensor:
+    """Windows that share no entry: by Cauchy-Schwarz the means of n entries have 1 / sqrt(n) of the
+    norm at most."""
+    x, error = watch.operand(input)
+    size = pair(kernel_size)
+    step = size if stride in (None, []) else pair(stride)
+    plain = pair(padding) == (0, 0) and not ceil_mode and divisor_override is None
+    if not (plain and step[0] >= size[0] and step[1] >= size[1] and error.batched and x.ndim == 4):
+        raise UnboundedOperation("no rounding bound for this form of average pooling")
+    count = size[0] * size[1]
+    value = F.avg_pool2d(x, size, step)
+    carried = error.bound + gamma(count + 4) * norm(x, True)
+    return watch.result(value, carried / sqrt_down(count), True)
+
+
+@rule(F.pixel_unshuffle)
+def _pixel_unshuffle(watch: RunningError, input: Any, downscale_factor: int) -> Tensor:
+    x, error = watch.operand(input)
+    if not error.batched or x.ndim != 4:
+        raise UnboundedOperation("no rounding bound for this form of unshuffling")
+    return watch.result(F.pixel_unshuffle(x, downscale_factor), error.bound, True)

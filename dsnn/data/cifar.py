@@ -30,9 +30,24 @@ def images_and_labels(dataset: str, split: str, folder: DataFolder) -> tuple[Ten
     check_dataset(dataset)
     if dataset == "generated":
         return generated(split, _GENERATED_COUNT[split])
+    pixels, labels = pixels_and_labels(dataset, split, folder)
+    return pixels.permute(0, 3, 1, 2).to(torch.float32).div_(255).contiguous(), labels
+
+
+def pixels_and_labels(
+    dataset: str, split: str, folder: DataFolder, limit: int | None = None
+) -> tuple[Tensor, Tensor]:
+    """The first `limit` images of a split as bytes (N, 32, 32, 3), and their labels as above.
+
+    Generated images are rounded to bytes. Raises UserError as `images_and_labels`.
+    """
+    check_dataset(dataset)
+    if dataset == "generated":
+        count = _GENERATED_COUNT[split]
+        images, labels = generated(split, min(limit or count, count))
+        return (images * 255).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous(), labels
     pixels, labels = _read(dataset, split, folder)
-    images = torch.from_numpy(pixels).permute(0, 3, 1, 2).to(torch.float32).div_(255).contiguous()
-    return images, torch.tensor(labels, dtype=torch.int64)
+    return torch.from_numpy(pixels)[:limit], torch.tensor(labels, dtype=torch.int64)[:limit]
 
 
 def _read(dataset: str, split: str, folder: DataFolder) -> tuple[np.ndarray, list[int]]:

@@ -1,3 +1,4 @@
+from dsnn.models.certified import CERTIFIED, CertifiedNet, Plan, build_certified
 from dsnn.models.cifar import ARCHITECTURES, CifarNet, build
 from dsnn.models.layers import (
     Exchange,
@@ -18,8 +19,14 @@ from dsnn.models.structured import (
     volume_network,
 )
 
+ALL_ARCHITECTURES = (*ARCHITECTURES, *CERTIFIED)
+"""The names of --arch: the paper's five and ours."""
+
 __all__ = [
+    "ALL_ARCHITECTURES",
     "ARCHITECTURES",
+    "CERTIFIED",
+    "CertifiedNet",
     "CifarNet",
     "Exchange",
     "HamiltonianLift",
@@ -27,11 +34,13 @@ __all__ = [
     "NormProjection",
     "OperatorLayer",
     "Permutation",
+    "Plan",
     "PresnovNet",
     "StructuredLayer",
     "StructuredNet",
     "ZeroLift",
     "build",
+    "build_certified",
     "mass_network",
     "norm_network",
     "symplectic_network",

@@ -60,8 +60,10 @@ class Geometry:
         return -(-self.outputs(dim, size) // distinct)
 
     def is_torus(self, size: tuple[int, int]) -> bool:
-        """Whether the executed map is exactly one circular operator, each output once."""
-        return self.circular and all(
+        """Whether the executed map is exactly one circular operator, each output once; without
+        padding a single tap is one."""
+        pointwise = size == (1, 1) and not any(self.padding)
+        return (self.circular or pointwise) and all(
             self.extent[dim] % self.stride[dim] == 0
             and self.outputs(dim, size[dim]) * self.stride[dim] == self.extent[dim]
             for dim in (0, 1)

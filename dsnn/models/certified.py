@@ -1,0 +1,178 @@
+"""CIFAR networks that are 1-Lipschitz by construction, with radii from the rows of their head.
+
+Every map is an isometry by structure or an Euler step, alone or in a pair, of constant at most 1:
+
+    pixels -> 2 x 2 blocks -> zero channels -> flow -> 2 x 2 blocks -> flow
+           -> half of the sums over 2 x 2 blocks (constant 1) -> head
+
+`certified-non-expansive`: steps x - h A'ReLU(Ax + b), A a 3 x 3 convolution, h = 2 / |A|^2 [T8].
+`certified-switch`: each of those is followed by a pair: x + h_E σ(Wx + v), W a 3 x 3 convolution,
+which really expands, then x - h_C A'σ(Ax + b), whose contraction pays for it [T9]. Contraction
+needs a smallest singular value, which zero padding takes from a 3 x 3 kernel, so the A that
+contracts is an orthogonal matrix at each pixel; of W only the norm counts. σ(x) = max(x, a x), with
+a = 1/10 while contracting and 1/2 while expanding. The times are the largest that the law allows:
+with A orthogonal h_C = 2 / (1 + a) and h_E |W| = 2a / (1 - a), so that a pair stretches by up to
+1.22 and then shrinks by 0.82.
+"""
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from dsnn.errors import UserError
+from dsnn.fields import GradientField, ResidualField, VectorField
+from dsnn.integrators import Euler
+from dsnn.models.layers import ZeroLift
+from dsnn.operators import Convolution
+
+SIDE = 32
+"""Height and width of the images."""
+BLOCK = 2
+"""Side of the blocks that become one pixel."""
+SLOPES = {"expansive": 0.5, "contractive": 0.1}
+"""Of the switch's activations, left of zero."""
+NOISE = 0.3
+"""Norm, about, of what is added to the identity in a new kernel."""
+CERTIFIED = ("certified-non-expansive", "certified-switch")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Channels, and steps (switch: steps each with a pair), at 16 x 16 pixels and at 8 x 8."""
+
+    channels: tuple[int, int] = (48, 192)
+    depth: tuple[int, int] = (3, 5)
+
+
+class Pair(nn.Sequential):
+    """An expansive Euler step, then the contractive one that pays for it [T9, S = 1]."""
+
+    def __init__(self, expansive: Euler, contractive: Euler):
+        super().__init__(expansive, contractive)
+
+    @property
+    def steps(self) -> tuple[Euler, Euler]:
+        return cast(Euler, self[0]), cast(Euler, self[1])
+
+
+class Pool(nn.Module):
+    """(B, C, H, W) -> (B, C H/2 W/2): half of the sum over each 2 x 2 block, of constant 1."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return BLOCK * nn.functional.avg_pool2d(x, BLOCK).flatten(1)
+
+
+class Stage(nn.Module):
+    """blocks, widen, flow."""
+
+    def __init__(self, inputs: int, width: int, flow: nn.Sequential):
+        super().__init__()
+        self.blocks = nn.PixelUnshuffle(BLOCK)
+        self.widen = ZeroLift(BLOCK**2 * inputs, width, images=True)
+        self.flow = flow
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.flow(self.widen(self.blocks(x)))
+
+
+class Body(nn.Module):
+    """Images (B, 3, 32, 32) -> features (B, n): all but the head."""
+
+    def __init__(self, stages: list[Stage]):
+        super().__init__()
+        self.stages = cast(Sequence[Stage], nn.ModuleList(stages))
+        self.pool = Pool()
+
+    def forward(self, x: Tensor) -> Tensor:
+        for stage in self.stages:
+            x = stage(x)
+        return self.pool(x)
+
+
+class CertifiedNet(nn.Module):
+    """Images (B, 3, 32, 32) less their mean -> class scores (B, classes); 1-Lipschitz after
+    `dsnn.training.certified.finalise`. The body is 1-Lipschitz of its own."""
+
+    def __init__(self, arch: str, body: Body, head: nn.Linear):
+        super().__init__()
+        self.arch, self.body, self.head = arch, body, head
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.body(x))
+
+    @property
+    def classes(self) -> int:
+        return self.head.out_features
+
+    def steps(self) -> Iterator[tuple[str, Euler | Pair, int]]:
+        """Name, step or pair, and the side of the images it acts on."""
+        for k, stage in enumerate(self.body.stages):
+            for i, step in enumerate(stage.flow):
+                side = SIDE // BLOCK ** (k + 1)
+                yield f"body.stages.{k}.flow.{i}", cast(Euler | Pair, step), side
+
+
+def _non_expansive(width: int) -> Iterator[nn.Module]:
+    yield _fixed(GradientField(_near_identity(width), width), 1.0)
+
+
+def _switch(width: int) -> Iterator[nn.Module]:
+    yield from _non_expansive(width)
+    a = SLOPES["contractive"]
+    expansive = ResidualField(_near_identity(width), width, slope=SLOPES["expansive"])
+    contractive = GradientField(Convolution(width, width, 1), width, slope=a)
+    yield Pair(_fixed(expansive, a / (1 - a)), _fixed(contractive, 2 / (1 + a)))
+
+
+def _fixed(field: VectorField, time: float) -> Euler:
+    """A step whose time is stored with the weights, and set by a law instead of being learned."""
+    step = Euler(field, time)
+    step.u.requires_grad_(False)
+    return step
+
+
+_STEPS: dict[str, Callable[[int], Iterator[nn.Module]]] = dict(
+    zip(CERTIFIED, (_non_expansive, _switch), strict=True)
+)
+
+
+def _near_identity(width: int) -> Convolution:
+    """The identity, and noise: steps start by telling each channel's signs apart."""
+    operator = Convolution(width, width)
+    with torch.no_grad():
+        operator.weight.copy_(NOISE * torch.randn_like(operator.weight) / (9 * width) ** 0.5)
+        operator.weight[:, :, 1, 1] += torch.eye(width)
+    return operator
+
+
+def build_certified(arch: str, classes: int = 10, plan: Plan | None = None) -> CertifiedNet:
+    """A freshly initialised network. Raises UserError on an unknown architecture, and on a plan
+    that drops channels."""
+    if arch not in _STEPS:
+        raise UserError(f"unknown architecture {arch!r}: one of {', '.join(CERTIFIED)}")
+    plan, inputs, stages = plan or Plan(), 3, []
+    for width, depth in zip(plan.channels, plan.depth, strict=True):
+        steps = [step for _ in range(depth) for step in _STEPS[arch](width)]
+        stages.append(Stage(inputs, width, nn.Sequential(*steps)))
+        inputs = width
+    side = SIDE // BLOCK ** (len(stages) + 1)
+    head = nn.Linear(inputs * side**2, classes)
+    with torch.no_grad():
+        head.weight.copy_(nn.functional.normalize(torch.randn_like(head.weight)))
+    return CertifiedNet(arch, Body(stages), head)
+
+
+def plan_of(arch: str, state: Mapping[str, Tensor]) -> Plan | None:
+    """The plan of a network with these weights, by names and shapes; None where they show none."""
+    pattern = re.compile(r"body\.stages\.([01])\.flow\.(\d{1,3})\.field\.operator\.weight")
+    widths: tuple[list[int], list[int]] = ([], [])
+    for name, tensor in state.items():
+        if (found := pattern.fullmatch(name)) and tensor.ndim == 4:
+            widths[int(found[1])].append(tensor.shape[0])
+    if not all(widths) or not 12 <= widths[0][0] <= widths[1][0] // BLOCK**2:
+        return None
+    return Plan((widths[0][0], widths[1][0]), (len(widths[0]), len(widths[1])))

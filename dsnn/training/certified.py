@@ -1,0 +1,232 @@
+"""Training of the certified networks: the step, its loss, and the export that a proof is made of.
+
+In training the norm of a convolution is a power iteration's, one step of it each update on a vector
+that is kept, and differentiated through: an estimate. `finalise` measures all spectra rigorously
+and sets the times that the laws allow for what was measured; no estimate enters a proof.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.func import functional_call
+
+from dsnn.errors import UserError
+from dsnn.integrators import Euler
+from dsnn.models.certified import SIDE, SLOPES, CertifiedNet, Pair
+from dsnn.operators import Convolution
+from dsnn.operators.bounds import geometry_of, singular_values
+from dsnn.operators.bounds import norm_upper as convolution_norm
+from dsnn.operators.orthogonal import polar
+from dsnn.training.muon import Muon
+from dsnn.training.precision import DTYPES, fastest_dtype, training_device
+from theory import projections
+
+KEEP = float(projections.KEEP)
+CHUNK = 64
+"""Images that go through the network at once on a processor, so that a state stays in its cache."""
+SETTLED = 4
+"""Retractions that bring a trained matrix to the rounding of float32."""
+DIRECTION = "direction"
+"""The buffer of a convolution that keeps its power iteration's vector while it is trained."""
+
+_measured = projections.measured.numeric("math")
+
+
+@dataclass(frozen=True)
+class CertifiedLosses:
+    """Scalar tensors on the training device, detached: the loss before the update, and the share
+    of the batch that was classified rightly."""
+
+    loss: Tensor
+    accuracy: Tensor
+
+
+def margin_cross_entropy(
+    scores: Tensor, labels: Tensor, *, offset: float, temperature: float
+) -> Tensor:
+    """Mean cross-entropy of (scores - offset on the right class) / temperature, in float32.
+
+    An image that is right by more than `offset` costs little: with rows of norm 1 the offset of a
+    radius r is about sqrt(2) r.
+    """
+    own = F.one_hot(labels, scores.shape[1])
+    return F.cross_entropy((scores.float() - offset * own) / temperature, labels)
+
+
+class CertifiedStep:
+    """step(images, labels) -> CertifiedLosses: forward, loss, backward, update by `Muon`, and back
+    to orthogonal matrices and rows of norm 1.
+
+    `images` (B, 3, 32, 32) are less their mean, `labels` (B,) integers, on any device. The body
+    runs in `dtype`, by default bfloat16 where the hardware multiplies it; parameters, head and loss
+    are float32. Learning-rate schedules act on `optimizer`. All that changes lies in `net` and
+    `optimizer`: the network holds the vectors of the power iteration until it is finalised.
+    Raises UserError on an offset, rate or temperature that is not allowed, an absent device, or
+    inputs that do not fit the network.
+    """
+
+    def __init__(
+        self,
+        net: CertifiedNet,
+        *,
+        offset: float = 0.53,
+        temperature: float = 0.25,
+        rate: float = 6e-3,
+        device: str = "cpu",
+        dtype: torch.dtype | None = None,
+    ):
+        for name, value, limit, holds in (
+            ("offset", offset, "0 or a positive number", offset >= 0),
+            ("temperature", temperature, "a positive number", temperature > 0),
+            ("rate", rate, "a positive number", rate > 0),
+        ):
+            if not (holds and math.isfinite(value)):
+                raise UserError(f"{name} {value!r} is not allowed: {limit}")
+        self.device = training_device(device)
+        self.dtype = dtype or fastest_dtype(self.device)
+        if self.dtype not in DTYPES:
+            raise UserError(f"dtype {self.dtype} is not allowed: torch.float32 or torch.bfloat16")
+        _remember(net)
+        self.net = net.to(self.device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+        self.offset, self.temperature = offset, temperature
+        learned = [p for p in self.net.parameters() if p.requires_grad]
+        kernels = [p for p in learned if p.ndim == 4]
+        others = [p for p in learned if p.ndim != 4]
+        self.optimizer = Muon(kernels, others, lr=rate, dtype=self.dtype)
+        retract(self.net)
+
+    def __call__(self, images: Tensor, labels: Tensor) -> CertifiedLosses:
+        losses = self.accumulate(images, labels)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        retract(self.net)
+        return losses
+
+    def accumulate(self, images: Tensor, labels: Tensor) -> CertifiedLosses:
+        """Forward and backward pass only: gradients are added to those the parameters hold."""
+        _check(images, labels)
+        images = images.to(
+            self.device, self.dtype, memory_format=torch.channels_last, non_blocking=True
+        )
+        labels = labels.to(self.device, non_blocking=True)
+        times = estimated_times(self.net)
+        # The times' own graph is walked once, after all parts of the batch.
+        leaves = {name: time.detach().requires_grad_() for name, time in times.items()}
+        loss, right = torch.zeros(2, device=self.device).unbind()
+        size = CHUNK if self.device.type == "cpu" else len(images)
+        for part, own in zip(images.split(size), labels.split(size), strict=True):
+            with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
+                features = functional_call(self.net.body, leaves, (part,))
+            scores = self.net.head(features.float())
+            share = margin_cross_entropy(
+                scores, own, offset=self.offset, temperature=self.temperature
+            ) * (len(part) / len(images))
+            share.backward()
+            loss = loss + share.detach()
+            right = right + (scores.detach().argmax(1) == own).sum() / len(images)
+        torch.autograd.backward(list(times.values()), [leaf.grad for leaf in leaves.values()])
+        return CertifiedLosses(loss, right)
+
+
+def estimated_times(net: CertifiedNet) -> dict[str, Tensor]:
+    """The times of the steps by estimated norms, under their names in the body: 2 / |A|^2 for a
+    gradient step, and for an expansive one what its contraction pays for, over |W|."""
+    times = {}
+    for name, step, side in net.steps():
+        name = name.removeprefix("body.")
+        if isinstance(step, Pair):
+            up, _ = _allowed(1.0, 1.0, 1.0)
+            times[f"{name}.0.u"] = (up / _estimate(step.steps[0], side)).reshape(1)
+        else:
+            times[f"{name}.u"] = (2 / _estimate(step, side).square()).reshape(1)
+    return times
+
+
+@torch.no_grad()
+def retract(net: CertifiedNet, iterations: int = 1) -> None:
+    """Bring the matrices that contract back towards orthogonal ones, and the rows of the head to
+    norm 1."""
+    for _, step, _ in net.steps():
+        if isinstance(step, Pair):
+            kernel = _operator(step.steps[1]).weight
+            kernel.copy_(polar(kernel[:, :, 0, 0], iterations)[:, :, None, None])
+    net.head.weight.copy_(F.normalize(net.head.weight))
+
+
+@torch.no_grad()
+def finalise(net: CertifiedNet) -> CertifiedNet:
+    """Freeze, in place, what makes the network 1-Lipschitz: times from the measured spectra of its
+    operators, by the laws [T8, T9], and a head of norm at most 1. Returns it in eval mode, on the
+    processor, with nothing but what it executes.
+
+    Scaling the head changes no radius.
+    """
+    net.to("cpu", torch.float32)
+    retract(net, SETTLED)
+    for _, step, side in net.steps():
+        if isinstance(step, Pair):
+            expansive, contractive = step.steps
+            spectrum = singular_values(_operator(contractive), (side, side))
+            up, down = _allowed(spectrum.smallest[0], spectrum.norm[1], _norm(expansive, side))
+            expansive.u.fill_(up)
+            contractive.u.fill_(down)
+        else:
+            step.u.fill_(KEEP * 2 / _norm(step, side) ** 2)
+    scale = KEEP / singular_values(net.head).norm[1]
+    net.head.weight.mul_(scale)
+    net.head.bias.mul_(scale)
+    for module in net.modules():
+        module._buffers.pop(DIRECTION, None)
+    return net.eval()
+
+
+def _remember(net: CertifiedNet) -> None:
+    """A starting vector for the power iteration of every convolution whose norm is estimated."""
+    generator = torch.Generator().manual_seed(0)
+    for _, step, side in net.steps():
+        operator = _operator(step.steps[0] if isinstance(step, Pair) else step)
+        if DIRECTION not in operator._buffers:
+            start = torch.randn(1, operator.inputs, side, side, generator=generator)
+            operator.register_buffer(DIRECTION, start / start.norm())
+
+
+def _estimate(step: Euler, side: int) -> Tensor:
+    """|Au| at the kept vector u after one power iteration: an estimate of |A| from below, with the
+    gradient of the kernel."""
+    operator = _operator(step)
+    vector = operator.get_buffer(DIRECTION)
+    with torch.no_grad():
+        moved = operator.adjoint(operator(vector))
+        vector.copy_(moved / moved.norm().clamp(min=torch.finfo(moved.dtype).tiny))
+    return operator(vector).norm()
+
+
+def _operator(step: Euler) -> Convolution:
+    return cast(Convolution, step.field.get_submodule("operator"))
+
+
+def _norm(step: Euler, side: int) -> float:
+    """A proved upper bound on the norm of the step's operator."""
+    operator = _operator(step)
+    return convolution_norm(operator.weight, geometry_of(operator, (side, side)))
+
+
+def _allowed(s_min: float, s_max: float, w_max: float) -> tuple[float, float]:
+    """The largest expansive and contractive times that T9 allows for these spectra."""
+    down, up = _measured(
+        a=SLOPES["contractive"], h_C=math.inf, h_E=math.inf, s_min=s_min, s_max=s_max, w_max=w_max
+    )
+    return float(up), float(down)
+
+
+def _check(images: Tensor, labels: Tensor) -> None:
+    shape = (len(labels), 3, SIDE, SIDE)
+    if tuple(images.shape) != shape or labels.ndim != 1 or len(labels) == 0:
+        raise UserError(
+            f"images {tuple(images.shape)} and labels {tuple(labels.shape)} are not a batch: "
+            f"(B, 3, {SIDE}, {SIDE}) and (B,) with B > 0"
+        )

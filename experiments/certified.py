@@ -1,0 +1,198 @@
+"""Training of the certified networks: settings by scale, and the task that the loop carries out."""
+
+import copy
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from fractions import Fraction
+from typing import Any, cast
+
+import torch
+from torch import nn
+
+from dsnn.data.cifar import CLASSES, check_dataset, pixels_and_labels
+from dsnn.data.folder import DataFolder
+from dsnn.data.statistics import Channels, training
+from dsnn.errors import UserError
+from dsnn.models import CERTIFIED, CertifiedNet, build_certified
+from dsnn.models.certified import Plan as Shape
+from dsnn.training.certified import CertifiedStep, finalise
+from dsnn.training.engine import Plan
+from dsnn.training.images import ResidentImages
+from dsnn.training.precision import fastest_dtype
+from dsnn.training.schedule import WarmupLinear
+from dsnn.weights import Card, save
+from experiments.protocol import DTYPES, NO_CHANGES, SCALES
+from experiments.result import EpochMetrics, Task
+from experiments.settings import changed
+from verification.bound import network_bound
+from verification.radius import separations
+
+UNIT: Channels = (1.0, 1.0, 1.0)
+"""The input is less its mean and not divided by anything, so that pixels are what radii count."""
+MARGIN = 0.53
+"""Taken off the score of the right class in training, where the rows of the head have norm 1."""
+RADIUS = 36 / 255
+
+
+@dataclass(frozen=True)
+class Certified:
+    """What a run computes. `channels` and `depth` are those of the two flows; the rate rises for
+    the share `warmup` of the run and falls to 0; crops come from images padded by `pad`. `images`,
+    `monitored`, `tested`, `bound_every` and `reduction` as in `protocol.Configuration`."""
+
+    regime: str
+    dataset: str
+    margin: float
+    scale: str
+    channels: tuple[int, int] = (48, 192)
+    depth: tuple[int, int] = (3, 5)
+    epochs: int = 18
+    batch: int = 128
+    rate: float = 6e-3
+    warmup: float = 0.15
+    temperature: float = 0.25
+    pad: int = 2
+    reduction: float = 0.1
+    images: int | None = None
+    monitored: int | None = None
+    tested: int | None = None
+    bound_every: int = 1
+    dtype: str = "fastest"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_dataset(self.dataset)
+        for name, known in (("regime", CERTIFIED), ("scale", SCALES), ("dtype", DTYPES)):
+            value = getattr(self, name)
+            if value not in known:
+                raise UserError(f"unknown {name} {value!r}: one of {', '.join(known)}")
+        for name in ("margin", "rate", "temperature", "reduction"):
+            value = getattr(self, name)
+            if not 0 < value < math.inf:
+                raise UserError(f"{name} {value!r} is not allowed: a positive number")
+        counts = ("epochs", "batch", "images", "monitored", "tested")
+        for name, least in (*((name, 1) for name in counts), ("pad", 0), ("bound_every", 0)):
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise UserError(f"{name} {value!r} is not allowed: at least {least}")
+        if min(*self.channels, *self.depth) < 1:
+            raise UserError(
+                f"channels {self.channels}, depth {self.depth}: expected positive numbers"
+            )
+        if not 0 <= self.seed < 2**32:
+            raise UserError(f"seed {self.seed} is not allowed: 0 or more, below 2^32")
+
+    @property
+    def transfer(self) -> bool:
+        """Certified networks start from nothing."""
+        return False
+
+    def values(self) -> dict[str, Any]:
+        """As JSON values."""
+        return {**asdict(self), "channels": list(self.channels), "depth": list(self.depth)}
+
+
+_SCALE: dict[str, dict[str, Any]] = {
+    "smoke": {
+        "channels": (12, 48),
+        "depth": (1, 1),
+        "epochs": 2,
+        "batch": 32,
+        "images": 256,
+        "monitored": 64,
+        "tested": 128,
+    },
+    "cpu": {"monitored": 2000},
+    "paper": {"channels": (64, 256), "depth": (4, 5), "epochs": 100},
+}
+FIXED = ("regime", "dataset", "margin", "scale")
+
+
+def configuration(
+    regime: str,
+    dataset: str,
+    margin: float | None,
+    scale: str,
+    changes: Mapping[str, Any] = NO_CHANGES,
+) -> Certified:
+    """The settings of a scale, with `changes` of named fields. Raises UserError on unknown names
+    and values outside their limits."""
+    if scale not in SCALES:
+        raise UserError(f"unknown scale {scale!r}: one of {', '.join(SCALES)}")
+    found = Certified(regime, dataset, MARGIN if margin is None else margin, scale, **_SCALE[scale])
+    return changed(found, changes, FIXED)
+
+
+def task(asked: Certified, folder: DataFolder, device: torch.device, *, compiled: bool) -> Task:
+    """What to train and how it is judged: as a finalised copy, whose constants are proved."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(asked.seed)
+        net = build_certified(
+            asked.regime, CLASSES[asked.dataset], Shape(asked.channels, asked.depth)
+        )
+    mean, _ = training(asked.dataset)
+
+    def resident(split: str, limit: int | None, augment: bool) -> ResidentImages:
+        pixels, labels = pixels_and_labels(asked.dataset, split, folder, limit)
+        return ResidentImages(
+            pixels, labels, mean=mean, std=UNIT, device=device, augment=augment, pad=asked.pad
+        )
+
+    dtype = fastest_dtype(device) if asked.dtype == "fastest" else getattr(torch, asked.dtype)
+    step = CertifiedStep(
+        net,
+        offset=asked.margin,
+        temperature=asked.temperature,
+        rate=asked.rate,
+        device=str(device),
+        dtype=dtype,
+    )
+    if compiled and device.type == "cuda":
+        net.body.compile(dynamic=False)
+    monitored = resident("test", asked.monitored, False)
+    card = Card(asked.regime, asked.dataset, asked.margin, mean, UNIT)
+    return Task(
+        step=step,
+        plan=Plan(
+            epochs=asked.epochs,
+            batch=asked.batch,
+            schedule=WarmupLinear(Fraction(asked.warmup).limit_denominator(10**6)),
+            seed=asked.seed,
+            reduction=asked.reduction,
+        ),
+        configuration={**asked.values(), "dtype": str(dtype).removeprefix("torch.")},
+        images=resident("train", asked.images, True),
+        monitored=monitored,
+        tested=resident("test", asked.tested, False),
+        save=lambda net, path: save(path, cast(CertifiedNet, net), card),
+        bound=lambda net: constants(cast(CertifiedNet, net), monitored),
+        bound_every=asked.bound_every,
+        final=final,
+    )
+
+
+def final(net: nn.Module) -> CertifiedNet:
+    """A copy of a network in training as it is judged, saved and proved."""
+    return finalise(cast(CertifiedNet, copy.deepcopy(net)))
+
+
+@torch.no_grad()
+def constants(net: CertifiedNet, images: ResidentImages) -> EpochMetrics:
+    """Proved constants of a finalised network, and the share of `images` whose margin in float32
+    is more than the proved constant allows to be lost within 36/255: certified, but for the
+    rounding of the logits, which `dsnn evaluate` accounts for."""
+    found = network_bound(copy.deepcopy(net).cpu(), UNIT)
+    assert found.body_pixel is not None
+    lost = (RADIUS * found.body_pixel * separations(net.head.weight)).to(images.device)
+    certified = 0
+    for start in range(0, len(images), 500):
+        batch, labels = images.plain(start, min(start + 500, len(images)))
+        scores = net.to(images.device)(batch).double()
+        ahead = scores.gather(1, labels[:, None]) - scores - lost[labels]
+        certified += int((ahead.scatter(1, labels[:, None], 1.0) > 0).all(1).sum())
+    return {
+        "lipschitz": found.lipschitz,
+        "lipschitz_pixel": found.lipschitz_pixel,
+        "certified_36_255_unrounded": certified / len(images),
+    }

@@ -1,0 +1,162 @@
+"""`dsnn train`: one network of the paper's protocol, in slices where need be."""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from dsnn.errors import UserError
+from dsnn.files import check_writable, write_json
+
+UNFINISHED = 3
+"""The exit code where a limit stopped the run; `--resume` goes on."""
+
+
+class Scale(StrEnum):
+    smoke = "smoke"
+    cpu = "cpu"
+    paper = "paper"
+
+
+class Device(StrEnum):
+    cpu = "cpu"
+    cuda = "cuda"
+
+
+def train(
+    regime: Annotated[
+        str, typer.Option(help="One of the paper's five, or certified-non-expansive, -switch.")
+    ],
+    dataset: Annotated[str, typer.Option(help="cifar10, cifar100 or generated.")] = "cifar10",
+    margin: Annotated[
+        float | None, typer.Option(help="Of the loss; 0.15, and the certified networks' own.")
+    ] = None,
+    scale: Annotated[Scale, typer.Option(help="Seconds, minutes, or the paper's.")] = Scale.cpu,
+    config: Annotated[Path | None, typer.Option(help="TOML of settings to change.")] = None,
+    start: Annotated[
+        Path | None,
+        typer.Option("--from", metavar="WEIGHTS", help="CIFAR-10 weights cifar100 starts from."),
+    ] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Of weights and order.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Result folder; out/train/REGIME-DATASET-MARGIN-SCALE.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with what OUT holds.")] = False,
+    max_seconds: Annotated[
+        float | None, typer.Option(min=0, help="Stop cleanly after so long (exit code 3).")
+    ] = None,
+    save_steps: Annotated[
+        int | None, typer.Option(min=1, help="Save every so many steps, not only each epoch.")
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="The data folder; else DSNN_DATA, else your cache.")
+    ] = None,
+    device: Annotated[Device, typer.Option(help="Where to train.")] = Device.cpu,
+    compiled: Annotated[
+        bool, typer.Option("--compile/--no-compile", help="CUDA graphs by torch.compile.")
+    ] = True,
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Event files in OUT/tensorboard as well.")
+    ] = False,
+    json: Annotated[str | None, typer.Option(metavar="FILE", help="Result; - is stdout.")] = None,
+) -> int:
+    """Train a network of the paper or of ours; resumable, in slices, in processes (torchrun)."""
+    from experiments.settings import read_changes
+    from experiments.train import Run, configured, run_training
+
+    changes = read_changes(config) if config else {}
+    if seed is not None:
+        changes["seed"] = seed
+    asked = configured(
+        regime, dataset, margin, scale.value, transfer=start is not None, changes=changes
+    )
+    out = out or Path("out/train") / f"{regime}-{dataset}-{asked.margin:g}-{scale.value}"
+    check_writable(out / "run.json")
+    if json not in (None, "-"):
+        check_writable(Path(json))
+
+    from dsnn.data.folder import data_folder
+    from dsnn.training.engine import Limits
+
+    run = Run(
+        configuration=asked,
+        folder=data_folder(data),
+        out=out,
+        start=start,
+        device=device.value,
+        resume=resume,
+        limits=Limits(max_seconds, save_steps),
+        compiled=compiled,
+    )
+    first = os.environ.get("RANK", "0") == "0"  # of the processes that torchrun started
+    with _progress(asked.epochs, first) as report, _events(out, tensorboard and first) as observe:
+        result = run_training(run, report, observe)
+    if first and json is not None:
+        write_json(json, result.content)
+    if first and json != "-":
+        _print(out, result.content)
+    return 0 if result.finished else UNFINISHED
+
+
+@contextmanager
+def _progress(epochs: int, first: bool) -> Iterator[Any]:
+    """Yield a report that draws a bar with the time left on stderr, only on a terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn
+    from rich.progress import TimeRemainingColumn as Remaining
+
+    columns = (TextColumn("{task.description}"), BarColumn(), Remaining())
+    visible = first and sys.stderr.isatty()
+    with Progress(*columns, console=Console(stderr=True), disable=not visible) as progress:
+        task = progress.add_task("train", total=None)
+
+        def report(now: Any) -> None:
+            losses = " ".join(f"{name} {value:.4f}" for name, value in now.losses.items())
+            progress.update(
+                task,
+                completed=now.epoch * now.steps + now.step,
+                total=epochs * now.steps,
+                description=f"epoch {now.epoch + 1}/{epochs} {losses}",
+            )
+
+        yield report
+
+
+@contextmanager
+def _events(out: Path, wanted: bool) -> Iterator[Any]:
+    """Yield what writes the metrics of an epoch for TensorBoard, or does nothing."""
+    if not wanted:
+        yield lambda metrics: None
+        return
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise UserError("--tensorboard needs it installed: pip install 'dsnn[tensorboard]'") from (
+            error
+        )
+    with SummaryWriter(out / "tensorboard") as writer:
+
+        def observe(metrics: Any) -> None:
+            for name, value in metrics.items():
+                if name != "epoch" and value is not None:
+                    writer.add_scalar(name, value, metrics["epoch"])
+
+        yield observe
+
+
+def _print(out: Path, content: dict[str, Any]) -> None:
+    result = content["result"] or {}
+    if not content["finished"]:
+        epochs = content["configuration"]["epochs"]
+        print(f"stopped after {content['epochs']} of {epochs} epochs: --resume goes on ({out})")
+        return
+    print(
+        f"{out / 'weights.safetensors'}: test accuracy {result['test_accuracy']:.4f} on "
+        f"{result['test_images']} images, {content['images_a_second']:.0f} images/s, "
+        f"{content['training_seconds']:.0f} s of training"
+    )

@@ -1,0 +1,133 @@
+"""The certified training step: what it learns from, and that its estimates enter no proof."""
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from dsnn.errors import UserError
+from dsnn.models import CERTIFIED, Plan, build_certified
+from dsnn.models.certified import SLOPES, Pair
+from dsnn.operators.bounds import singular_values
+from dsnn.training.certified import (
+    DIRECTION,
+    CertifiedStep,
+    estimated_times,
+    finalise,
+    margin_cross_entropy,
+    retract,
+)
+from verification.bound import network_bound
+
+SMALL = Plan((12, 48), (1, 1))
+
+
+def batch(count: int = 16) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    images = 0.25 * torch.randn(count, 3, 32, 32, generator=generator)
+    return images, torch.arange(count) % 10
+
+
+def small(arch: str) -> CertifiedStep:
+    torch.manual_seed(0)
+    return CertifiedStep(build_certified(arch, plan=SMALL), rate=1e-2, dtype=torch.float32)
+
+
+def test_the_loss_is_cross_entropy_with_an_offset():
+    scores, labels = torch.tensor([[1.0, 0.2], [0.1, 0.3]]), torch.tensor([0, 1])
+    found = margin_cross_entropy(scores, labels, offset=0.5, temperature=0.25)
+    by_hand = [math.log1p(math.exp((0.2 - 0.5) / 0.25)), math.log1p(math.exp((0.1 + 0.2) / 0.25))]
+    assert float(found) == pytest.approx(sum(by_hand) / 2, rel=1e-6)
+
+
+@pytest.mark.parametrize("arch", CERTIFIED)
+def test_training_learns_and_the_trained_network_is_proved(arch: str):
+    step, (images, labels) = small(arch), batch()
+    losses = [float(step(images, labels).loss) for _ in range(12)]
+    assert losses[-1] < 0.7 * losses[0]
+    net = finalise(step.net)
+    bound = network_bound(net, (1.0, 1.0, 1.0))
+    assert bound.lipschitz <= 1
+    assert bound.lipschitz_pixel <= 1
+
+
+@pytest.mark.parametrize("arch", CERTIFIED)
+def test_all_learned_numbers_have_the_gradient_of_the_loss(arch: str):
+    """Through the norms too: against automatic differentiation of the whole at once."""
+    step, (images, labels) = small(arch), batch(70)  # two parts
+    net = step.net
+    buffers = {name: value.clone() for name, value in net.named_buffers()}
+    losses = step.accumulate(images, labels)
+    found = {n: p.grad.clone() for n, p in net.named_parameters() if p.grad is not None}
+    net.zero_grad()
+    for name, value in net.named_buffers():
+        value.copy_(buffers[name])
+    body = torch.func.functional_call(net.body, estimated_times(net), (images,))
+    scores = net.head(body) - 0.53 * F.one_hot(labels, 10)
+    whole = F.cross_entropy(scores / 0.25, labels)
+    whole.backward()
+    assert float(losses.loss) == pytest.approx(float(whole.detach()), rel=1e-4)
+    learned = {n: p for n, p in net.named_parameters() if p.requires_grad}
+    assert found.keys() == learned.keys()
+    for name, parameter in learned.items():
+        assert parameter.grad is not None
+        assert torch.allclose(found[name], parameter.grad, rtol=1e-3, atol=1e-6), name
+
+
+def test_power_iteration_comes_near_from_below_and_is_not_kept():
+    step = small("certified-switch")
+    net = step.net
+    times = {}
+    for _ in range(60):
+        times = {name: time.detach() for name, time in estimated_times(net).items()}
+    for name, part, side in net.steps():
+        euler = part.steps[0] if isinstance(part, Pair) else part
+        operator = euler.field.get_submodule("operator")
+        low, high = singular_values(operator, (side, side)).norm
+        short = name.removeprefix("body.")
+        if isinstance(part, Pair):
+            a = SLOPES["contractive"]
+            estimate = 2 * a / (1 - a) / times[f"{short}.0.u"].item()
+        else:
+            estimate = math.sqrt(2 / times[f"{short}.u"].item())
+        assert 0.97 * low < estimate <= high * (1 + 1e-5), name
+    assert any(DIRECTION in name for name in net.state_dict())
+    assert not any(DIRECTION in name for name in finalise(net).state_dict())
+
+
+def test_retraction_restores_orthogonal_matrices_and_rows():
+    net = build_certified("certified-switch", plan=SMALL)
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.add_(0.02 * torch.randn_like(parameter))
+    retract(net, 4)
+    for _, part, side in net.steps():
+        if isinstance(part, Pair):
+            found = singular_values(part.steps[1].field.get_submodule("operator"), (side, side))
+            assert 1 - 1e-5 < found.smallest[0] <= found.norm[1] < 1 + 1e-5
+    assert torch.allclose(net.head.weight.norm(dim=1), torch.ones(10))
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"offset": -1.0}, "offset -1.0"),
+        ({"temperature": 0.0}, "temperature 0.0"),
+        ({"rate": math.nan}, "rate nan"),
+        ({"dtype": torch.float16}, "float16"),
+        ({"device": "tpu"}, "tpu"),
+    ],
+)
+def test_settings_that_are_not_allowed(settings: dict, expected: str):
+    net = build_certified("certified-non-expansive", plan=SMALL)
+    with pytest.raises(UserError, match=expected):
+        CertifiedStep(net, **settings)
+
+
+def test_inputs_that_are_no_batch():
+    step = small("certified-non-expansive")
+    images, labels = batch(4)
+    for bad in ((images[:, :, :16], labels), (images[:3], labels), (images[:0], labels[:0])):
+        with pytest.raises(UserError, match="are not a batch"):
+            step(*bad)

@@ -1,31 +1,19 @@
 """Every figure and table of the paper by id, with what it is made from."""
 
-from collections.abc import Iterator
-
 from dsnn.errors import UserError
-from paper_repro import alternation, regions, robustness
+from paper_repro import alternation, regions, robustness, structured_figures, structured_sir
 from paper_repro.artefact import Artefact
-
-_STRUCTURED = {
-    "sir-components": "The three components of the SIR flow map learned by a mass-preserving "
-    "network, for ten initial conditions.",
-    "sir-trajectory": "One SIR trajectory of a mass-preserving network and its total mass.",
-    "regression-1d": "Regression of a scalar function by gradient and sphere-preserving steps.",
-    "regression-2d": "Regression of the Euclidean norm in the plane, with its error.",
-    "ode-field": "A vector field learned from one-step data, beside the true one.",
-}
-
-
-def _waiting() -> Iterator[Artefact]:
-    for name, caption in _STRUCTURED.items():
-        yield Artefact(name, "figure", caption, waits_for="training of the structured networks")
 
 
 def registry() -> dict[str, Artefact]:
     """All artefacts, in the order of the paper."""
     groups = (
-        regions.artefacts(), robustness.artefacts(), alternation.artefacts(), _waiting()
-    )  # fmt: skip
+        regions.artefacts(),
+        robustness.artefacts(),
+        alternation.artefacts(),
+        structured_sir.artefacts(),
+        structured_figures.artefacts(),
+    )
     return {artefact.id: artefact for group in groups for artefact in group}
 
 

@@ -42,6 +42,15 @@ REGIMES = {
     "switch-flexible": Look("flexible switching", "#D55E00", "v", "-"),
 }
 
+FORMS = {
+    "mass-preserving": Look("mass-preserving", "#0072B2", "D", "-"),
+    "symplectic": Look("symplectic", "#0072B2", "D", "-"),
+    "corrected": Look("corrected", "#0072B2", "D", "-"),
+    "published": Look("as published", "#D55E00", "v", (0, (4.5, 1.5))),
+    "unconstrained": Look("unconstrained", "#000000", "o", (0, (1.2, 1.2))),
+}
+"""The networks of the structured experiments, by their names in the kept results."""
+
 _PARAMETERS: dict[Any, Any] = {
     "font.family": "STIXGeneral",
     "mathtext.fontset": "stix",

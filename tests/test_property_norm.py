@@ -5,6 +5,7 @@ import torch
 from property_modules import Function, dense, heun, judged, relaxed, skew_field
 from torch import Tensor, nn
 
+from dsnn.models import NormProjection
 from dsnn.operators.linear import Convolution
 
 
@@ -34,6 +35,16 @@ def _directional(x: Tensor, a: nn.Linear) -> Tensor:
     return (x + d) - l * d
 
 
+def _shortened(x: Tensor) -> Tensor:
+    return NormProjection(3, 2)(x)
+
+
+def _lengthened(x: Tensor, a: nn.Linear) -> Tensor:
+    """Nine entries from three."""
+    phi = a(x)
+    return phi * (x.norm(dim=-1, keepdim=True) / phi.norm(dim=-1, keepdim=True))
+
+
 def _lifted() -> nn.Module:
     torch.manual_seed(1)
     lift = nn.utils.parametrizations.orthogonal(nn.Linear(3, 5, bias=False))
@@ -48,9 +59,19 @@ def _lifted() -> nn.Module:
         (Function(_normalised, dense(3, 9)), True),
         (Function(_relaxed, dense(3, 9)), True),
         (Function(_directional, dense(3, 9)).double(), True),
+        (Function(_shortened).double(), True),
+        (Function(_lengthened, nn.Linear(3, 9, bias=False)), True),
         (_lifted(), False),
     ],
-    ids=["projection", "normalisation", "relaxation", "directional", "network"],
+    ids=[
+        "projection",
+        "normalisation",
+        "relaxation",
+        "directional",
+        "to fewer",
+        "to more",
+        "network",
+    ],
 )
 def test_norm_is_proved(module: nn.Module, exact: bool):
     judgement = judged("norm-preserving", module, 3)
@@ -80,7 +101,13 @@ def _safe_projection(x: Tensor, a: nn.Linear) -> Tensor:
     return phi * (x.norm(dim=-1, keepdim=True) / (phi.norm(dim=-1, keepdim=True) + 1e-3))
 
 
-@pytest.mark.parametrize("function", [_euler, _wrong_relaxation, _safe_projection])
+def _wrong_norm(x: Tensor, a: nn.Linear) -> Tensor:
+    """To two entries, with the norm of the two instead of all three."""
+    phi = x[:, :2] + 0.2 * skew_field(x, a)[:, :2]
+    return phi * (x[:, :2].norm(dim=-1, keepdim=True) / phi.norm(dim=-1, keepdim=True))
+
+
+@pytest.mark.parametrize("function", [_euler, _wrong_relaxation, _safe_projection, _wrong_norm])
 def test_norm_is_refuted(function):
     torch.manual_seed(0)
     module = Function(function, dense(3, 9))

@@ -46,8 +46,12 @@ NETWORKS = {
 }
 
 
+@pytest.mark.parametrize("traced", [False, True], ids=["mapped", "traced"])
 @pytest.mark.parametrize("make", NETWORKS.values(), ids=list(NETWORKS))
-def test_ensemble_equals_single_training(make: Callable[[], nn.Module]):
+def test_ensemble_equals_single_training(
+    make: Callable[[], nn.Module], traced: bool, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("dsnn.training.ensemble.TRACED", 1 if traced else 10**9)
     x, y = data()
     before = torch.random.get_rng_state()
     together = train_ensemble(make, [3, 8], x, y, SCHEDULE)

@@ -2,10 +2,9 @@
 
 A linear segment must be an isometry. Of a nonlinear one, |f|² - |x|² is expanded in the inner
 products of the vectors in it, and must vanish identically: so it does for the projection
-φ |x| / |φ| and the relaxation (1 - l) φ + l y with l = (|φ|² - |y|²) / |φ - y|², whatever φ is.
+φ |x| / |φ|, also onto fewer or more entries, and the relaxation (1 - l) φ + l y with
+l = (|φ|² - |y|²) / |φ - y|², whatever φ is.
 """
-
-import math
 
 from dsnn.operators.rounding import up
 from verification.dominators import joined, segments
@@ -68,9 +67,8 @@ def _nonlinear(segment: Graph) -> tuple[float, str] | str:
         return "a single number"
     if set(value) == {segment.output}:
         return f"nothing is known of the norm of {segment[segment.output].kind}"
-    size = math.prod(segment.input.shape)
-    if size != math.prod(segment[segment.output].shape):
-        return "vectors of different lengths are combined"
+    # Nodes combine vectors of their own length only, so each of the two inner products is of
+    # vectors of one length; the lengths of f and of x need not agree.
     if algebra.is_zero(inner(value, value) + number(-1) * inner(before, before)):
         return 0.0, "|f|² = |x|² identically in inner products: a relaxation or projection"
     return "|f|² - |x|² does not cancel"

@@ -32,7 +32,7 @@ class SkewEntries(nn.Module):
         if dim < 2:
             raise UserError(f"a skew matrix of side {dim} is 0: at least 2")
         self.dim = dim
-        self.inner = Layer(Dense(dim, hidden), act)
+        self.inner: nn.Module = Layer(Dense(dim, hidden), act)
         self.operator = Dense(hidden, dim * (dim - 1) // 2)
         self.bias = nn.Parameter(torch.zeros(dim * (dim - 1) // 2))
         self.outer = None if outer is None else activation(outer)

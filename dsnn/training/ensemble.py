@@ -1,10 +1,12 @@
 """Many seeds of a small network trained at once: one vectorised step for all of them.
 
 The networks are stacked along a first dimension, and torch.func maps the gradient of the loss over
-it. Adam acts entry by entry, so each seed takes the very steps that it takes alone, to rounding.
+it; a long training runs the operations that this comes down to, traced once. Adam acts entry by
+entry, so each seed takes the very steps that it takes alone, to rounding.
 """
 
 import copy
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -12,12 +14,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value, stack_module_state, vmap
+from torch.fx.experimental.proxy_tensor import make_fx
 
 from dsnn.errors import UserError
 from dsnn.training.precision import training_device
 
 Model = Callable[[Tensor], Tensor]
 Loss = Callable[[Model, Tensor, Tensor], Tensor]
+Gradients = Callable[
+    [dict[str, Tensor], Tensor, Tensor], tuple[dict[str, Tensor], Tensor]
+]  # of the weights, and the losses
+TRACED = 400
+"""Updates from which tracing pays: it takes as long as some 80 of them, and halves each."""
 
 
 def mean_square(model: Model, x: Tensor, y: Tensor) -> Tensor:
@@ -75,9 +83,11 @@ def train_ensemble(
     def objective(weights: dict[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
         return loss(lambda state: functional_call(shell, (weights, buffers), (state,)), x, y)
 
-    step = vmap(grad_and_value(objective))
+    mapped: Gradients = vmap(grad_and_value(objective))
+    updates = schedule.epochs * math.ceil(len(x) / schedule.batch)
+    step = _Traced(mapped) if updates >= TRACED else mapped
     optimizer = torch.optim.Adam(
-        stacked.values(), lr=schedule.rate, weight_decay=schedule.weight_decay
+        stacked.values(), lr=schedule.rate, weight_decay=schedule.weight_decay, fused=True
     )
     decay = torch.optim.lr_scheduler.StepLR(optimizer, schedule.every, schedule.factor)
     history = []
@@ -104,6 +114,20 @@ def train_ensemble(
             for name, weight in network.named_parameters():
                 weight.copy_(stacked[name][k])
     return Ensemble(tuple(networks), torch.stack(history).cpu())
+
+
+class _Traced:
+    """The same function, run as the bare operations that one call of it comes down to, without
+    the layers of torch.func; traced once for each number of examples."""
+
+    def __init__(self, function: Gradients):
+        self.function, self.programs = function, dict[torch.Size, Gradients]()
+
+    @torch.no_grad()
+    def __call__(self, weights: dict[str, Tensor], x: Tensor, y: Tensor):
+        if x.shape not in self.programs:
+            self.programs[x.shape] = make_fx(self.function)(weights, x, y)
+        return self.programs[x.shape](weights, x, y)
 
 
 def _seeded(make: Callable[[], nn.Module], seed: int) -> nn.Module:

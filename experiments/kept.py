@@ -1,0 +1,144 @@
+"""What a run of an experiment keeps: its numbers with where they come from, and its curves.
+
+`NAME.json` holds the configuration, the commit, the environment, the seconds and the results;
+`NAME-TABLE.csv` beside it one table each, which the figures are drawn from.
+"""
+
+import csv
+import io
+import math
+import platform
+import subprocess
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from scipy import stats
+
+from dsnn.files import write_json, write_text
+
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A number that is to be at most `limit`."""
+
+    what: str
+    limit: float
+    measured: float
+
+    @property
+    def holds(self) -> bool:
+        return self.measured <= self.limit
+
+    def to_json(self) -> dict[str, Any]:
+        return {**vars(self), "measured": finite(self.measured), "holds": self.holds}
+
+
+@dataclass(frozen=True)
+class Table:
+    """Columns by name and rows of numbers or words."""
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Any, ...], ...]
+
+    def to_csv(self) -> str:
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(self.columns)
+        writer.writerows([[_cell(value) for value in row] for row in self.rows])
+        return text.getvalue()
+
+
+@dataclass(frozen=True)
+class Result:
+    """What an experiment measured: `rows` are one table of numbers for people, `bars` what they are
+    held against, `tables` the curves by name, `seconds` the times of its trainings by name."""
+
+    configuration: Mapping[str, Any]
+    rows: Sequence[Mapping[str, Any]]
+    bars: Sequence[Bar] = ()
+    tables: Mapping[str, Table] = field(default_factory=dict)
+    seconds: Mapping[str, float] = field(default_factory=dict)
+
+
+def keep(folder: Path, name: str, scale: str, seeds: Sequence[int], result: Result) -> Path:
+    """Write `name`.json and its tables into `folder`; the path of the JSON. UserError as
+    dsnn.files.atomic."""
+    for table, content in result.tables.items():
+        write_text(folder / f"{name}-{table}.csv", content.to_csv())
+    path = folder / f"{name}.json"
+    write_json(
+        path,
+        {
+            "experiment": name,
+            "scale": scale,
+            "seeds": list(seeds),
+            "configuration": dict(result.configuration),
+            "commit": commit(),
+            "environment": environment(),
+            "seconds": {key: round(value, 1) for key, value in result.seconds.items()},
+            "bars": [bar.to_json() for bar in result.bars],
+            "rows": [dict(row) for row in result.rows],
+        },
+    )
+    return path
+
+
+def over_seeds(values: Iterable[float]) -> dict[str, Any]:
+    """The values of all seeds, their mean and the ends of its t-interval at 95 %, which one seed
+    does not have; where a value is not finite, neither mean nor interval."""
+    found = [float(value) for value in values]
+    summary: dict[str, Any] = {"values": [finite(v) for v in found], "mean": None}
+    if not all(map(math.isfinite, found)):
+        return summary
+    mean = math.fsum(found) / len(found)
+    summary["mean"] = mean
+    if len(found) > 1:
+        half = stats.sem(found) * stats.t.ppf((1 + CONFIDENCE) / 2, len(found) - 1)
+        summary |= {"low": mean - half, "high": mean + half}
+    return summary
+
+
+def finite(value: float) -> float | str | None:
+    """The value as JSON can hold it: "infinite" for infinities, None for what is not defined."""
+    if math.isnan(value):
+        return None
+    return "infinite" if math.isinf(value) else float(value)
+
+
+def environment() -> dict[str, Any]:
+    """The machine and the versions that numbers depend on."""
+    return {
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "threads": torch.get_num_threads(),
+        **{name: version(name) for name in ("dsnn", "torch", "numpy", "scipy")},
+    }
+
+
+def commit() -> str:
+    """The commit of the sources, with "+" where they were changed since; "" outside a checkout."""
+    root = Path(__file__).parent.parent
+
+    def git(*arguments: str) -> str:
+        done = subprocess.run(
+            ["git", "-C", str(root), *arguments], capture_output=True, text=True, check=True
+        )
+        return done.stdout.strip()
+
+    try:
+        found = git("rev-parse", "--short=12", "HEAD")
+        sources = [str(root / top) for top in ("dsnn", "theory", "verification", "experiments")]
+        changed = git("status", "--porcelain", "--", *sources)
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+    return found + "+" if changed else found
+
+
+def _cell(value: Any) -> Any:
+    return repr(float(value)) if isinstance(value, float) else value

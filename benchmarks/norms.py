@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from dsnn.data.folder import data_folder
 from dsnn.errors import UserError
-from dsnn.models.cifar import SIDE
+from dsnn.models.cifar import SIDE, CifarNet
 from dsnn.operators import Convolution, banded, estimate, grid, symbol
 from dsnn.operators.bounds import of_convolution
 from dsnn.operators.geometry import Geometry
@@ -79,6 +79,7 @@ def published_files() -> list[tuple[Path, str]]:
 def _kernels() -> Iterator[tuple[Tensor, Geometry]]:
     for path, arch in published_files():
         net = load(path, arch).net
+        assert isinstance(net, CifarNet)
         for k, stage in enumerate(net.stages):
             geometry = Geometry((SIDE >> k, SIDE >> k), padding=(1, 1, 1, 1))
             for module in stage.modules():

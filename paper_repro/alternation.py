@@ -166,6 +166,7 @@ def _make(regime: str, margin: str, inputs: Mapping[str, Path], stem: Path) -> l
     from dsnn.weights import load
 
     net = load(inputs["weights"], regime).net
+    assert isinstance(net, CifarNet)
     label = style.REGIMES[regime].label
     rows = draw(net, f"{label}, CIFAR-10, margin $m = {margin}$", stem)
     if regime != "switch-flexible":

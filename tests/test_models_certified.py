@@ -90,7 +90,7 @@ def test_pairs_of_inputs_never_move_apart(arch: str):
     ratios = [witness.replay(net.body, a, b) for a, b in zip(x, y, strict=True)]
     assert 0 < max(ratios) <= 1
     labels = net(x - 0.5).argmax(1)
-    args = (net, x, labels, (0.5,) * 3, (1.0,) * 3)
+    args = (net, x, labels, (0.5, 0.5, 0.5), (1.0, 1.0, 1.0))
     plain = certified_radii(*args, 1.0)
     by_rows = certified_radii(*args, 1.0, net.head.weight)
     assert (by_rows >= plain).all()
@@ -112,7 +112,7 @@ def test_weights_files_hold_the_network_whole(arch: str, tmp_path: Path):
 
 def test_weights_of_the_other_architecture_are_refused(tmp_path: Path):
     net = finalise(disturbed("certified-switch", 1))
-    card = Card("certified-non-expansive", "cifar10", None, (0.5,) * 3, (1.0,) * 3)
+    card = Card("certified-non-expansive", "cifar10", None, (0.5, 0.5, 0.5), (1.0, 1.0, 1.0))
     weights.save(tmp_path / "net.safetensors", net, card)
     with pytest.raises(UserError, match="not certified-non-expansive weights"):
         weights.load(tmp_path / "net.safetensors")

@@ -10,7 +10,7 @@ import torch
 
 from dsnn.errors import UserError
 from dsnn.integrators import FlexiblePair
-from dsnn.models import ARCHITECTURES
+from dsnn.models import ARCHITECTURES, CifarNet
 from dsnn.training.projection import project
 from verification import architectures, witness
 from verification.claims import parse
@@ -36,6 +36,7 @@ class Verdict:
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_the_constructed_network_is_admissible_and_refutes(name: str, signed: str, limit: float):
     net = architectures.parse(f"{name}?signed_steps={signed}&{SMALL}").worst(limit)
+    assert isinstance(net, CifarNet)
     before = {key: value.clone() for key, value in net.state_dict().items()}
     parts = Live(net, (3, 32, 32), architectures.bright)
     for part in NAMES:
@@ -59,6 +60,7 @@ def test_the_constructed_network_is_admissible_and_refutes(name: str, signed: st
 def test_the_museum_entry_needs_no_more_than_an_orthogonal_kernel():
     """u = -1.9 executed as +1.9, and the identity at the centre tap."""
     net = architectures.parse(f"switch-flexible?signed_steps=false&{SMALL}").worst(1.0)
+    assert isinstance(net, CifarNet)
     pair = net.stages[0].flow[0]
     assert isinstance(pair, FlexiblePair)
     assert pair.u[1].item() == pytest.approx(-1.9)

@@ -70,14 +70,14 @@ def test_the_switch_expands_by_a_witness_and_its_pairs_do_not():
     report = verification.audit(net, claims, IMAGE)
     outcomes = [verdict.outcome for verdict in report.verdicts]
     assert outcomes == ["proved", "refuted", "proved", "proved"]
-    assert report.verdicts[1].lower > 1.05
+    assert report.verdicts[1].lower > 1.02
     (contraction,) = [
         line
         for line in lines(Ledger(Live(net, IMAGE)).constant("body.stages.0.flow.1"))
         if line.law == "T7-contractive-euler"
     ]
     assert 0.9999 < contraction.values["s_min"] <= contraction.values["s_max"] < 1.0001
-    assert contraction.upper < 0.8183
+    assert contraction.upper < 0.9049
 
 
 @pytest.mark.parametrize("arch", CERTIFIED)
@@ -143,7 +143,8 @@ def test_the_architecture_is_proved_by_theorem_and_its_expansive_steps_are_refut
     if arch == "certified-switch":
         bright = architectures.bright((48, 16, 16))
         expansive = net.get_submodule(f"{step}.0")
-        moved = (expansive(1.01 * bright) - expansive(bright)).flatten(1).norm(dim=1)
-        assert float(moved.max() / (0.01 * bright[0]).norm()) > 1.2
+        with torch.no_grad():
+            moved = (expansive(1.01 * bright) - expansive(bright)).flatten(1).norm(dim=1)
+        assert float(moved.max() / (0.01 * bright[0]).norm()) > 1.1
     with pytest.raises(UserError, match="has no options"):
         architectures.parse(f"{arch}?channels=4,4,4")

@@ -134,7 +134,21 @@ def test_groups_take_the_maximum_not_the_product():
     weight = torch.cat([0.5 * torch.ones(1, 1, 1, 1), 0.1 * torch.ones(1, 1, 1, 1)])
     bounds = of_convolution(weight, Geometry((4, 4), groups=2))
     assert bounds.norm[0] <= 0.5 <= bounds.norm[1] <= 0.5 * (1 + 1e-9)
-    assert bounds.smallest[0] <= 0.1 < bounds.smallest[1] * (1 + 1e-6)
+    assert bounds.smallest[0] <= float(weight[1]) <= bounds.smallest[1]
+
+
+@pytest.mark.parametrize("stride", [(1, 1), (2, 2)])
+def test_a_single_tap_without_padding_is_a_matrix_at_each_pixel(stride: tuple[int, int]):
+    """Its smallest singular value is that of the matrix; a stride drops pixels, and leaves 0."""
+    weight = kernel(5, 1, (1, 1), 3)
+    found = of_convolution(weight, Geometry((4, 6), stride=stride))
+    exact = torch.linalg.svdvals(weight[:, :, 0, 0].double())
+    smallest = float(exact[-1]) if weight.shape[1] <= 5 and stride == (1, 1) else 0.0
+    assert found.smallest[0] <= smallest * (1 + 1e-12)
+    assert found.smallest[0] >= smallest * (1 - 1e-9)
+    assert float(exact[0]) * (1 - 1e-12) <= found.norm[1] <= float(exact[0]) * (1 + 1e-9)
+    padded = Geometry((4, 6), padding=(1, 1, 1, 1))
+    assert of_convolution(weight, padded).smallest[0] <= float(exact[-1])
 
 
 def test_zero_padding_breaks_an_orthogonal_kernel():

@@ -69,8 +69,9 @@ class Operator:
         return math.prod(-(-o // (n // math.gcd(n, s))) for n, s, o in pairs)
 
     def is_torus(self) -> bool:
-        """Whether it is a circular operator, each output once."""
-        return self.circular and all(
+        """Whether it is a circular operator, each output once; a single tap without padding is."""
+        pointwise = self.kernel.shape[3:] == (1, 1) and not any(map(sum, self.padding))
+        return (self.circular or pointwise) and all(
             n == s * o for n, s, o in zip(self.extent, self.stride, self.outputs, strict=True)
         )
 

@@ -1,5 +1,6 @@
 """Certified networks: proved 1-Lipschitz once finalised, with steps that really expand inside."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -108,6 +109,22 @@ def test_weights_files_hold_the_network_whole(arch: str, tmp_path: Path):
     x = torch.rand(2, *IMAGE)
     assert torch.equal(loaded.net(x), net(x))
     assert Ledger(Live(loaded.net, IMAGE)).constant("").upper <= 1
+
+
+@pytest.mark.parametrize("arch", CERTIFIED)
+def test_the_independent_checker_derives_the_verdicts(
+    arch: str, tmp_path: Path, dsnn: Callable[..., tuple[int, str, str]]
+):
+    net = finalise(disturbed(arch, 2))
+    card = Card(arch, "cifar10", None, (0.4914, 0.4822, 0.4465), (1.0, 1.0, 1.0))
+    file, certificate = tmp_path / "net.safetensors", tmp_path / "certificate.json"
+    weights.save(file, net, card)
+    claims = ("--claim", "lipschitz[pixel]<=1", "--claim", "body:lipschitz<=1")
+    code, _, _ = dsnn("audit", file, *claims, "--certificate", certificate)
+    assert code == 0
+    code, out, _ = dsnn("check", certificate, file)
+    assert code == 0
+    assert out.count("derived again") == 2
 
 
 def test_weights_of_the_other_architecture_are_refused(tmp_path: Path):

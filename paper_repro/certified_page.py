@@ -1,0 +1,80 @@
+"""The table of kept certified networks in docs/certified-networks.md.
+
+`python -m paper_repro.certified_page` writes it from `results/certified`; with the arguments
+RUN.json EVALUATION.json it first keeps a run of `dsnn train` with the result of `dsnn evaluate
+--json` on its weights. A test finds the page out of date.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from dsnn.errors import UserError
+from dsnn.files import write_json, write_text
+from paper_repro.structured_page import markdown
+
+FOLDER = Path(__file__).parent / "results" / "certified"
+PAGE = Path(__file__).parent.parent / "docs" / "certified-networks.md"
+BEGIN, END = "<!-- results: python -m paper_repro.certified_page -->", "<!-- end of results -->"
+HEADER = (
+    "network", "seed", "epochs", "images/s", "training [s]", "processor [s]", "images", "clean",
+    "36/255", "72/255", "108/255", "1", "L, body", "commit",
+)  # fmt: skip
+
+
+def keep(run: Path, evaluation: Path, folder: Path = FOLDER) -> Path:
+    """Keep the two results as one file. Raises UserError when they are not of the same weights."""
+    trained, evaluated = _read(run), _read(evaluation)
+    if trained["sha256"] is None or trained["sha256"] != evaluated["sha256"]:
+        raise UserError(f"{evaluation} is not about the weights of {run}: evaluate those")
+    asked = trained["configuration"]
+    name = f"{asked['regime']}-{asked['dataset']}-{asked['scale']}-{asked['seed']}"
+    write_json(folder / f"{name}.json", {"run": trained, "evaluation": evaluated})
+    return folder / f"{name}.json"
+
+
+def row(kept: dict[str, Any]) -> list[str]:
+    """A network's row of the table."""
+    run, found = kept["run"], kept["evaluation"]
+    asked, certified = run["configuration"], found["certified_accuracy"]
+    clean = next(r["accuracy"] for r in found["results"] if r["attack"] == "clean")
+    return [
+        asked["regime"],
+        str(asked["seed"]),
+        str(asked["epochs"]),
+        f"{run['images_a_second']:.0f}",
+        f"{run['training_seconds']:.0f}",
+        f"{run['cpu_seconds']:.0f}",
+        str(found["images"]),
+        *(f"{100 * share:.2f} %" for share in (clean, *certified_shares(certified))),
+        f"{found['body_pixel']:.9f}",
+        run["code"]["commit"][:10],
+    ]
+
+
+def certified_shares(certified: Any) -> list[float]:
+    """Of the four radii in rising order."""
+    return [entry["accuracy"] for entry in sorted(certified, key=lambda entry: entry["epsilon"])]
+
+
+def page(text: str, folder: Path = FOLDER) -> str:
+    """The page with the table put between its marks."""
+    before, rest = text.split(BEGIN)
+    _, after = rest.split(END)
+    kept = [_read(path) for path in sorted(folder.glob("*.json"))]
+    return f"{before}{BEGIN}\n\n{markdown(HEADER, map(row, kept))}\n\n{END}{after}"
+
+
+def _read(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def main(arguments: list[str]) -> None:
+    if arguments:
+        keep(*map(Path, arguments))
+    write_text(PAGE, page(PAGE.read_text(encoding="utf-8")))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -252,3 +252,19 @@ def test_published_networks(data_folder: Path, tmp_path: Path, dsnn, regime: str
     else:
         assert verdicts == ["unknown"] * 4
         assert code == 3
+
+
+def test_a_certificate_writes_over_no_weights(tmp_path: Path, refused):
+    """Its tensors stand beside it, under its own name."""
+    path = stored(tmp_path / "net.safetensors", build("non-expansive", channels=NARROW))
+    other = tmp_path / "other.safetensors"
+    other.write_bytes(path.read_bytes())
+    before = path.read_bytes()
+    for mine in (tmp_path / "net.json", tmp_path / "other.json"):
+        line = refused("audit", path, "--claim", "lipschitz<=1", "--certificate", mine)
+        assert "write over" in line
+    (tmp_path / "net.json").write_text("{}")
+    assert "write over" in refused(
+        "audit", path, "--claim", "lipschitz<=1", "--certificate", tmp_path / "net.json"
+    )
+    assert path.read_bytes() == other.read_bytes() == before

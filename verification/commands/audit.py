@@ -70,6 +70,7 @@ def audit(
     if certificate is not None:
         if certificate.suffix != ".json" or certificate == file:
             raise UserError(f"--certificate {certificate}: name another file, ending in .json")
+        _spares(certificate, target)
         check_writable(certificate)
     if html is not None:
         if html in (file, certificate):
@@ -96,6 +97,19 @@ def audit(
     if json != "-":
         _print(report.verdicts)
     return report.exit_code
+
+
+def _spares(certificate: Path, target: str) -> None:
+    """Raise UserError where the tensors of a certificate would be written over something else: the
+    audited weights, or a file without a certificate beside it."""
+    from dsnn.errors import UserError
+
+    beside = certificate.with_suffix(".safetensors")
+    audited = Path(target)
+    if beside.exists() and (
+        not certificate.exists() or (audited.exists() and beside.samefile(audited))
+    ):
+        raise UserError(f"--certificate {certificate} would write over {beside}: name another file")
 
 
 def _print(verdicts: tuple["Verdict", ...]) -> None:

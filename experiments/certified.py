@@ -106,7 +106,10 @@ _SCALE: dict[str, dict[str, Any]] = {
     "cpu": {"monitored": 2000},
     "paper": {"channels": (64, 256), "depth": (4, 5), "epochs": 100},
 }
+_SWITCH: dict[str, dict[str, Any]] = {"cpu": {"depth": (2, 3), "epochs": 7}}
+"""A step of the switch is three: with these settings it takes about the same time."""
 FIXED = ("regime", "dataset", "margin", "scale")
+"""Fields that the command line names."""
 
 
 def configuration(
@@ -120,7 +123,10 @@ def configuration(
     and values outside their limits."""
     if scale not in SCALES:
         raise UserError(f"unknown scale {scale!r}: one of {', '.join(SCALES)}")
-    found = Certified(regime, dataset, MARGIN if margin is None else margin, scale, **_SCALE[scale])
+    settings = dict(_SCALE[scale])
+    if regime == "certified-switch":
+        settings |= _SWITCH.get(scale, {})
+    found = Certified(regime, dataset, MARGIN if margin is None else margin, scale, **settings)
     return changed(found, changes, FIXED)
 
 

@@ -1,0 +1,82 @@
+"""`dsnn train` of certified networks: what is saved is finalised, proved, and what was judged."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from safetensors import safe_open
+
+from dsnn.errors import UserError
+from dsnn.models import CERTIFIED
+from dsnn.training.certified import DIRECTION
+from dsnn.weights import load
+from experiments import certified
+from experiments.train import configured
+from verification.bound import network_bound
+
+Dsnn = Callable[..., tuple[int, str, str]]
+TINY = {"epochs": 2, "batch": 16, "images": 48, "monitored": 20, "tested": 40, "dtype": "float32"}
+
+
+def arguments(folder: Path, regime: str, **changes: Any) -> list[object]:
+    """JSON writes these values as TOML does."""
+    config = folder / "config.toml"
+    config.write_text("".join(f"{k} = {json.dumps(v)}\n" for k, v in (TINY | changes).items()))
+    asked = ["--regime", regime, "--dataset", "generated", "--scale", "smoke"]
+    return ["train", *asked, "--config", config, "--out", folder / "out"]
+
+
+@pytest.mark.parametrize("regime", CERTIFIED)
+def test_the_saved_network_is_the_proved_one(regime: str, tmp_path: Path, dsnn: Dsnn):
+    code, _, error = dsnn(*arguments(tmp_path, regime))
+    assert (code, error) == (0, "")
+    loaded = load(tmp_path / "out" / "weights.safetensors")
+    assert (loaded.card.arch, loaded.card.margin) == (regime, certified.MARGIN)
+    assert loaded.card.std == certified.UNIT
+    run = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert run["sha256"] == loaded.sha256
+    bound = network_bound(loaded.net, loaded.card.std)
+    assert bound.lipschitz <= 1
+    assert run["result"]["lipschitz"] == bound.lipschitz
+    assert 0 <= run["result"]["certified_36_255_unrounded"] <= 1
+    with safe_open(tmp_path / "out" / "weights.safetensors", framework="pt") as file:
+        assert not any(DIRECTION in name for name in file.keys())  # noqa: SIM118
+
+
+def test_slices_end_with_the_weights_of_an_undisturbed_run(tmp_path: Path, dsnn: Dsnn):
+    hashes = []
+    for name, options in (("whole", []), ("sliced", ["--resume", "--max-seconds", 0])):
+        (tmp_path / name).mkdir()
+        asked = [*arguments(tmp_path / name, "certified-non-expansive"), *options]
+        while dsnn(*asked)[0] == 3:
+            pass
+        hashes.append(json.loads((tmp_path / name / "out" / "run.json").read_text())["sha256"])
+    assert hashes[0] == hashes[1] is not None
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"rate": 0.0}, "a positive number"),
+        ({"temperature": float("nan")}, "a positive number"),
+        ({"depth": [1]}, "expected 2 integers"),
+        ({"gamma": 0.1}, "is unknown"),
+        ({"pad": -1}, "at least 0"),
+    ],
+)
+def test_settings_outside_their_limits(changes: dict[str, Any], says: str):
+    with pytest.raises(UserError, match=says):
+        certified.configuration(CERTIFIED[0], "generated", None, "smoke", changes)
+
+
+@pytest.mark.parametrize("margin", [0.0, -1.0, float("nan")])
+def test_a_margin_that_is_none(margin: float):
+    with pytest.raises(UserError, match="margin"):
+        certified.configuration(CERTIFIED[0], "cifar10", margin, "cpu")
+
+
+def test_certified_networks_do_not_go_on_from_others():
+    with pytest.raises(UserError, match="start from nothing"):
+        configured(CERTIFIED[1], "cifar100", None, "cpu", transfer=True, changes={})

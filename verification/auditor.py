@@ -36,9 +36,9 @@ from verification.wording import above, at_most
 
 SEARCH_SECONDS = (0.4, 5.0)
 """Least and most time for one search of a witness; in between, its share of half the budget."""
-HOPELESS = 0.15
-"""Seconds for a search that can hardly refute, as the claim allows the bound at the unproved ends of
-all spectra. It still gives the interval a lower end."""
+HOPELESS = 0.1
+"""Seconds for a search that can hardly refute, as the claim allows the bound at the unproved ends
+of all spectra. It still gives the interval a lower end."""
 LONG_SEARCH = 40.0
 """Seconds up to which a search may take as long as a slow bound took, however small the budget:
 large modules are slow in both."""
@@ -309,7 +309,7 @@ class Audit:
 
     def _shrunk(self, claim: Claim, name: str, pair: witness.Witness) -> witness.Witness:
         limit, graph = float(claim.limit or 1), self._meaning(claim, name)
-        module, seconds = self._searched(claim, name), self.search_seconds
+        module, seconds = self._searched(claim, name), self.search_seconds / 2
         shrunk = witness.shrink(module, pair, limit, graph=graph, budget_seconds=seconds)
         shrunk = self._confirmed(claim, name, shrunk)
         return pair if claim.allows(shrunk.ratio) else shrunk

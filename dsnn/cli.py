@@ -81,4 +81,6 @@ def run(arguments: list[str]) -> int:
 
 def main() -> None:
     gc.set_threshold(100_000, 20, 20)  # importing torch makes millions of objects, all of them kept
-    sys.exit(run(sys.argv[1:]))
+    outcome = run(sys.argv[1:])
+    gc.freeze()  # nor does the end of the process have to look through them
+    sys.exit(outcome)

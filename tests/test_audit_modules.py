@@ -123,10 +123,10 @@ def test_a_search_that_can_hardly_refute_is_short(monkeypatch: pytest.MonkeyPatc
     parts = Live(net.eval(), (3, 8, 8))
     bound = Ledger(parts)
     best, proved = bound.optimistic(""), bound.constant("").upper
-    assert best * HOPELESS[1] < proved
-    for limit in (best * 0.999, best * (HOPELESS[1] + 1e-3)):
+    assert best * 1.0001 < proved
+    for limit in (best * 0.9999, best * 1.0001):
         Audit(Target("net", parts), budget=1.0).run([parse(f"lipschitz<={limit}")])
-    assert seconds == [0.5, HOPELESS[0]]
+    assert seconds == [0.5, HOPELESS]
 
 
 def test_what_torch_calls_spectral_norm_of_a_convolution_is_refuted():

@@ -36,9 +36,9 @@ from verification.wording import above, at_most
 
 SEARCH_SECONDS = (0.4, 5.0)
 """Least and most time for one search of a witness; in between, its share of half the budget."""
-HOPELESS = (0.2, 1.02)
-"""Seconds for a search that can hardly refute: the claim allows this multiple of the bound at the
-unproved ends of all spectra. It still gives the interval a lower end."""
+HOPELESS = 0.1
+"""Seconds for a search that can hardly refute, as the claim allows the bound at the unproved ends
+of all spectra. It still gives the interval a lower end."""
 LONG_SEARCH = 40.0
 """Seconds up to which a search may take as long as a slow bound took, however small the budget:
 large modules are slow in both."""
@@ -217,14 +217,13 @@ class Audit:
         shape = self.parts.shape(name)
         if isinstance(shape, Uncapturable) or isinstance(self.parts.graph(name), Uncapturable):
             return None
-        short, margin = HOPELESS
-        hopeless = claim.allows(margin * self._optimistic(claim, name))
+        hopeless = claim.allows(self._optimistic(claim, name))
         place = (name, claim.pixel, hopeless)
         if place not in self.found:
             try:
                 long = spent > SEARCH_SECONDS[1]
                 seconds = min(LONG_SEARCH, spent) if long else self.search_seconds
-                seconds = min(short, seconds) if hopeless else seconds
+                seconds = min(HOPELESS, seconds) if hopeless else seconds
                 self.found[place] = self._found(claim, name, shape, seconds)
             except (UnboundedOperation, RuntimeError, TypeError, ValueError):
                 self.found[place] = None  # somebody's module: the claim stays unknown
@@ -251,7 +250,7 @@ class Audit:
                 graph=self._meaning(claim, name),
                 target=target,
                 starts=self.parts.starts(name),
-                budget_seconds=min(HOPELESS[0], seconds) if found else seconds,
+                budget_seconds=min(HOPELESS, seconds) if found else seconds,
             )
             searched = searched and self._confirmed(claim, name, searched)
             pairs = [pair for pair in (found, searched) if pair is not None]
@@ -310,7 +309,7 @@ class Audit:
 
     def _shrunk(self, claim: Claim, name: str, pair: witness.Witness) -> witness.Witness:
         limit, graph = float(claim.limit or 1), self._meaning(claim, name)
-        module, seconds = self._searched(claim, name), self.search_seconds
+        module, seconds = self._searched(claim, name), self.search_seconds / 2
         shrunk = witness.shrink(module, pair, limit, graph=graph, budget_seconds=seconds)
         shrunk = self._confirmed(claim, name, shrunk)
         return pair if claim.allows(shrunk.ratio) else shrunk

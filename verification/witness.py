@@ -91,7 +91,7 @@ def search(
     UnboundedOperation as `replay`.
     """
     deadline = time.monotonic() + budget_seconds
-    fast = copy.deepcopy(module).to("cpu", _precision(module)).eval().requires_grad_(False)
+    fast = _fast(module)
     generator = torch.Generator().manual_seed(seed)
     supply = (x.to(_precision(module)) for x in _supply(shape, starts, generator))
     best: Witness | None = None
@@ -124,12 +124,14 @@ def shrink(
     numbers. Each change is replayed, and kept while the ratio stays above `limit` and above
     nine tenths of what it was."""
     deadline, least = time.monotonic() + budget_seconds, max(limit, 0.9 * pair.ratio)
-    best = pair
+    best, fast = pair, _fast(module)
 
     def attempt(x: Tensor, y: Tensor) -> bool:
         nonlocal best
         if time.monotonic() > deadline or bool((x == y).all()):
             return False
+        if _estimated(fast, x, y) < 0.9 * least:
+            return False  # not worth a replay
         ratio = replayed(module, graph, x, y)
         if ratio > least:
             best = Witness(x, y, ratio)
@@ -151,10 +153,24 @@ def shrink(
     return best
 
 
+@torch.no_grad()
+def _estimated(module: nn.Module, x: Tensor, y: Tensor) -> float:
+    """The ratio as the module computes it; infinity where that is no number."""
+    x, y = x.to(_precision(module)), y.to(_precision(module))
+    images = module(torch.stack([x, y]))
+    ratio = float((images[0] - images[1]).norm() / (x - y).norm())
+    return ratio if math.isfinite(ratio) else math.inf
+
+
 def _short(x: Tensor, digits: int) -> Tensor:
     """x to multiples of a power of two, about `digits` binary digits below its largest entry."""
     exponent = math.frexp(float(x.abs().max()))[1] - 2 * digits
     return torch.round(x * 2.0**-exponent) * 2.0**exponent
+
+
+def _fast(module: nn.Module) -> nn.Module:
+    """A copy to search on."""
+    return copy.deepcopy(module).to("cpu", _precision(module)).eval().requires_grad_(False)
 
 
 def _precision(module: nn.Module) -> torch.dtype:

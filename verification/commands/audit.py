@@ -44,7 +44,11 @@ def audit(
     Witnesses of refutations are written beside the JSON file, or here without one. Interrupted and
     run again, an audit goes on from what it had finished.
     """
+    import os
     from math import inf
+
+    # Before torch is loaded: threads that spin while they wait double the time on a busy machine.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
     from dsnn.errors import UserError
     from dsnn.files import check_writable, write_json

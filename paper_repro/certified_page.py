@@ -17,6 +17,8 @@ from paper_repro.structured_page import markdown
 FOLDER = Path(__file__).parent / "results" / "certified"
 PAGE = Path(__file__).parent.parent / "docs" / "certified-networks.md"
 BEGIN, END = "<!-- results: python -m paper_repro.certified_page -->", "<!-- end of results -->"
+PLACES = ("target", "table")
+"""Entries that say where files were on the machine of the run."""
 HEADER = (
     "network", "seed", "epochs", "images/s", "training [s]", "processor [s]", "images", "clean",
     "36/255", "72/255", "108/255", "1", "L, body", "commit",
@@ -28,6 +30,7 @@ def keep(run: Path, evaluation: Path, folder: Path = FOLDER) -> Path:
     trained, evaluated = _read(run), _read(evaluation)
     if trained["sha256"] is None or trained["sha256"] != evaluated["sha256"]:
         raise UserError(f"{evaluation} is not about the weights of {run}: evaluate those")
+    evaluated = {key: value for key, value in evaluated.items() if key not in PLACES}
     asked = trained["configuration"]
     name = f"{asked['regime']}-{asked['dataset']}-{asked['scale']}-{asked['seed']}"
     write_json(folder / f"{name}.json", {"run": trained, "evaluation": evaluated})

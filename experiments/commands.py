@@ -12,6 +12,7 @@ import typer
 
 from dsnn.errors import UserError
 from dsnn.files import check_writable, write_json, write_text
+from experiments.choices import Device
 
 
 class Attack(StrEnum):
@@ -23,11 +24,6 @@ class Attack(StrEnum):
 class Protocol(StrEnum):
     consistent = "consistent"
     published = "published"
-
-
-class Device(StrEnum):
-    cpu = "cpu"
-    cuda = "cuda"
 
 
 def evaluate(

@@ -4,7 +4,6 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,20 +11,10 @@ import typer
 
 from dsnn.errors import UserError
 from dsnn.files import check_writable, write_json
+from experiments.choices import Device, Scale
 
 UNFINISHED = 3
 """The exit code where a limit stopped the run; `--resume` goes on."""
-
-
-class Scale(StrEnum):
-    smoke = "smoke"
-    cpu = "cpu"
-    paper = "paper"
-
-
-class Device(StrEnum):
-    cpu = "cpu"
-    cuda = "cuda"
 
 
 def train(

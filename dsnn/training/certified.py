@@ -22,7 +22,7 @@ from dsnn.operators.bounds import geometry_of, singular_values
 from dsnn.operators.bounds import norm_upper as convolution_norm
 from dsnn.operators.orthogonal import polar
 from dsnn.training.muon import Muon
-from dsnn.training.precision import DTYPES, fastest_dtype, training_device
+from dsnn.training.precision import check_batch, training_device, training_dtype
 from theory import projections
 
 KEEP = float(projections.KEEP)
@@ -87,9 +87,7 @@ class CertifiedStep:
             if not (holds and math.isfinite(value)):
                 raise UserError(f"{name} {value!r} is not allowed: {limit}")
         self.device = training_device(device)
-        self.dtype = dtype or fastest_dtype(self.device)
-        if self.dtype not in DTYPES:
-            raise UserError(f"dtype {self.dtype} is not allowed: torch.float32 or torch.bfloat16")
+        self.dtype = training_dtype(dtype, self.device)
         _remember(net)
         self.net = net.to(self.device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         self.offset, self.temperature = offset, temperature
@@ -108,7 +106,7 @@ class CertifiedStep:
 
     def accumulate(self, images: Tensor, labels: Tensor) -> CertifiedLosses:
         """Forward and backward pass only: gradients are added to those the parameters hold."""
-        _check(images, labels)
+        check_batch(images, labels, SIDE)
         images = images.to(
             self.device, self.dtype, memory_format=torch.channels_last, non_blocking=True
         )
@@ -221,12 +219,3 @@ def _allowed(s_min: float, s_max: float, w_max: float) -> tuple[float, float]:
         a=SLOPES["contractive"], h_C=math.inf, h_E=math.inf, s_min=s_min, s_max=s_max, w_max=w_max
     )
     return float(up), float(down)
-
-
-def _check(images: Tensor, labels: Tensor) -> None:
-    shape = (len(labels), 3, SIDE, SIDE)
-    if tuple(images.shape) != shape or labels.ndim != 1 or len(labels) == 0:
-        raise UserError(
-            f"images {tuple(images.shape)} and labels {tuple(labels.shape)} are not a batch: "
-            f"(B, 3, {SIDE}, {SIDE}) and (B,) with B > 0"
-        )

@@ -1,8 +1,9 @@
-"""Where and in which precision a network is trained."""
+"""Where, in which precision and on what a network is trained."""
 
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from dsnn.errors import UserError
 
@@ -38,6 +39,23 @@ def has_bf16_units(device: torch.device) -> bool:
         for word in line.split(":", 1)[1].split()
     }
     return not flags.isdisjoint(("avx512_bf16", "amx_bf16", "bf16"))
+
+
+def training_dtype(dtype: torch.dtype | None, device: torch.device) -> torch.dtype:
+    """`dtype`, or the fastest where it is None. Raises UserError unless it is one of DTYPES."""
+    dtype = dtype or fastest_dtype(device)
+    if dtype not in DTYPES:
+        raise UserError(f"dtype {dtype} is not allowed: torch.float32 or torch.bfloat16")
+    return dtype
+
+
+def check_batch(images: Tensor, labels: Tensor, side: int) -> None:
+    """Raise UserError unless these are images (B, 3, side, side) and labels (B,) with B > 0."""
+    if tuple(images.shape) != (len(labels), 3, side, side) or labels.ndim != 1 or len(labels) == 0:
+        raise UserError(
+            f"images {tuple(images.shape)} and labels {tuple(labels.shape)} are not a batch: "
+            f"(B, 3, {side}, {side}) and (B,) with B > 0"
+        )
 
 
 def fastest_dtype(device: torch.device) -> torch.dtype:

@@ -13,7 +13,7 @@ from dsnn.models.cifar import SIDE, Stage
 from dsnn.operators import Convolution
 from dsnn.training.loss import multi_class_hinge
 from dsnn.training.orthogonality import orthogonality_penalty
-from dsnn.training.precision import DTYPES, fastest_dtype, training_device
+from dsnn.training.precision import check_batch, training_device, training_dtype
 from dsnn.training.projection import project
 
 CACHE = 2**22
@@ -65,9 +65,7 @@ class TrainingStep:
             if not (holds and math.isfinite(value)):
                 raise UserError(f"{name} {value!r} is not allowed: {limit}")
         self.device = training_device(device)
-        self.dtype = dtype or fastest_dtype(self.device)
-        if self.dtype not in DTYPES:
-            raise UserError(f"dtype {self.dtype} is not allowed: torch.float32 or torch.bfloat16")
+        self.dtype = training_dtype(dtype, self.device)
         self.net = net.to(self.device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         self.margin, self.gamma = margin, gamma
         self.optimizer = torch.optim.SGD(
@@ -86,7 +84,7 @@ class TrainingStep:
     def accumulate(self, images: Tensor, labels: Tensor) -> Losses:
         """Forward and backward pass only: gradients of hinge + gamma penalty are added to those
         that the parameters hold."""
-        self._check(images, labels)
+        check_batch(images, labels, SIDE)
         images = images.to(self.device, memory_format=torch.channels_last, non_blocking=True)
         labels = labels.to(self.device, non_blocking=True)
         total = torch.zeros((), device=self.device)
@@ -110,14 +108,6 @@ class TrainingStep:
             return batch
         channels = len(self.net.stages[0].get_parameter("lift.operator.weight"))
         return max(1, CACHE // (channels * SIDE**2 * self.dtype.itemsize))
-
-    def _check(self, images: Tensor, labels: Tensor) -> None:
-        shape = (len(labels), 3, SIDE, SIDE)
-        if tuple(images.shape) != shape or labels.ndim != 1 or len(labels) == 0:
-            raise UserError(
-                f"images {tuple(images.shape)} and labels {tuple(labels.shape)} are not a batch: "
-                f"(B, 3, {SIDE}, {SIDE}) and (B,) with B > 0"
-            )
 
 
 def flow_operators(net: CifarNet) -> list[Convolution]:

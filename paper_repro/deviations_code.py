@@ -26,7 +26,7 @@ _ODE = ("ode-cubic", "ode-pendulum")
 
 def state_dicts(material: Material) -> Iterator[Number]:
     """21: which keys the published weights have, and what `strict=False` forgives."""
-    states = [torch.load(n.loaded.path, weights_only=True) for n in material.networks]
+    states = [torch.load(n.loaded.path, map_location="cpu", weights_only=True) for n in material.networks]
     biases = sum(key.endswith("conv1.0.bias") for state in states for key in state)
     what = f"biases of lifting convolutions in the {len(states)} published files"
     yield Number("biases", what, biases, "count")

@@ -1,0 +1,177 @@
+"""The report: one site of two pages and a folder of print figures, made from what is there.
+
+`python -m paper_repro.site OUT/SCALE [--data DIR]` makes it again. The pages hold no address
+outside their folder; the only script, which filters, is allowed by its hash alone.
+"""
+
+import argparse
+import base64
+import hashlib
+import shutil
+import struct
+import sys
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from dsnn.cli import BAD_INPUT
+from dsnn.data.folder import DataFolder, data_folder
+from dsnn.errors import UserError
+from dsnn.files import atomic, check_writable, write_text
+from experiments.provenance import commit
+from paper_repro import deviations, page, site_artefacts, site_words
+from verification import page_claims, page_witness
+from verification.page import environment
+
+REPORT = "report"
+FIGURES, PRINT, DATA, WITNESSES = "figures", "print", "data", "witnesses"
+"""Folders inside the report: pictures, print figures, tables, and witnesses of the audits."""
+_PLACES = {"png": FIGURES, "pdf": PRINT, "csv": DATA, "md": DATA}
+_SCRIPT = Path(__file__).parent / "templates" / "report.js"
+
+
+def write_report(
+    folder: Path, artefacts: Sequence[Mapping[str, Any]], *, data: DataFolder | None = None
+) -> Path:
+    """Write `folder`/report/index.html, and all it links, from the artefacts' entries in the
+    Reproduce JSON, each with its `caption`. `folder` is the output folder of a scale, `data` where
+    published weights are audited for the chapter's witnesses; without it there are none.
+
+    Raises UserError where a result cannot be read or the report cannot be written.
+    """
+    out = folder / REPORT
+    check_writable(out / "index.html")
+    shown = [_artefact(entry, folder, out) for entry in artefacts]
+    compared = [row for artefact in shown for row in artefact["rows"]]
+    script = _SCRIPT.read_text(encoding="utf-8")
+    common = {
+        "version": version("dsnn"),
+        "scale": artefacts[0]["scale"] if artefacts else "",
+        "commit": _commit(),
+        "script": script,
+        "script_hash": _csp_hash(script),
+    }
+    templates = environment("paper_repro")
+    kept = deviations.read()
+    chapter = templates.get_template("report_deviations.html").render(
+        **common,
+        records=deviations.records(kept),
+        counted=deviations.counted(deviations.records(kept)),
+        place=kept["environment"],
+        weights=list(kept["weights"].items()),
+        witnesses=[] if data is None else _witnesses(data, out / WITNESSES),
+    )
+    index = templates.get_template("report.html").render(
+        **common,
+        artefacts=shown,
+        counts=site_artefacts.counts(compared),
+        compared=len(compared),
+        summary=site_words.summary(shown),
+        reasons=site_words.reasons(compared),
+        left_out=[artefact for artefact in shown if artefact["status"] != "fresh"],
+        deviations=len(kept["deviations"]),
+    )
+    write_text(out / "deviations.html", chapter)
+    write_text(out / "index.html", index)
+    return out / "index.html"
+
+
+def _artefact(entry: Mapping[str, Any], folder: Path, out: Path) -> dict[str, Any]:
+    """An entry with everything its section says, its files copied into the report."""
+    found = site_artefacts.files(entry)
+    links = {suffix: _copied(path, out, suffix) for suffix, path in found.items()
+             if suffix in _PLACES}  # fmt: skip
+    rows = site_artefacts.comparisons(entry)
+    tables = []
+    if "png" not in found and "md" in found:
+        tables = site_artefacts.tables(found["md"])
+    elif "png" not in found and "csv" in found:
+        tables = site_artefacts.preview(found["csv"])
+    return {
+        "id": entry["id"],
+        "kind": entry["kind"],
+        "status": entry["status"],
+        "caption": entry["caption"],
+        "picture": _picture(found["png"], links["png"]) if "png" in found else None,
+        "tables": tables,
+        "links": [(s, links[s]) for s in site_artefacts.LINKED if s in links],
+        "rows": rows,
+        "counts": site_artefacts.counts(rows),
+        "origin": site_artefacts.origin(entry, folder),
+        "obstacle": site_artefacts.obstacle(entry),
+    }
+
+
+def _copied(path: Path, out: Path, suffix: str) -> str:
+    place = Path(_PLACES[suffix]) / path.name
+    with atomic(out / place) as temporary:
+        shutil.copyfile(path, temporary)
+    return place.as_posix()
+
+
+def _picture(path: Path, link: str) -> dict[str, Any]:
+    """A PNG of the report with the size at which its page shows it."""
+    width, height = struct.unpack(">II", path.read_bytes()[16:24])
+    scale = page.SHOWN_WIDTH
+    return {"link": link, "width": round(width / scale), "height": round(height / scale)}
+
+
+def _witnesses(data: DataFolder, folder: Path) -> list[dict[str, Any]]:
+    """Every witness that the audits of the published networks in `data` found, with pictures."""
+    from paper_repro.material import Material
+
+    folder.mkdir(parents=True, exist_ok=True)
+    material = Material(data, folder)
+    shown = []
+    for network in material.networks:
+        audit = material.audit(network)
+        rows = page_claims.claim_rows(audit)
+        for found in page_witness.shown(audit, folder):
+            text = next(row["evidence"] for row in rows if row["file"] == found["file"])
+            shown.append(
+                {
+                    **found,
+                    "caption": f"{network.label}, {found['caption']} {text}.",
+                    "link": f"{WITNESSES}/{found['file']}",
+                }
+            )
+    return shown
+
+
+def _commit() -> str:
+    found = commit()
+    return "" if found is None else found["commit"][:12] + "+" * found["changed"]
+
+
+def _csp_hash(script: str) -> str:
+    digest = hashlib.sha256(script.encode("utf-8")).digest()
+    return f"sha256-{base64.b64encode(digest).decode('ascii')}"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line; 0, or 2 on bad input."""
+    from paper_repro.registry import registry
+    from paper_repro.reproduce import Place
+
+    parser = argparse.ArgumentParser(prog="python -m paper_repro.site", description=__doc__)
+    parser.add_argument("folder", type=Path, help="the output folder of a scale")
+    parser.add_argument("--data", type=Path, help="the data folder; else DSNN_DATA or the cache")
+    options = parser.parse_args(arguments)
+    found = data_folder(options.data)
+    try:
+        entries = [
+            Place(artefact, options.folder / "figures", found.path).to_json(options.folder.name)
+            | {"caption": artefact.caption, "waits_for": artefact.waits_for}
+            for artefact in registry().values()
+        ]
+        weights = found if any((found.path / "published").glob("*.pt")) else None
+        print(write_report(options.folder, entries, data=weights))
+    except UserError as error:
+        print(f"site: {error}", file=sys.stderr)
+        return BAD_INPUT
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -66,9 +66,9 @@ def shown(number: Mapping[str, Any]) -> str:
     """The value of a kept number with its sense, bounds rounded outwards."""
     value, digits = number["value"], number["digits"]
     if number["sense"] == "at most":
-        return f"≤ {at_most(value, digits)}"
+        return f"≤ {float(at_most(value, digits)):.12g}"
     if number["sense"] == "at least":
-        return f"≥ {at_least(value, digits)}"
+        return f"≥ {float(at_least(value, digits)):.12g}"
     text = f"{value:.{digits}g}"
     return text if float(text) == value else f"≈ {text}"
 

@@ -26,7 +26,8 @@ _ODE = ("ode-cubic", "ode-pendulum")
 
 def state_dicts(material: Material) -> Iterator[Number]:
     """21: which keys the published weights have, and what `strict=False` forgives."""
-    states = [torch.load(n.loaded.path, map_location="cpu", weights_only=True) for n in material.networks]
+    files = [network.loaded.path for network in material.networks]
+    states = [torch.load(file, map_location="cpu", weights_only=True) for file in files]
     biases = sum(key.endswith("conv1.0.bias") for state in states for key in state)
     what = f"biases of lifting convolutions in the {len(states)} published files"
     yield Number("biases", what, biases, "count")
@@ -36,7 +37,7 @@ def state_dicts(material: Material) -> Iterator[Number]:
         refused = 0
     except RuntimeError:
         refused = 1
-    what = "heads of 10 rows refused by a network of 100 classes with strict=False, of 1"
+    what = "of one head of 10 rows offered to a network of 100 classes with strict=False, refused"
     yield Number("refused", what, refused, "count")
     prefixed: dict[str, Any] = {f"1.{key}": value for key, value in ten.items()}
     left = build("unconstrained", 10).load_state_dict(prefixed, strict=False).missing_keys
@@ -189,9 +190,10 @@ DEVIATIONS = (
         "Mass is kept, positivity is not",
         "time1FlowMap.ipynb",
         "Skew entries pass through ReLU, and learned times may be negative.",
-        "T14: every Runge-Kutta step of such a field keeps the sum. Nothing keeps entries positive.",
-        "The sum is kept to a proved {defect}; a step of time -1 takes {negative} of a thousand "
-        "positive states to one with a negative entry, down to {least}.",
+        "T14: every Runge-Kutta step of such a field keeps the sum. Nothing keeps the entries "
+        "positive.",
+        "The defect of the sum is proved to be {defect}; a step of time -1 takes {negative} of the "
+        "positive states drawn to one with a negative entry, down to {least}.",
         "constructed",
         positivity,
     ),

@@ -97,7 +97,7 @@ def hinge(material: Material) -> Iterator[Number]:
     """18: the hinge loss of scores that do not tell the classes apart."""
     for classes in (10, 100):
         scores, labels = torch.zeros(4, classes), torch.arange(4)
-        loss = float(multi_class_hinge(scores, labels, 0.15)) / 0.15
+        loss = float(multi_class_hinge(scores, labels, 0.25)) / 0.25
         what = f"loss of equal scores in {classes} classes, in units of the margin"
         yield Number(f"classes_{classes}", what, loss)
 
@@ -133,7 +133,7 @@ DEVIATIONS = (
         "Robust accuracy is what one weak attack leaves",
         "main.ipynb (Foolbox L2PGD)",
         "Ten steps of 0.025 ε from one start on the first 1024 images, and no certificate.",
-        "What survives an attack is an upper bound on what is robust; a certificate is a lower one.",
+        "What survives an attack is an upper bound on what is robust, a certificate a lower one.",
         "Of {clean} images classified rightly the paper's attack leaves {weak} at ε = 0.5, a "
         "longer one leaves {strong}; what the constants certify at 36/255 is {certain}.",
         "measured",

@@ -255,9 +255,10 @@ DEVIATIONS = (
         "Each stage starts with ReLU(r K x), |K| held to 1 and the learned scale r to nothing.",
         "A network is 1-Lipschitz only if every factor is accounted for [T11].",
         "The scales multiply to between {scales_low} and {scales_high}. What can be proved of "
-        "whole networks is accordingly weak ({upper_non_expansive_0_15} for non-expansive 0.15), and in pixels two images show that "
-        "the constant is {pixels_switch_flexible_0_15} for flexible switching at margin 0.15: the "
-        "networks are not 1-Lipschitz, at best their flows are.",
+        "whole networks is accordingly weak ({upper_non_expansive_0_15} for non-expansive 0.15), "
+        "and in pixels two images show that the constant is {pixels_switch_flexible_0_15} for "
+        "flexible switching at margin 0.15: the networks are not 1-Lipschitz, at best their flows "
+        "are.",
         "measured",
         lifting_scales,
     ),
@@ -267,7 +268,7 @@ DEVIATIONS = (
         "main.ipynb Normalisation",
         "Attacks and radii are in pixels, the constants in normalised inputs.",
         "A constant per pixel is larger by 1 / min(std) at most, and a radius smaller by as much.",
-        "The factor is {factor}: every radius computed without it is too large by that much.",
+        "The factor is {factor}: a radius computed without it is too large by up to that much.",
         "measured",
         normalisation,
     ),

@@ -119,17 +119,21 @@ def clamp(material: Material) -> Iterator[Number]:
     admissible = max(solve(Eq(_FLEXIBLE.subs(h_2, limit), Integer(1)), h_1))
     what = "largest first step that T10 admits beside 0.05"
     yield Number("edge", what, float(admissible), digits=7)
-    second = [
-        pair.u.tolist()[1]
+    pairs = [
+        pair.u.tolist()
         for network in material.of("switch-flexible")
         for pairs in _pairs(network.net)
         for pair in pairs
     ]
+    second = [u for _, u in pairs]
     what = "largest second step in the published CIFAR-10 weights"
     yield Number("stored", what, max(second), digits=5)
     beside = compiled(theorems()["T10-flexible-switching"].forms["boundary"], "math")
     what = "largest second step that T10 admits beside 0.11"
     yield Number("allowed", what, beside(h_1=0.11), digits=5)
+    laws = [_FLEXIBLE.subs({h_1: Rational(h), h_2: Rational(k)}) for h, k in pairs if k >= 0]
+    what = "how far T10's bound is above 1 at the worst such pair as stored in float32, exactly"
+    yield Number("excess", what, float(max(laws) - 1))
 
 
 def slopes(material: Material) -> Iterator[Number]:
@@ -228,8 +232,9 @@ DEVIATIONS = (
         "published for CIFAR-10 hold second steps above the 0.05 of the published code.",
         "T10's bound must be at most 1 on the whole box.",
         "At the corner the bound is {corner}, where a first step of {edge} is the largest "
-        "admissible. The largest second step stored is {stored}; T10 admits it, up to {allowed}, "
-        "so the code as published is not the code that made the weights.",
+        "admissible. The largest second step stored is {stored}: the edge {allowed} of what T10 "
+        "admits beside 0.11, where rounding to float32 puts the bound above 1 by {excess}, and not "
+        "the 0.05 of the published code, which therefore is not what made the weights.",
         "constructed",
         clamp,
     ),

@@ -1,12 +1,14 @@
 """The report: one site of two pages and a folder of print figures, made from what is there.
 
-`python -m paper_repro.site OUT/SCALE [--data DIR]` makes it again. The pages hold no address
-outside their folder; the only script, which filters, is allowed by its hash alone.
+`python -m paper_repro.site OUT/SCALE REPRODUCE.json [--data DIR]` makes it again from the JSON of
+`dsnn reproduce`. The pages hold no address outside their folder; the only script, which filters, is
+allowed by its hash alone.
 """
 
 import argparse
 import base64
 import hashlib
+import json
 import shutil
 import struct
 import sys
@@ -21,6 +23,7 @@ from dsnn.errors import UserError
 from dsnn.files import atomic, check_writable, write_text
 from experiments.provenance import commit
 from paper_repro import deviations, page, site_artefacts, site_words
+from paper_repro.registry import registry
 from verification import page_claims, page_witness
 from verification.page import environment
 
@@ -129,10 +132,11 @@ def _witnesses(data: DataFolder, folder: Path) -> list[dict[str, Any]]:
         rows = page_claims.claim_rows(audit)
         for found in page_witness.shown(audit, folder):
             text = next(row["evidence"] for row in rows if row["file"] == found["file"])
+            why = text.partition("; ")[2]  # what stands before it, the caption says too
             shown.append(
                 {
                     **found,
-                    "caption": f"{network.label}, {found['caption']} {text}.",
+                    "caption": f"{network.label}, {found['caption']}{f' {why}.' if why else ''}",
                     "link": f"{WITNESSES}/{found['file']}",
                 }
             )
@@ -149,24 +153,30 @@ def _csp_hash(script: str) -> str:
     return f"sha256-{base64.b64encode(digest).decode('ascii')}"
 
 
+def entries(file: Path) -> list[dict[str, Any]]:
+    """The artefacts in a Reproduce JSON, with their captions. Raises UserError where it is none."""
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))["artefacts"]
+        known = registry()
+        captions = {name: artefact.caption for name, artefact in known.items()}
+        return [{"caption": captions.get(entry["id"], ""), **entry} for entry in found]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"cannot read {file}: it is no result of `dsnn reproduce --status --json FILE`"
+        ) from error
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; 0, or 2 on bad input."""
-    from paper_repro.registry import registry
-    from paper_repro.reproduce import Place
-
     parser = argparse.ArgumentParser(prog="python -m paper_repro.site", description=__doc__)
     parser.add_argument("folder", type=Path, help="the output folder of a scale")
+    parser.add_argument("result", type=Path, help="the JSON of `dsnn reproduce`")
     parser.add_argument("--data", type=Path, help="the data folder; else DSNN_DATA or the cache")
     options = parser.parse_args(arguments)
     found = data_folder(options.data)
+    weights = found if any((found.path / "published").glob("*.pt")) else None
     try:
-        entries = [
-            Place(artefact, options.folder / "figures", found.path).to_json(options.folder.name)
-            | {"caption": artefact.caption, "waits_for": artefact.waits_for}
-            for artefact in registry().values()
-        ]
-        weights = found if any((found.path / "published").glob("*.pt")) else None
-        print(write_report(options.folder, entries, data=weights))
+        print(write_report(options.folder, entries(options.result), data=weights))
     except UserError as error:
         print(f"site: {error}", file=sys.stderr)
         return BAD_INPUT

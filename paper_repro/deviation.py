@@ -69,6 +69,8 @@ def shown(number: Mapping[str, Any]) -> str:
         return f"≤ {float(at_most(value, digits)):.12g}"
     if number["sense"] == "at least":
         return f"≥ {float(at_least(value, digits)):.12g}"
+    if number["sense"] == "count":
+        return f"{value:.0f}"
     text = f"{value:.{digits}g}"
     return text if float(text) == value else f"≈ {text}"
 

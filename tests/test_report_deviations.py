@@ -83,6 +83,7 @@ def test_bounds_are_shown_rounded_outwards(value: float) -> None:
 def test_a_value_is_exact_or_marked_as_rounded() -> None:
     assert shown(vars(Number("n", "", 0.5))) == "0.5"
     assert shown(vars(Number("n", "", 1 / 3))) == "≈ 0.3333"
+    assert shown(vars(Number("n", "", 98765, "count"))) == "98765"
 
 
 @pytest.mark.parametrize("number", [3, 11, 12, 16, 17, 18, 21])

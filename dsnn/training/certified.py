@@ -62,7 +62,7 @@ class CertifiedStep:
     to orthogonal matrices and rows of norm 1.
 
     `images` (B, 3, 32, 32) are less their mean, `labels` (B,) integers, on any device. The body
-    runs in `dtype`, by default bfloat16 where the hardware multiplies it; parameters, head and loss
+    runs in `dtype`, by default bfloat16 where it is faster; parameters, head and loss
     are float32. Learning-rate schedules act on `optimizer`. All that changes lies in `net` and
     `optimizer`: the network holds the vectors of the power iteration until it is finalised.
     Raises UserError on an offset, rate or temperature that is not allowed, an absent device, or

@@ -107,7 +107,7 @@ class Report:
         return 1 if "refuted" in outcomes else 3 if "unknown" in outcomes else 0
 
     def as_json(self) -> dict[str, Any]:
-        """The Audit JSON of docs/design."""
+        """The Audit JSON of docs/design.md."""
         return {
             "target": self.target,
             "sha256": self.sha256,

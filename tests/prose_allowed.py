@@ -69,6 +69,7 @@ ALLOWED = {
     "numbers of the paper": [
         f"first {request.PAPER_LIMIT} test images",
         f"first {request.PAPER_LIMIT} images",
+        f"as the paper: {request.PAPER_LIMIT} images",
         f"interval that {request.PAPER_LIMIT} images alone give",
         f"Published (%), {request.PAPER_LIMIT} images",
         f"Ten steps of {attacks.PAPER.rel_stepsize} ε",

@@ -24,9 +24,11 @@ BLOCK = re.compile(
     r"<!-- (?P<name>[\w-]+): python -m (?P<module>[\w.]+) -->.*?<!-- end of (?P=name) -->",
     re.DOTALL,
 )
+FENCE = re.compile(r"^ *```(\w*)\n(.*?)^ *```", re.DOTALL | re.MULTILINE)
+COMMENT = re.compile(r"(?<= )#.*")
 TEMPLATE = re.compile(r"\{%.*?%\}|\{\{.*?\}\}|\{#.*?#\}", re.DOTALL)
 NOT_PROSE = re.compile(
-    r"```.*?```|`[^`\n]*`|<!--.*?-->|\$\$.*?\$\$|\$[^$\n]+\$|\]\([^)]*\)|https?://\S+"
+    r"`[^`\n]*`|<!--.*?-->|\$\$.*?\$\$|\$[^$\n]+\$|\]\([^)]*\)|https?://\S+"
     r"|<(style|script)\b.*?</\1>|<[a-z/][^>]*>",
     re.DOTALL,
 )
@@ -71,7 +73,9 @@ def blocks(text: str) -> Iterator[str]:
 
 
 def prose(text: str) -> str:
-    """The text without generated blocks, code, formulas, links and markup, on one line."""
+    """The text without generated blocks, code, formulas, links and markup, on one line. Comments on
+    command lines are prose."""
+    text = FENCE.sub(lambda f: " ".join(COMMENT.findall(f[2])) if not f[1] else "", text)
     for other in (BLOCK, TEMPLATE, NOT_PROSE):
         text = other.sub(" ", text)
     return re.sub(r"\s+", " ", text)

@@ -65,6 +65,7 @@ def test_no_reason_is_stale() -> None:
         "| network | 0.87 |",
         "It needs 519 MB.",
         "<p>It needs 4 GB.</p>",
+        "```\ndsnn train  # 34 s\n```",
     ],
 )
 def test_a_typed_number_is_found(typed: str) -> None:
@@ -81,6 +82,8 @@ def test_a_typed_number_is_found(typed: str) -> None:
         "at 36/255, on the torus of side 2^21",
         "three seeds and 10 steps",
         "`--eps 0.3` takes a number",
+        "```\ndsnn evaluate --eps 0.3  # one of them\n```",
+        "```python\nx = 0.3  # 0.1 more\n```",
         "the norm is $0.5 x$",
     ],
 )

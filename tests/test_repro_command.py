@@ -98,7 +98,7 @@ def test_changed_and_deleted_results_are_noticed(dsnn: Dsnn, tmp_path: Path) -> 
 
 def test_a_record_that_cannot_be_read_is_stale(dsnn: Dsnn, tmp_path: Path) -> None:
     _entry(dsnn, ID, "--out", tmp_path)
-    record = next(tmp_path.glob("*.made.json"))
+    record = next(tmp_path.glob("cpu/figures/*.made.json"))
     for content in ("{", "[]", '{"from": 1}', "null"):
         record.write_text(content)
         assert _entry(dsnn, "--status", "--out", tmp_path)["status"] == "stale"
@@ -159,7 +159,7 @@ def test_damaged_weights_are_refused(refused: Callable[..., str], tmp_path: Path
     weights.write_bytes(b"not weights")
     name = "steps-non-expansive-cifar10-0.15"
     assert str(weights) in refused("reproduce", name, "--out", tmp_path / "out", "--data", tmp_path)
-    assert not list(tmp_path.glob("out/*.png"))
+    assert not list(tmp_path.rglob("*.png"))
 
 
 def test_compare_is_closed_at_the_tolerance() -> None:

@@ -11,7 +11,7 @@ from paper_repro.artefact import Artefact, Comparison
 from paper_repro.evaluated import NUMBERS, SOURCES, Evaluated, evaluated
 from paper_repro.models import Source
 from paper_repro.output import beside, write_csv, write_figure
-from paper_repro.robustness import TITLES, absent, by_source, grid, heading, inputs_of
+from paper_repro.robustness import TITLES, absent, grid, heading, inputs_of, sources
 
 _AREA = r"area $\int_0^1 \mathrm{acc}(\varepsilon)\,\mathrm{d}\varepsilon$"
 Areas = dict[tuple[str, str], float]
@@ -48,14 +48,13 @@ def _make(dataset: str, inputs: Mapping[str, Path], stem: Path) -> list[Comparis
     curves = published.curves(dataset, inputs["robustness"])
     sizes = next(iter(curves.values())).epsilons
     found = evaluated(inputs)
-    sources = {source: by_source(found, source) for source in (Source.published, Source.retrained)}
-    if dataset != "cifar10":
-        del sources[Source.published]
-    areas = {source: _areas(shown, sizes) for source, shown in sources.items()}
+    known = sources(dataset, found)
+    known.pop(Source.certified, None)
+    areas = {source: _areas(shown, sizes) for source, shown in known.items()}
     drawn = {NUMBERS: {key: curve.auc for key, curve in curves.items()}}
-    whole = {source: sources[source] if areas[source] else [] for source in sources}
+    whole = {source: known[source] if areas[source] else [] for source in known}
     drawn |= {heading(source, whole[source], dataset): areas[source]
-              for source in sources if areas[source]}  # fmt: skip
+              for source in known if areas[source]}  # fmt: skip
     with style.house():
         figure, panels = grid(len(drawn), _AREA)
         for axes, (title, shown) in zip(panels, drawn.items(), strict=True):

@@ -1,7 +1,15 @@
 """Every figure and table of the paper by id, with what it is made from."""
 
 from dsnn.errors import UserError
-from paper_repro import alternation, auc, regions, robustness, structured_figures, structured_sir
+from paper_repro import (
+    alternation,
+    auc,
+    regions,
+    robustness,
+    robustness_table,
+    structured_figures,
+    structured_sir,
+)
 from paper_repro.artefact import Artefact
 
 
@@ -11,6 +19,7 @@ def registry() -> dict[str, Artefact]:
         regions.artefacts(),
         robustness.artefacts(),
         auc.artefacts(),
+        robustness_table.artefacts(),
         alternation.artefacts(),
         structured_sir.artefacts(),
         structured_figures.artefacts(),

@@ -41,6 +41,13 @@ def by_source(found: Mapping[str, Evaluated], source: Source) -> list[Evaluated]
     return [one for one in found.values() if one.model.source == source]
 
 
+def sources(dataset: str, found: Mapping[str, Evaluated]) -> dict[Source, list[Evaluated]]:
+    """The evaluations of each source that there can be: the authors published CIFAR-10 weights
+    only, and so far no network is certified by construction for CIFAR-100."""
+    known = list(Source) if dataset == "cifar10" else [Source.retrained]
+    return {source: by_source(found, source) for source in known}
+
+
 def heading(source: Source, shown: Sequence[Evaluated], dataset: str) -> str:
     """The name of a source with what sets its images apart from the published ones."""
     images = sorted({one.images for one in shown} - {published.IMAGES})
@@ -49,9 +56,9 @@ def heading(source: Source, shown: Sequence[Evaluated], dataset: str) -> str:
     return ", ".join([SOURCES[source], *marks])
 
 
-def absent(sources: Mapping[Source, Sequence[Evaluated]]) -> str:
+def absent(known: Mapping[Source, Sequence[Evaluated]]) -> str:
     """What of the sources is not there, as the figure says it; empty where all is."""
-    missing = [SOURCES[source] for source, shown in sources.items() if not shown]
+    missing = [SOURCES[source] for source, shown in known.items() if not shown]
     return f"not run: {', '.join(missing)}" if missing else ""
 
 
@@ -137,10 +144,8 @@ def _legend(figure: Figure, found: Mapping[str, Evaluated], note: str) -> None:
 
 def _figure(dataset: str, margin: str, numbers: list[published.Curve],
             found: Mapping[str, Evaluated], stem: Path) -> None:  # fmt: skip
-    sources = {source: by_source(found, source) for source in Source}
-    if dataset != "cifar10":
-        sources = {Source.retrained: sources[Source.retrained]}
-    attacked = {source: shown for source, shown in sources.items()
+    known = sources(dataset, found)
+    attacked = {source: shown for source, shown in known.items()
                 if shown and source != Source.certified}  # fmt: skip
     with style.house():
         figure, panels = grid(1 + len(attacked) + bool(found), "robust accuracy (%)")
@@ -160,7 +165,7 @@ def _figure(dataset: str, margin: str, numbers: list[published.Curve],
         panels[0].set(ylim=(0, 1 if dataset == "cifar10" else 0.7))
         panels[0].yaxis.set_major_formatter(style.percent())
         figure.suptitle(f"{TITLES[dataset]}, margin $m = {margin}$", fontsize=9.5)
-        _legend(figure, found, absent(sources))
+        _legend(figure, found, absent(known))
         write_figure(figure, stem)
 
 

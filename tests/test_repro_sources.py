@@ -1,5 +1,5 @@
-"""Figures and tables of evaluated and retrained networks, from what `dsnn train` and `dsnn evaluate`
-write; each published number with its verdict."""
+"""Figures and tables of evaluated and retrained networks, from what `dsnn train` and `dsnn
+evaluate` write; each published number with its verdict."""
 
 import csv
 import json
@@ -20,8 +20,7 @@ from paper_repro.reproduce import Place
 
 SIZES = ("0", "8/255", "16/255", "36/255", "0.3", "0.5", "0.6", "0.8", "1.0")
 FIGURES = {
-    "1": ["contractivity-s1", "contractivity-s2", "contractivity-half-step"]
-    + ["contractivity-rectangle"],
+    "1": [f"contractivity-{name}" for name in ("s1", "s2", "half-step", "rectangle")],
     "2": ["auc-cifar10", *(f"robustness-cifar10-{margin}" for margin in published.MARGINS)],
     "3": ["auc-cifar100", *(f"robustness-cifar100-{margin}" for margin in published.MARGINS)],
     "4": [

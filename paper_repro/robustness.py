@@ -128,7 +128,7 @@ def _certified(axes: Axes, found: Mapping[str, Evaluated]) -> None:
                         markeredgewidth=0.8),
         )  # fmt: skip
     _stars(axes, ours)
-    axes.set_xlim(SMALLEST, 1.0)
+    axes.set_xlim(SMALLEST, 1.2)
     axes.set_xticks([1e-3, 1e-2, 1e-1, 1.0])
 
 

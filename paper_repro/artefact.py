@@ -8,14 +8,15 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Comparison:
-    """One number of ours beside the published one; `reason` says why they differ, if they do.
+    """One number of ours beside the published one; `reason` says why they differ, or why there is
+    none of ours, if so.
 
     `tolerance` None marks a one-sided comparison, whose sense `what` states.
     """
 
     what: str
     published: float
-    ours: float
+    ours: float | None
     tolerance: float | None
     verdict: str
     reason: str = ""
@@ -36,6 +37,11 @@ def compare(
     return Comparison(what, published, ours, tolerance, "differs", reason)
 
 
+def not_run(what: str, published: float, tolerance: float, reason: str) -> Comparison:
+    """`not run`: there is no number of ours, for `reason`."""
+    return Comparison(what, published, None, tolerance, "not run", reason)
+
+
 Make = Callable[[Mapping[str, Path], Path], list[Comparison]]
 """Given the input files by name and a path without suffix, writes the files, compares numbers."""
 
@@ -45,8 +51,11 @@ class Artefact:
     """A figure, table, model or data set of the paper.
 
     `packaged` are the input files that come with the program, by name; `needs` those of the data
-    folder, relative to it. `make` is None while nothing short of training can make it, which
-    `waits_for` then says.
+    folder, relative to it, which must all be there. What is absent of the others is left out of
+    the figure: `uses`, files of the data folder; `evaluations` and `runs`, what was computed of
+    networks at the scale, by their ids in `paper_repro.models`. `make` gets an evaluation as
+    `evaluation:ID`, a run as `run:ID` with its weights as `weights:ID`. `waits_for` says what must
+    come first, for an artefact that needs one of these or that has no `make`.
     """
 
     id: str
@@ -56,4 +65,7 @@ class Artefact:
     suffixes: tuple[str, ...] = ("pdf", "png", "csv")
     packaged: Mapping[str, Path] = field(default_factory=dict)
     needs: Mapping[str, str] = field(default_factory=dict)
+    uses: Mapping[str, str] = field(default_factory=dict)
+    evaluations: tuple[str, ...] = ()
+    runs: tuple[str, ...] = ()
     waits_for: str = ""

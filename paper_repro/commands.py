@@ -39,11 +39,12 @@ def reproduce(
         raise UserError("name artefacts or give --all, not both")
     if not (ids or everything or status):
         raise UserError("nothing asked for: name artefacts, or give --all or --status")
-    places = [Place(artefact, out, data_folder(data).path) for artefact in select(ids or [])]
+    folder = data_folder(data).path
+    places = [Place(artefact, out, folder, scale) for artefact in select(ids or [])]
     if json not in (None, "-"):
         check_writable(Path(json))
     if not status:
-        check_writable(out / "figure")
+        check_writable(places[0].record)
         wanted = [place for place in places if ids or not place.obstacle()]
         for place in wanted:
             place.check()
@@ -54,7 +55,7 @@ def reproduce(
             place.make()
         if sys.stderr.isatty():
             print("\r\033[K", end="", file=sys.stderr)
-    entries = [place.to_json(scale) for place in places]
+    entries = [place.to_json() for place in places]
     if json != "-":
         for entry, place in zip(entries, places, strict=True):
             print(summary(entry, place))

@@ -19,6 +19,8 @@ from verification import page_claims, page_witness
 from verification.page import environment
 from verification.wording import at_least, at_most
 
+FIGURES = "reproduce/cpu/figures"
+"""Where the demonstration draws them, relative to its folder."""
 SHOWN_WIDTH = style.DPI / 132
 """Pixels of a picture per pixel on the page: sharp on dense screens and in print."""
 
@@ -135,9 +137,9 @@ def _drawn(artefact: Mapping[str, Any]) -> bool:
 
 def _figure(folder: Path, artefact: Mapping[str, Any]) -> dict[str, Any]:
     beside = {Path(file).suffix[1:]: Path(file).name for file in artefact["files"]}
-    links = [(suffix, f"figures/{name}") for suffix, name in beside.items() if suffix != "png"]
+    links = [(suffix, f"{FIGURES}/{name}") for suffix, name in beside.items() if suffix != "png"]
     caption = registry()[artefact["id"]].caption
-    return {**_picture(folder / "figures" / beside["png"]), "caption": caption, "files": links}
+    return {**_picture(folder / FIGURES / beside["png"]), "caption": caption, "files": links}
 
 
 def _witnesses(folder: Path, audits: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -1,7 +1,16 @@
 """Every figure and table of the paper by id, with what it is made from."""
 
 from dsnn.errors import UserError
-from paper_repro import alternation, regions, robustness, structured_figures, structured_sir
+from paper_repro import (
+    alternation,
+    auc,
+    regions,
+    robustness,
+    robustness_table,
+    structured_figures,
+    structured_sir,
+    version_one,
+)
 from paper_repro.artefact import Artefact
 
 
@@ -10,6 +19,9 @@ def registry() -> dict[str, Artefact]:
     groups = (
         regions.artefacts(),
         robustness.artefacts(),
+        auc.artefacts(),
+        robustness_table.artefacts(),
+        version_one.artefacts(),
         alternation.artefacts(),
         structured_sir.artefacts(),
         structured_figures.artefacts(),

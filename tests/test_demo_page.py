@@ -81,10 +81,10 @@ def _results(folder: Path) -> dict[str, Any]:
         ],
     }  # fmt: skip
     figures = ["contractivity-s1", "auc-cifar10"]
-    places = [Place(registry()[name], folder / "figures", folder / "no data") for name in figures]
+    places = [Place(registry()[name], folder / "reproduce", folder / "no data") for name in figures]
     for place in places:
         place.make()
-    reproduce = {"artefacts": [place.to_json("cpu") for place in places]}
+    reproduce = {"artefacts": [place.to_json() for place in places]}
     return {"audit": audit, "verify": verify, "evaluate": evaluation, "reproduce": reproduce}
 
 

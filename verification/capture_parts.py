@@ -75,7 +75,7 @@ def _shared(module: nn.Module, shapes: Mapping[str, Any], executed: bool) -> dic
         root, names = still(module), [name for name in shapes if name]
         one, two = (_Trace(root, names, (batch, *shapes[""]), executed) for batch in (1, 2))
         found = {"": _checked(one, two, "", module, shapes[""])}
-    for name in set(one.seen) & set(two.seen):
+    for name in (set(one.seen) & set(two.seen)) - {""}:
         with contextlib.suppress(Uncapturable), one_line_errors():
             part = module.get_submodule(name)
             found[name] = _checked(one, two, name, part, shapes[name])

@@ -19,7 +19,8 @@ UNFINISHED = 3
 
 def train(
     regime: Annotated[
-        str, typer.Option(help="One of the paper's five, or certified-non-expansive, -switch.")
+        str,
+        typer.Option(help="One of the paper's five, or certified-non-expansive, -smooth, -switch"),
     ],
     dataset: Annotated[str, typer.Option(help="cifar10, cifar100 or generated.")] = "cifar10",
     margin: Annotated[

@@ -33,7 +33,8 @@ def test_the_saved_network_is_the_proved_one(regime: str, tmp_path: Path, dsnn: 
     code, _, error = dsnn(*arguments(tmp_path, regime))
     assert (code, error) == (0, "")
     loaded = load(tmp_path / "out" / "weights.safetensors")
-    assert (loaded.card.arch, loaded.card.margin) == (regime, certified.MARGIN)
+    margin = certified.configuration(regime, "generated", None, "smoke").margin
+    assert (loaded.card.arch, loaded.card.margin) == (regime, margin)
     assert loaded.card.std == certified.UNIT
     run = json.loads((tmp_path / "out" / "run.json").read_text())
     assert run["sha256"] == loaded.sha256

@@ -141,6 +141,8 @@ _WHOLE_STEPS = re.compile(r"(body(\.stages\.\d+(\.flow(\.\d+)?)?)?)?|head")
 _BY_CONSTRUCTION = {
     "certified-non-expansive": "T8 at every step, h <= 2 / |A|^2 for the proved norm of its own "
     "kernel; isometries between them, and |W| <= 1 for the head",
+    "certified-smooth": "T8 at every step, h <= 2 / |A|^2 for the proved norm of its own kernel; "
+    "isometries between them, and |W| <= 1 for the head",
     "certified-switch": "T8 at every single step and T9 at every pair, with times held to the "
     "proved spectra of their own kernels; isometries between them, and |W| <= 1 for the head",
 }

@@ -15,28 +15,41 @@ def convex_gradient(
     bias: Tensor | None,
     slope: float,
     scale: Tensor | None = None,
+    sharpness: float | None = None,
 ) -> Tensor:
-    """scale Aᵀσ(Ax + b): the gradient of 1ᵀΓ(Ax + b), Γ' = σ = max(x, slope x), times `scale`."""
+    """scale Aᵀσ(Ax + b): the gradient of 1ᵀΓ(Ax + b), Γ' = σ, times `scale`, where σ(x) is
+    max(x, slope x), or log(1 + exp(sharpness x)) / sharpness."""
     z = operator(x, bias)
-    return operator.adjoint(F.relu(z) if slope == 0 else F.leaky_relu(z, slope), scale)
+    if sharpness is not None:
+        moved = F.softplus(z, sharpness)
+    else:
+        moved = F.relu(z) if slope == 0 else F.leaky_relu(z, slope)
+    return operator.adjoint(moved, scale)
 
 
 class GradientField(VectorField):
     """f(x) = -Aᵀσ(Ax + b): slopes of σ in [slope, 1], so slope = 0 is ReLU.
 
-    `channels` is the number of rows of b, one per output channel or feature.
+    `channels` is the number of rows of b, one per output channel or feature. With `sharpness` β,
+    σ(x) = log(1 + exp(βx)) / β, with slopes in [0, 1] and second derivatives of at most β / 4.
     """
 
-    def __init__(self, operator: LinearOperator, channels: int, slope: float = 0.0):
+    def __init__(
+        self,
+        operator: LinearOperator,
+        channels: int,
+        slope: float = 0.0,
+        sharpness: float | None = None,
+    ):
         super().__init__()
-        self.operator, self.slope = operator, slope
+        self.operator, self.slope, self.sharpness = operator, slope, sharpness
         self.bias = nn.Parameter(torch.zeros(channels))
         self.conserves = equivariance(operator)
         self.claims = frozenset({GRADIENT}) | self.conserves
 
     def forward(self, x: Tensor) -> Tensor:
-        return -convex_gradient(x, self.operator, self.bias, self.slope)
+        return -convex_gradient(x, self.operator, self.bias, self.slope, None, self.sharpness)
 
     def euler(self, x: Tensor, time: Tensor) -> Tensor:
         """x + time f(x), with the time in the kernel: no pass over the batch to scale it."""
-        return x + convex_gradient(x, self.operator, self.bias, self.slope, -time)
+        return x + convex_gradient(x, self.operator, self.bias, self.slope, -time, self.sharpness)

@@ -6,6 +6,8 @@ Every map is an isometry by structure or an Euler step, alone or in a pair, of c
            -> half of the sums over 2 x 2 blocks (constant 1) -> head
 
 `certified-non-expansive`: steps x - h A'ReLU(Ax + b), A a 3 x 3 convolution, h = 2 / |A|^2 [T8].
+`certified-smooth`: the same with |A| = 1 and σ(x) = log(1 + exp(βx)) / β, of bounded second
+derivative: a margin then falls by little more than its gradient says (`verification.second_order`).
 `certified-switch`: each of those is followed by a pair: x + h_E σ(Wx + v), W a 3 x 3 convolution,
 which really expands, then x - h_C A'σ(Ax + b), whose contraction pays for it [T9]. Contraction
 needs a smallest singular value, which zero padding takes from a 3 x 3 kernel, so the A that
@@ -38,7 +40,9 @@ SLOPES = {"expansive": 0.5, "contractive": 0.05}
 """Of the switch's activations, left of zero."""
 NOISE = 0.3
 """Norm, about, of what is added to the identity in a new kernel."""
-CERTIFIED = ("certified-non-expansive", "certified-switch")
+SHARPNESS = 40.0
+"""β of the smooth network: 1 / β is the width of a kink where |A| = 1."""
+CERTIFIED = ("certified-non-expansive", "certified-smooth", "certified-switch")
 
 
 @dataclass(frozen=True)
@@ -121,6 +125,10 @@ def _non_expansive(width: int) -> Iterator[nn.Module]:
     yield _fixed(GradientField(_near_identity(width), width), 1.0)
 
 
+def _smooth(width: int) -> Iterator[nn.Module]:
+    yield _fixed(GradientField(_near_identity(width), width, sharpness=SHARPNESS), 1.0)
+
+
 def _switch(width: int) -> Iterator[nn.Module]:
     yield from _non_expansive(width)
     a = SLOPES["contractive"]
@@ -139,7 +147,7 @@ def _fixed(field: VectorField, time: float) -> Euler:
 
 
 _STEPS: dict[str, Callable[[int], Iterator[nn.Module]]] = dict(
-    zip(CERTIFIED, (_non_expansive, _switch), strict=True)
+    zip(CERTIFIED, (_non_expansive, _smooth, _switch), strict=True)
 )
 
 

@@ -7,7 +7,7 @@ and sets the times that the laws allow for what was measured; no estimate enters
 
 import math
 from dataclasses import dataclass
-from typing import cast
+from typing import TypeGuard, cast
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.func import functional_call
 
 from dsnn.errors import UserError
+from dsnn.fields import GradientField
 from dsnn.integrators import Euler
 from dsnn.models.certified import SIDE, SLOPES, CertifiedNet, Pair
 from dsnn.operators import Convolution
@@ -30,6 +31,8 @@ CHUNK = 64
 """Images that go through the network at once on a processor, so that a state stays in its cache."""
 SETTLED = 4
 """Retractions that bring a trained matrix to the rounding of float32."""
+NORMALISED = 0.3
+"""Share of the rate at which kernels move that are kept at norm 1."""
 DIRECTION = "direction"
 """The buffer of a convolution that keeps its power iteration's vector while it is trained."""
 
@@ -97,6 +100,8 @@ class CertifiedStep:
         kernels = [p for p in learned if p.ndim == 4]
         others = [p for p in learned if p.ndim != 4]
         self.optimizer = Muon(kernels, others, lr=rate, dtype=self.dtype)
+        if net.arch == "certified-smooth":
+            self.optimizer.param_groups[0]["lr"] *= NORMALISED
         retract(self.net)
 
     def __call__(self, images: Tensor, labels: Tensor) -> CertifiedLosses:
@@ -149,9 +154,11 @@ def estimated_times(net: CertifiedNet) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def retract(net: CertifiedNet, iterations: int = 1) -> None:
-    """Bring the matrices that contract back towards orthogonal ones, and the rows of the head to
-    norm 1."""
-    for _, step, _ in net.steps():
+    """Bring the matrices that contract back towards orthogonal ones, and to norm 1 the rows of the
+    head and, by estimate, the kernels of smooth steps."""
+    for _, step, side in net.steps():
+        if _is_smooth(step):
+            _scale(step, 1 / _estimate(step, side))
         if isinstance(step, Pair):
             kernel = _operator(step.steps[1]).weight
             kernel.copy_(polar(kernel[:, :, 0, 0], iterations)[:, :, None, None])
@@ -167,6 +174,7 @@ def finalise(net: CertifiedNet) -> CertifiedNet:
     Scaling the head changes no radius.
     """
     net.to("cpu", torch.float32)
+    _remember(net)
     retract(net, SETTLED)
     for _, step, side in net.steps():
         if isinstance(step, Pair):
@@ -176,6 +184,8 @@ def finalise(net: CertifiedNet) -> CertifiedNet:
             expansive.u.fill_(up)
             contractive.u.fill_(down)
         else:
+            if _is_smooth(step):
+                _scale(step, 1 / _norm(step, side))
             (time,) = _largest(s_max=_norm(step, side))
             step.u.fill_(float(time))
     scale = KEEP / singular_values(net.head).norm[1]
@@ -205,6 +215,17 @@ def _estimate(step: Euler, side: int) -> Tensor:
         moved = operator.adjoint(operator(vector))
         vector.copy_(moved / moved.norm().clamp(min=torch.finfo(moved.dtype).tiny))
     return operator(vector).norm()
+
+
+def _is_smooth(step: Euler | Pair) -> TypeGuard[Euler]:
+    field = None if isinstance(step, Pair) else step.field
+    return isinstance(field, GradientField) and field.sharpness is not None
+
+
+def _scale(step: Euler, factor: Tensor | float) -> None:
+    """Multiply the field's operator and bias."""
+    _operator(step).weight.mul_(factor)
+    cast(GradientField, step.field).bias.mul_(factor)
 
 
 def _operator(step: Euler) -> Convolution:

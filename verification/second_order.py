@@ -1,0 +1,203 @@
+"""What a margin loses around an image: its gradient there, and a bound on all that is beyond.
+
+For networks of smooth non-expansive steps x - h Aᵀσ(Ax + b), σ(x) = log(1 + exp(βx)) / β, with
+maps of norm at most 1 between them and rows w of a head. At an image x0 let z = Ax + b be what a
+step sees, and backwards from g = w_y - w_j, through the adjoints of the maps between the steps,
+
+    g <- g - h Aᵀσ'(z) A g,    c = h A g with the g before the arrow.
+
+At distance r from x0 every state has moved by at most r [T8], and Ax + b by some d with
+|d| <= |A| r. As σ is convex and its second derivative is at most β / 4,
+
+    σ(z + d) = σ(z) + σ'(z) d + e,    0 <= e_i <= (β / 8) d_i^2,
+
+and the sum over the steps telescopes: with G the last g,
+
+    margin(x) - margin(x0) = G (x - x0) - sum of c e over the steps
+                          >= -|G| r - (r^2 / 2) sum of (β / 4) |A|^2 max(c, 0).
+
+Second-order certificates: Singla and Feizi 2020; that the c are those of the image, and σ convex,
+makes the sum small where a product of curvatures would be large. It holds for any vectors g if
+|G| is raised by what the recursion, as computed, fails to satisfy: so only the roundings of single
+steps count, and those are bounded below by the constants of `dsnn.operators.rounding`.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dsnn.fields import GradientField
+from dsnn.integrators import Euler
+from dsnn.models import CertifiedNet
+from dsnn.models.certified import BLOCK, SIDE
+from dsnn.operators import Convolution
+from dsnn.operators.bounds import geometry_of, norm_upper
+from dsnn.operators.rounding import TINY, UNIT, gamma, up
+from verification.running_error_graph import ELEMENTARY
+
+SLACK = 1 + 2.0**-40
+"""Covers the scalar operations that combine a bound."""
+
+
+@dataclass(frozen=True)
+class Falls:
+    """At distance r from an image its margin over class j is at least that at the image, less
+    slope r + curvature r^2 / 2: (B, classes) float64, 0 for the image's own class."""
+
+    slope: Tensor
+    curvature: Tensor
+
+
+class Smooth:
+    """The bounds of one network of smooth steps, in float64 on the processor."""
+
+    def __init__(self, net: CertifiedNet):
+        self.stages = [
+            [_Step(step, SIDE // BLOCK ** (k + 1)) for step in _euler(stage.flow)]
+            for k, stage in enumerate(net.body.stages)
+        ]
+        self.widths = [stage.widen for stage in net.body.stages]
+        self.rows = net.head.weight.detach().double().cpu()
+        self.steps = [step for stage in self.stages for step in stage]
+
+    @torch.no_grad()
+    def falls(self, x: Tensor, labels: Tensor) -> Falls:
+        """`x` (B, 3, 32, 32) float64 are images less their mean, `labels` (B,) their classes."""
+        seen = self._forward(x)
+        classes = len(self.rows)
+        slope = torch.zeros(len(x), classes, dtype=torch.float64)
+        curvature = torch.zeros_like(slope)
+        for shift in range(1, classes):
+            others = (labels + shift) % classes
+            found = self._backward(self.rows[labels] - self.rows[others], seen)
+            for whole, part in zip((slope, curvature), found, strict=True):
+                whole.scatter_(1, others[:, None], part[:, None])
+        return Falls(slope, curvature)
+
+    def _forward(self, x: Tensor) -> "list[_Seen]":
+        """What each step sees. The state is off by `error`, in l2."""
+        seen, error = [], 2 * UNIT * _length(x)
+        for stage, widen in zip(self.stages, self.widths, strict=True):
+            x = widen(F.pixel_unshuffle(x, BLOCK))
+            for step in stage:
+                x, found, error = step.forward(x, error)
+                seen.append(found)
+        return seen
+
+    def _backward(self, g: Tensor, seen: "list[_Seen]") -> tuple[Tensor, Tensor]:
+        side = SIDE // BLOCK ** (len(self.stages) + 1)
+        missed, curvature = UNIT * _length(g), torch.zeros(len(g), dtype=torch.float64)
+        g = g.reshape(len(g), -1, side, side) / BLOCK  # the pool's adjoint
+        g = g.repeat_interleave(BLOCK, 2).repeat_interleave(BLOCK, 3)
+        remaining = list(seen)
+        for stage, widen in zip(reversed(self.stages), reversed(self.widths), strict=True):
+            for step in reversed(stage):
+                g, residual, bent = step.backward(g, remaining.pop())
+                missed, curvature = missed + residual, curvature + bent
+            g = F.pixel_shuffle(g[:, : widen.inputs], BLOCK)
+        return (_length(g) + missed) * SLACK, curvature * SLACK
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """σ'(z) at a step, and how far an entry of it may be from the exact one, by image."""
+
+    slopes: Tensor
+    error: Tensor
+
+
+class _Step:
+    """h, A, b and β of a step, with a proved |A| and a bound on the norm of A's absolute values.
+
+    Raises ValueError where h |A|^2 <= 2 is not proved."""
+
+    def __init__(self, step: Euler, side: int):
+        field = _smooth(step)
+        operator = field.operator
+        assert isinstance(operator, Convolution)
+        self.kernel = operator.weight.detach().double().cpu()
+        self.bias = field.bias.detach().double().cpu()
+        self.padding, self.time = operator.padding, float(step.u.detach())
+        self.sharpness, self.side = float(field.sharpness or 0.0), side
+        self.norm = norm_upper(operator.weight, geometry_of(operator, (side, side)))
+        if not 0 <= up(up(self.time * self.norm) * self.norm) <= 2:
+            raise ValueError(f"a step of time {self.time} with |A| up to {self.norm} may expand")
+        size = self.kernel.abs()
+        sums = float(size.sum((1, 2, 3)).max()), float(size.sum((0, 2, 3)).max())
+        self.absolute = up(up(sums[0] * sums[1]) ** 0.5)
+        length = max(self.kernel.shape[:2]) * self.kernel[0, 0].numel()
+        self.gamma = gamma(length + 16)
+
+    def apply(self, x: Tensor) -> Tensor:
+        return F.conv2d(x, self.kernel, padding=self.padding)
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        return F.conv_transpose2d(y, self.kernel, padding=self.padding)
+
+    def forward(self, x: Tensor, error: Tensor) -> tuple[Tensor, _Seen, Tensor]:
+        """The next state, what the step saw, and the next error: the exact step does not enlarge
+        that of x, and adds its own roundings."""
+        h, beta = self.time, self.sharpness
+        z = self.apply(x) + self.bias[:, None, None]
+        rounding = self.gamma * (self.absolute * _length(x) + self.side * self.bias.norm())
+        slopes = torch.sigmoid(beta * z)
+        off = beta / 4 * (self.norm * error + rounding) + 8 * ELEMENTARY
+        moved = F.softplus(z, beta, threshold=600.0)
+        elementary = 4 * ELEMENTARY * (_length(z) + z[0].numel() ** 0.5 / beta)
+        after = x - h * self.adjoint(moved)
+        carried = self.absolute * _length(moved)
+        own = h * (self.norm * (rounding + elementary) + self.gamma * carried)
+        size = _length(x) + h * carried
+        return after, _Seen(slopes, off * SLACK), (error + own + 8 * UNIT * size) * SLACK
+
+    def backward(self, g: Tensor, seen: _Seen) -> tuple[Tensor, Tensor, Tensor]:
+        """The next g, by how much it misses the recursion, and (β / 4) |A|^2 max(c, 0)."""
+        h, size = self.time, _length(g)
+        c = self.apply(g)
+        after = g - h * self.adjoint(seen.slopes * c)
+        rounded = self.gamma * self.absolute
+        missed = h * (seen.error * self.norm**2 + rounded * (2 * self.norm + rounded))
+        missed = (missed + 8 * UNIT * (1 + h * self.absolute**2)) * size
+        largest = h * (c.flatten(1).amax(1).clamp(min=0) + rounded * size)
+        bent = self.sharpness / 4 * self.norm**2 * largest * SLACK + TINY
+        return after, missed * SLACK, bent
+
+
+def smooth(net: nn.Module) -> Smooth | None:
+    """The bounds of a network whose steps are smooth and proved not to expand; None of others."""
+    if not isinstance(net, CertifiedNet):
+        return None
+    if not all(_is_smooth(step) for stage in net.body.stages for step in stage.flow):
+        return None
+    try:
+        return Smooth(net)
+    except (ValueError, ArithmeticError):
+        return None
+
+
+def _euler(flow: nn.Sequential) -> Iterator[Euler]:
+    for step in flow:
+        assert isinstance(step, Euler)
+        yield step
+
+
+def _smooth(step: Euler) -> GradientField:
+    assert isinstance(step.field, GradientField)
+    return step.field
+
+
+def _is_smooth(step: nn.Module) -> bool:
+    if not (isinstance(step, Euler) and isinstance(step.field, GradientField)):
+        return False
+    operator = step.field.operator
+    zero_padded = isinstance(operator, Convolution) and not operator.circular
+    return zero_padded and step.field.sharpness is not None
+
+
+def _length(x: Tensor) -> Tensor:
+    """The l2 norms of a batch, rounded up."""
+    flat = x.flatten(1)
+    return flat.norm(dim=1) * (1 + gamma(flat.shape[1] + 4)) + TINY

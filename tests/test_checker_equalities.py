@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from dsnn.models import mass_network, norm_network, symplectic_network, volume_network
 from verification.capture import capture
 from verification.certificate import Finding, Subject, write
-from verification.checker import proofs, reading, replay, values, verdicts
+from verification.checker import kinds, proofs, reading, replay, verdicts
 from verification.checker.__main__ import run
 from verification.checker.reading import Unreadable, Wrong
 from verification.claims import parse
@@ -287,7 +287,7 @@ def test_a_derivative_is_that_of_torch_and_none_is_taken_at_a_kink() -> None:
     chain, output = parsed(capture(net, (3,)))
     x = torch.randn(3, dtype=torch.float64)
     expected = torch.autograd.functional.jacobian(lambda t: net(t[None])[0], x)
-    with values.flint_context(128):
+    with kinds.flint_context(128):
         found = replay.jacobian(chain, output, x.numpy())
         assert isinstance(expected, Tensor)
         for ball, number in zip(found.flat, expected.flatten().tolist(), strict=True):

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from verification.checker import nodes, replay, values
+from verification.checker import kinds, nodes, replay
 from verification.checker.chain import Chain, Line, Pair, Spectra
 from verification.checker.reading import Node, Unreadable, Weight, Wrong
 
@@ -264,7 +264,7 @@ def test_a_replayed_product_pays_for_its_roundings() -> None:
 
 
 def test_without_flint_a_smooth_activation_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(values, "flint", None)
+    monkeypatch.setattr(kinds, "flint", None)
     graph = Graph(2).add("t", "activation", "x", function="tanh", parameters={})
     with pytest.raises(Unreadable, match="python-flint"):
         replay_of(graph, "t", np.ones(2))

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from verification.checker import norms, proofs
+from verification.checker.kinds import numbers, plain
 from verification.checker.nodes import OWN, root_up, round_up, slopes
 from verification.checker.reading import (
     Node,
@@ -28,7 +29,7 @@ from verification.checker.reading import (
     of,
     record,
 )
-from verification.checker.values import numbers, plain, pulled
+from verification.checker.values import pulled
 
 MAPS = ("linear", "conv", "adjoint")
 Pair = tuple[str, str]

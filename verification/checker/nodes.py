@@ -9,8 +9,9 @@ from fractions import Fraction
 
 import numpy as np
 
+from verification.checker.kinds import Array, numbers
 from verification.checker.reading import Node, Wrong, agree
-from verification.checker.values import Array, biased, numbers, value, windows, work_of
+from verification.checker.values import biased, value, windows, work_of
 
 
 def round_up(value: Fraction) -> float:

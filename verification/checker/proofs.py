@@ -16,22 +16,17 @@ from typing import Any
 
 import numpy as np
 
-from verification.checker import values
+from verification.checker import kinds
+from verification.checker.kinds import Array, fractions, numbers, objects, times, without_bias
 from verification.checker.nodes import root_up, slopes
 from verification.checker.reading import Node, Wrong, agree
 from verification.checker.values import (
     LINEAR,
-    Array,
     biased,
-    fractions,
-    numbers,
-    objects,
     pulled,
     shifted,
     symplectic_form,
-    times,
     value,
-    without_bias,
     work_of,
 )
 
@@ -141,7 +136,7 @@ def segment(graph: Graph, before: list[str], after: list[str]) -> Segment:
         nonlocal place
         size = math.prod(node.shape)
         form = np.zeros((width, size), object)
-        form[np.arange(place, place + size), np.arange(size)] = values.flint.fmpq(1)
+        form[np.arange(place, place + size), np.arange(size)] = kinds.flint.fmpq(1)
         place += size
         return form.reshape(width, *node.shape)
 
@@ -213,7 +208,7 @@ def _is_zero(array: Array) -> bool:
 
 
 def _matrix(array: Array) -> Any:
-    return values.flint.fmpq_mat(len(array), array.shape[1], list(array.flat))
+    return kinds.flint.fmpq_mat(len(array), array.shape[1], list(array.flat))
 
 
 # LipSDP. -------------------------------------------------------------------------------------
@@ -228,10 +223,10 @@ def semidefinite(graph: Graph, output: str, stated: Mapping[str, Fraction | None
     O z is the output, A z the units' arguments and E z the units for z = (x, units), and |z|² <=
     g |x|². (w - low v)(high v - w) >= 0 for the units w of slopes in [low, high] at v = A z, so
     0 <= zᵀ P z + slack |z|² gives the bound. [Fazlyab et al. 2019, LipSDP-Neuron]"""
-    values.library()
+    kinds.library()
     found = _whole(simplified(graph, output))
     agree(all(node.kind == "activation" for node in found.atoms), "a node is no activation")
-    (count, n), exact = found.of_state.shape, values.flint.fmpq
+    (count, n), exact = found.of_state.shape, kinds.flint.fmpq
     names = {"square", "slack", *(f"t_{k}" for k in range(count))}
     numbers_of = {k: v for k, v in stated.items() if v is not None and v >= 0}
     agree(set(stated) == set(numbers_of) == names and count + n <= 200, "its multipliers")
@@ -263,8 +258,8 @@ def _identity(n: int) -> Array:
 
 def _positive(matrix: Array) -> bool:
     """Whether a symmetric matrix is positive definite: by elimination in balls."""
-    with values.flint_context(400):
-        rest: Any = np.frompyfunc(values.flint.arb, 1, 1)(matrix)
+    with kinds.flint_context(400):
+        rest: Any = np.frompyfunc(kinds.flint.arb, 1, 1)(matrix)
         while len(rest):
             if not rest[0, 0] > 0:
                 return False
@@ -400,7 +395,7 @@ def _mass(graph: Graph, dim: int) -> Fraction:
     _affordable(graph.values(), 1)
     names = list(graph)
     reached: dict[str, Array] = {names[-1]: _ones(graph[names[-1]].shape)}
-    offset = values.flint.fmpq(0)
+    offset = kinds.flint.fmpq(0)
     for node in reversed(graph.values()):
         if node.name not in reached or node.kind == "input":
             continue
@@ -511,7 +506,7 @@ PROOFS: dict[str, tuple[str, Callable[[Graph, int], Fraction]]] = {
 def prove(name: str, graph: Graph, output: str, dim: int) -> tuple[str, Fraction] | str:
     """The theorem and a bound on the defect; why there is none where no proof is known here."""
     theorem, proof = PROOFS[name]
-    values.library()
+    kinds.library()
     try:
         return theorem, proof(simplified(graph, output), dim)
     except Wrong as reason:

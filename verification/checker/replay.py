@@ -13,23 +13,14 @@ from typing import Any
 
 import numpy as np
 
-from verification.checker import values
+from verification.checker import kinds
+from verification.checker.activations import PIECEWISE
 from verification.checker.chain import MAPS, Chain
+from verification.checker.kinds import Array, numbers, objects, plain
 from verification.checker.nodes import OWN
 from verification.checker.norms import DOWN, UP, U, gamma
 from verification.checker.reading import Node, Wrong, agree
-from verification.checker.values import (
-    LINEAR,
-    PIECEWISE,
-    Array,
-    numbers,
-    objects,
-    plain,
-    shifted,
-    symplectic_form,
-    value,
-    work_of,
-)
+from verification.checker.values import LINEAR, shifted, symplectic_form, value, work_of
 
 FLOOR = 2.0**-480
 """Added to every error: covers underflow."""
@@ -139,7 +130,7 @@ def _terms(node: Node) -> int:
 def _in_balls(node: Node, x: Array) -> tuple[Array, float]:
     """The values of an activation, and an l2 bound on their error."""
     agree(x.size <= 2**20, "too many entries to evaluate in balls")
-    found = value(node, numbers(node, values.balls), [values.balls(x)[None]])[0]
+    found = value(node, numbers(node, kinds.balls), [kinds.balls(x)[None]])[0]
     array = np.array([float(ball.mid()) for ball in found.flat]).reshape(x.shape)
     radii = np.array([float(ball.rad()) for ball in found.flat])
     return array, norm(radii) * UP + 2 * U * norm(array)
@@ -167,7 +158,7 @@ def normalised(pixels: Array, mean: list[float], std: list[float]) -> Value:
 def moved(chain: Chain, output: str, x: Value, y: Value) -> float:
     """Lower bound of |f(x) - f(y)|, where f is the graph."""
     if any(node.kind not in (*IN_FLOAT64, "input") for node in chain.graph.values()):
-        with values.flint_context(PRECISION):
+        with kinds.flint_context(PRECISION):
             difference = np.subtract(*(_ball_image(chain, output, v) for v in (x, y)))
             return lower(length(difference))
     images = [evaluate(chain, output, v) for v in (x, y)]
@@ -180,7 +171,7 @@ def moved(chain: Chain, output: str, x: Value, y: Value) -> float:
 
 
 def _ball_image(chain: Chain, output: str, x: Value) -> Array:
-    around = [values.flint.arb(v, x.error) for v in x.array.flat]
+    around = [kinds.flint.arb(v, x.error) for v in x.array.flat]
     return image(chain, output, objects(around, (1, *x.array.shape)))
 
 
@@ -188,10 +179,10 @@ def image(chain: Chain, output: str, x: Array) -> Array:
     """The value of node `output` at balls, with or without derivatives, (B, *shape)."""
     shape = next(iter(chain.graph.values())).shape
     agree(x.shape[1:] == shape, "the point does not fit the input")
-    slow = 30 if x.size and isinstance(x.flat[0], values.flint.arb_series) else 1
+    slow = 30 if x.size and isinstance(x.flat[0], kinds.flint.arb_series) else 1
     products = sum(work_of(node) for node in chain.graph.values()) * len(x) * slow
     agree(products < LARGEST_WORK, "the graph is too large to evaluate in balls")
-    return run(chain, output, x, lambda node, v: value(node, numbers(node, values.balls), v))
+    return run(chain, output, x, lambda node, v: value(node, numbers(node, kinds.balls), v))
 
 
 def length(x: Array) -> Any:
@@ -212,7 +203,7 @@ def _upper(ball: Any) -> Any:
 
 def derivative(chain: Chain, output: str, x: Array, along: Array) -> Array:
     """J(x) d for every direction d of `along` (k, *shape), each flat: balls (k, m)."""
-    series, arb = values.flint.arb_series, values.flint.arb
+    series, arb = kinds.flint.arb_series, kinds.flint.arb
     pairs = zip(np.broadcast_to(x, along.shape).flat, along.flat, strict=True)
     jets = objects([series([arb(v), arb(d)], 2) for v, d in pairs], along.shape)
     found = image(chain, output, jets)
@@ -228,9 +219,9 @@ def jacobian(chain: Chain, output: str, x: Array) -> Array:
 
 def _square_norm(matrix: Array) -> Any:
     """Upper bound on |J|^2 from |(J'J)^4| in the Frobenius norm."""
-    power = values.times(matrix.T, matrix)
+    power = kinds.times(matrix.T, matrix)
     for _ in range(2):
-        power = values.times(power, power)
+        power = kinds.times(power, power)
     return _upper(length(power).root(4))
 
 
@@ -244,23 +235,23 @@ def defect(chain: Chain, output: str, name: str, dim: int, x: Array, along: Arra
         agree(fits, "there are no such directions")
     else:
         agree(along is None, "directions that nothing needs")
-    with values.flint_context(PRECISION):
+    with kinds.flint_context(PRECISION):
         gap, scale = DEFECTS[name](chain, output, dim, x, along)
         return lower(gap / scale) if scale > 0 else 0.0
 
 
 def _mass(chain: Chain, output: str, dim: int, x: Array, along: Any) -> tuple[Any, Any]:
-    at = values.balls(x)
+    at = kinds.balls(x)
     return image(chain, output, at[None]).sum() - at.sum(), np.abs(at).sum()
 
 
 def _norm(chain: Chain, output: str, dim: int, x: Array, along: Any) -> tuple[Any, Any]:
-    at = values.balls(x)
+    at = kinds.balls(x)
     return length(image(chain, output, at[None])) - length(at), length(at)
 
 
 def _shift(chain: Chain, output: str, dim: int, x: Array, along: Any) -> tuple[Any, Any]:
-    at = values.balls(x)[None]
+    at = kinds.balls(x)[None]
     here, gaps = image(chain, output, at), []
     for axis in shifted(x.ndim):
         gaps.append(length(image(chain, output, np.roll(at, 1, axis)) - np.roll(here, 1, axis)))
@@ -268,13 +259,13 @@ def _shift(chain: Chain, output: str, dim: int, x: Array, along: Any) -> tuple[A
 
 
 def _orthogonal(chain: Chain, output: str, dim: int, x: Array, along: Any) -> tuple[Any, Any]:
-    v, (image_of_v,) = values.balls(along), derivative(chain, output, x, along)
+    v, (image_of_v,) = kinds.balls(along), derivative(chain, output, x, along)
     return (image_of_v * image_of_v).sum() - (v * v).sum(), (v * v).sum()
 
 
 def _gradient(chain: Chain, output: str, dim: int, x: Array, along: Any) -> tuple[Any, Any]:
     whole = jacobian(chain, output, x)
-    v, w = values.balls(along).reshape(2, -1)
+    v, w = kinds.balls(along).reshape(2, -1)
     agree(whole.shape[0] == whole.shape[1], "the Jacobian is not square")
     gap = w @ (whole @ v) - v @ (whole @ w)
     return gap, _at_least_1(_square_norm(whole).sqrt()) * length(v) * length(w)
@@ -282,7 +273,7 @@ def _gradient(chain: Chain, output: str, dim: int, x: Array, along: Any) -> tupl
 
 def _symplectic(chain: Chain, output: str, dim: int, x: Array, along: Any) -> tuple[Any, Any]:
     whole = jacobian(chain, output, x)
-    v, w = values.balls(along).reshape(2, -1)
+    v, w = kinds.balls(along).reshape(2, -1)
     form = symplectic_form(x.shape, dim)
     agree(len(form) == len(whole), "the shape is not kept")
     gap = (whole @ w) @ (form @ (whole @ v)) - w @ (form @ v)
@@ -290,14 +281,14 @@ def _symplectic(chain: Chain, output: str, dim: int, x: Array, along: Any) -> tu
 
 
 def _at_least_1(ball: Any) -> Any:
-    return ball.max(values.flint.arb(1))
+    return ball.max(kinds.flint.arb(1))
 
 
 def _volume(chain: Chain, output: str, dim: int, x: Array, along: Any) -> tuple[Any, Any]:
     whole = jacobian(chain, output, x)
     agree(whole.shape[0] == whole.shape[1], "the Jacobian is not square")
-    matrix = values.flint.arb_mat(len(whole), len(whole), list(whole.flat))
-    return abs(matrix.det()) - 1, values.flint.arb(1)
+    matrix = kinds.flint.arb_mat(len(whole), len(whole), list(whole.flat))
+    return abs(matrix.det()) - 1, kinds.flint.arb(1)
 
 
 DEFECTS: dict[str, Callable[..., tuple[Any, Any]]] = {

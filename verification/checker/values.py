@@ -1,152 +1,28 @@
 """What a node computes, said once for every kind of number.
 
-Arrays hold float64, or objects: fractions (`flint.fmpq`), balls (`flint.arb`), or balls with a
-derivative (`flint.arb_series` of length 2). Their first dimension counts examples. The same rule
-gives a node's shape (at zeros), its value at a witness, and its matrix (at a basis), so a graph
-has one meaning here; `pulled` has the adjoints of the linear ones.
+The first dimension of an array counts examples. The same rule gives a node's shape (at zeros), its
+value at a witness, and its matrix (at a basis), so a graph has one meaning here; `pulled` has the
+adjoints of the linear ones.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
-from fractions import Fraction
-from typing import Any
 
 import numpy as np
 
-from verification.checker.reading import Node, Unreadable, Wrong, agree
-
-
-def _imported() -> Any:
-    """python-flint, which all but smooth functions, and equalities, can do without."""
-    try:
-        import flint
-    except ImportError:
-        return None
-    return flint
-
-
-flint = _imported()
-Array = np.ndarray
-Numbers = Mapping[str, Any]
-"""A node's constants and exact attributes, as numbers of one kind."""
-Kind = Callable[[Array, Fraction], Array]
-"""float64 values, factor -> numbers of one kind."""
-
-
-# Kinds of numbers. ---------------------------------------------------------------------------
-
-
-def plain(values: Array, factor: Fraction = Fraction(1)) -> Array:
-    """In float64: each within 2 roundings."""
-    return values * float(factor)
-
-
-def fractions(values: Array, factor: Fraction = Fraction(1)) -> Array:
-    """Exactly."""
-    exact = library().fmpq(factor.numerator, factor.denominator)
-    return objects([exact * flint.fmpq(*v.as_integer_ratio()) for v in values.flat], values.shape)
-
-
-def balls(values: Array, factor: Fraction = Fraction(1)) -> Array:
-    """In balls of the precision that is set."""
-    exact = library().arb(flint.fmpq(factor.numerator, factor.denominator))
-    return objects([exact * float(v) for v in values.flat], values.shape)
-
-
-def library() -> Any:
-    """python-flint. Raises Unreadable where it is missing."""
-    if flint is None:
-        raise Unreadable("this is checked with python-flint: install it")
-    return flint
-
-
-def objects(found: list[Any], shape: Any) -> Array:
-    """An array of objects, which may be sequences."""
-    return np.fromiter(found, object, len(found)).reshape(shape)
-
-
-def numbers(node: Node, kind: Kind) -> dict[str, Any]:
-    """All numbers of a node; `index` stays integers."""
-    found: dict[str, Any] = {
-        use: w.values if use == "index" else kind(w.values.astype(np.float64), w.factor)
-        for use, w in node.constants.items()
-    }
-
-    def exact(text: str) -> Any:
-        return kind(np.ones(1), Fraction(text))[0]
-
-    at = node.attributes
-    found["coefficients"] = [exact(c) for c in at.get("coefficients", ())]
-    found["parameters"] = {
-        k: None if v is None else exact(v) for k, v in at.get("parameters", {}).items()
-    }
-    if "weights" in at:
-        found["weights"] = [[exact(w) for w in along] for along in at["weights"]]
-    if "epsilon" in at:
-        found["epsilon"] = exact(at["epsilon"])
-    return found
-
-
-def without_bias(given: Numbers) -> Numbers:
-    return {use: v for use, v in given.items() if use != "bias"}
-
-
-def each(method: str, x: Array) -> Array:
-    """A function entry by entry: NumPy's of float64, the number's own method else."""
-    if x.dtype != object:
-        return getattr(np, method)(x)
-    return np.frompyfunc(lambda v: getattr(v, method)(), 1, 1)(x)
-
-
-def _first(v: Any) -> Any:
-    return v[0] if isinstance(v, flint.arb_series) else v
-
-
-def _larger(a: Any, b: Any) -> Any:
-    """The larger of two numbers. Of two balls the hull; of balls with a derivative, Wrong where
-    it is not known which one it is."""
-    if isinstance(a, flint.arb_series) or isinstance(b, flint.arb_series):
-        one, other = flint.arb(_first(a)), flint.arb(_first(b))
-        agree(one > other or one < other, "the point lies at a kink")
-        return a if one > other else b
-    return flint.arb(a).max(flint.arb(b))
-
-
-def larger(a: Array, b: Array) -> Array:
-    """Entry by entry."""
-    if a.dtype != object and b.dtype != object:
-        return np.maximum(a, b)
-    return np.frompyfunc(_larger, 2, 1)(a, b)
-
-
-def smaller(a: Array, b: Array) -> Array:
-    return -larger(-a, -b)
-
-
-def times(a: Array, b: Array) -> Array:
-    """a @ b, over leading dimensions."""
-    if a.dtype != object and b.dtype != object:
-        return a @ b
-    leading = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
-    left = np.broadcast_to(a, leading + a.shape[-2:])
-    right = np.broadcast_to(b, leading + b.shape[-2:])
-    found = np.zeros((*leading, a.shape[-2], b.shape[-1]), object)
-    for place in np.ndindex(*leading):
-        if found[place].size and a.shape[-1]:
-            found[place] = _times(left[place], right[place])
-    return found
-
-
-def _times(a: Array, b: Array) -> Array:
-    """By python-flint's matrices, which are faster, where there are no derivatives."""
-    kinds = {type(v) for part in (a, b) for v in part.flat}
-    if flint.arb_series in kinds:
-        return a @ b
-    matrix = flint.arb_mat if flint.arb in kinds else flint.fmpq_mat
-    left, right = (matrix(len(part), part.shape[1], list(part.flat)) for part in (a, b))
-    return objects((left * right).entries(), (a.shape[0], b.shape[1]))
-
+from verification.checker.activations import PIECEWISE, SMOOTH
+from verification.checker.kinds import (
+    Array,
+    Numbers,
+    each,
+    larger,
+    larger_one,
+    objects,
+    smaller,
+    times,
+)
+from verification.checker.reading import Node, Wrong, agree
 
 # Linear nodes. -------------------------------------------------------------------------------
 
@@ -350,62 +226,12 @@ def _window_sum(node: Node, c: Numbers, x: Array) -> Array:
 
 
 def _window_max(node: Node, c: Numbers, x: Array) -> Array:
-    pick = np.maximum if x.dtype != object else np.frompyfunc(_larger, 2, 1)
+    pick = np.maximum if x.dtype != object else np.frompyfunc(larger_one, 2, 1)
     for dim, matrix in windows(node, x.shape[1:]):
         agree(bool(matrix.any(1).all()), f"{node.name}: an empty window")
         parts = [pick.reduce(x.compress(row > 0, dim + 1), dim + 1) for row in matrix]
         x = np.stack(parts, dim + 1) if parts else x.take([], dim + 1)
     return x
-
-
-def _prelu(x: Array, c: Numbers, negative_slope: Any = None) -> Array:
-    slope = c["slope"] if negative_slope is None else negative_slope
-    return larger(x, 0 * x) - slope * larger(-x, 0 * x)
-
-
-def _clamp(x: Array, c: Numbers, low: Any = None, high: Any = None) -> Array:
-    x = x if low is None else larger(x, 0 * x + low)
-    return x if high is None else smaller(x, 0 * x + high)
-
-
-PIECEWISE: dict[str, Callable[..., Array]] = {
-    "relu": lambda x, c: larger(x, 0 * x),
-    "leaky_relu": _prelu,
-    "prelu": _prelu,
-    "clamp": _clamp,
-    "abs": lambda x, c: larger(x, -x),
-}
-"""Each entry within 4 roundings, in float64."""
-
-
-def _exact(text: str) -> Any:
-    return flint.arb(flint.fmpq(*Fraction(text).as_integer_ratio()))
-
-
-def _tanh(b: Any) -> Any:
-    return 1 - 2 / ((2 * b).exp() + 1)
-
-
-SMOOTH: dict[str, Callable[..., Any]] = {
-    "tanh": lambda b: _tanh(b),
-    "sigmoid": lambda b: 1 / (1 + (-b).exp()),
-    "silu": lambda b: b / (1 + (-b).exp()),
-    "gelu": lambda b: b * (1 + (b / flint.arb(2).sqrt()).erf()) / 2,
-    "gelu_tanh": lambda b: b * (1 + _tanh((b + b * b * b * _exact("0.044715"))
-                                          * (2 / flint.arb.pi()).sqrt())) / 2,
-    "softplus": lambda b, beta=1: ((beta * b).exp() + 1).log() / beta,
-    "logsigmoid": lambda b: -((-b).exp() + 1).log(),
-    "softsign": lambda b: b / (1 + _larger(b, -b)),
-    "elu": lambda b, alpha: _larger(b, 0 * b) + alpha * ((-_larger(-b, 0 * b)).exp() - 1),
-    "celu": lambda b, alpha: (_larger(b, 0 * b)
-                              + alpha * ((-_larger(-b, 0 * b) / alpha).exp() - 1)),
-    "mish": lambda b: b - 2 * b / (((b.exp() + 1) ** 2) + 1),
-    "sin": lambda b: b.sin(),
-    "cos": lambda b: b.cos(),
-    "atan": lambda b: b.atan(),
-    "erf": lambda b: b.erf(),
-}  # fmt: skip
-"""One ball, with or without its derivative."""
 
 
 def _activation(node: Node, c: Numbers, x: Array) -> Array:
@@ -527,11 +353,6 @@ def pulled(node: Node, c: Numbers, y: Array, shapes: list[tuple[int, ...]]) -> l
     agree(node.kind == "concat", f"{node.name} is not linear")
     ends = np.cumsum([shape[at["dim"]] for shape in shapes])[:-1]
     return np.split(y, ends, at["dim"] + 1)
-
-
-def flint_context(bits: int) -> Any:
-    """A context in which balls have that precision."""
-    return library().ctx.workprec(bits)
 
 
 def shifted(rank: int) -> tuple[int, ...]:

@@ -35,7 +35,7 @@ def _drawn(folder: Path, name: str) -> dict[str, Any]:
         "data": {key: freshness.content_hash(path) for key, path in inputs.items()},
         "libraries": {"matplotlib": "3.x"},
     }
-    freshness.write_record(stem.parent / f"{name}.made.json", came_from, files, compared)
+    freshness.write_record(stem.parent / f"{name}.made.json", came_from, files, compared, 1.0)
     return {
         "id": name, "kind": "figure", "scale": "smoke", "status": "fresh",
         "files": list(map(str, files)), "compared": compared, "caption": artefact.caption,

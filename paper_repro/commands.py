@@ -1,7 +1,7 @@
 """`dsnn reproduce`: figures and tables of the paper, compared with the published numbers."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -10,9 +10,7 @@ from experiments.choices import Scale
 if TYPE_CHECKING:
     from paper_repro.pipeline import Failure
     from paper_repro.plan import Job
-
-UNFINISHED = 3
-"""The exit code where --minutes was not enough; the same command goes on."""
+    from paper_repro.reproduce import Place
 
 
 def reproduce(
@@ -53,9 +51,9 @@ def reproduce(
     places = {name: Place(artefact, out, folder, scale) for name, artefact in known.items()}
     if json not in (None, "-"):
         check_writable(Path(json))
-    failures: list[Failure] = []
+    code = 0
     if not status:
-        wanted = named or [name for name, artefact in known.items() if artefact.in_all]
+        wanted = named if ids else [name for name, artefact in known.items() if artefact.in_all]
         check_writable(out / scale / "file")
         for name in wanted:
             check_data(known[name], folder)
@@ -64,30 +62,61 @@ def reproduce(
         plan = jobs(places, wanted)
         for job in plan:
             job.place.check_version()
-        failures = _make(plan, profile)
-    shown = [places[name] for name in named or places]
-    entries = [place.to_json() for place in shown]
+        code = _make(plan, profile, minutes)
+    shown = [places[name] for name in (named if ids else places)]
+    entries = _entries(shown, scale)
     if json != "-":
-        for entry, place in zip(entries, shown, strict=True):
-            print(summary(entry, place))
+        for entry in entries:
+            print(summary(entry))
     if json is not None:
         write_json(json, {"artefacts": entries})
-    return _answer(failures)
+    return code
 
 
-def _make(plan: list["Job"], profile: str | None) -> list["Failure"]:
-    """Drawings alone in this process, which takes less than starting others; else by Snakemake."""
+def _make(plan: "list[Job]", profile: str | None, minutes: float | None) -> int:
+    """Make what of the plan fits; the exit code. Drawings alone are made in this process, which
+    takes less than starting others; all else by Snakemake."""
+    import os
+    import time
+
     from paper_repro import pipeline
-    from paper_repro.plan import DRAWN
+    from paper_repro.estimates import estimates
+    from paper_repro.plan import DRAWN, fitting
 
+    deadline, whole = None, len(plan)
+    if minutes is not None and plan:
+        deadline = time.time() + 60 * minutes
+        seconds = estimates([job.place for job in plan], plan[0].place.scale)
+        plan = fitting(plan, seconds, 60 * minutes * (os.cpu_count() or 1))
+    failures: list[Failure] = []
     if profile or any(job.rule not in DRAWN for job in plan):
-        return pipeline.run(plan, profile)
-    for job in plan:
-        job.place.make()
-    return []
+        failures = pipeline.run(plan, profile, deadline)
+    else:
+        for job in plan:
+            job.place.make()
+    return _answer(failures, finished=len(plan) == whole)
 
 
-def _answer(failures: list["Failure"]) -> int:
+def _entries(places: "list[Place]", scale: str) -> "list[dict[str, Any]]":
+    """Their entries in the Reproduce JSON; with what is waited for, and the estimated time."""
+    from paper_repro.estimates import estimates
+
+    entries = [place.to_json() for place in places]
+    left = [
+        place
+        for place, entry in zip(places, entries, strict=True)
+        if entry["status"] in ("missing", "stale")
+    ]
+    seconds = estimates(left, scale) if left else {}
+    for place, entry in zip(places, entries, strict=True):
+        if entry["status"] == "not run":
+            entry["waits_for"] = place.obstacle() or "a word of yours: name it"
+        elif entry["id"] in seconds:
+            entry["seconds_estimated"] = seconds[entry["id"]]
+    return entries
+
+
+def _answer(failures: "list[Failure]", *, finished: bool) -> int:
     """The exit code, once the first failure of the most serious kind is told on stderr."""
     import sys
 
@@ -96,7 +125,7 @@ def _answer(failures: list["Failure"]) -> int:
 
     serious = [failure for failure in failures if failure.code != UNFINISHED]
     if not serious:
-        return UNFINISHED if failures else 0
+        return 0 if finished and not failures else UNFINISHED
     code = BAD_INPUT if any(failure.code == BAD_INPUT for failure in serious) else 1
     first = next(failure for failure in serious if code in (1, failure.code))
     more = f"; {len(serious) - 1} more failed" if len(serious) > 1 else ""

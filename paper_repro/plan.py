@@ -1,13 +1,13 @@
 """Which artefacts a run makes, and in what order: those that are not fresh, and what they need."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
 from graphlib import TopologicalSorter
 
 from paper_repro.artefact import Artefact
 from paper_repro.models import models
 from paper_repro.networks import evaluation_id
-from paper_repro.reproduce import Place
+from paper_repro.reproduce import REPORT, Place
 
 Places = Mapping[str, Place]
 DRAWN = ("figure", "table")
@@ -30,12 +30,13 @@ class Job:
         return self.place.artefact.rule or self.place.artefact.kind
 
 
-def upstream(artefact: Artefact) -> Iterator[str]:
-    """What an artefact reads where it is there: others of the registry, by id."""
-    yield from artefact.after
-    yield from artefact.runs
-    known = models()
-    yield from (evaluation_id(known[name]) for name in artefact.evaluations)
+def upstream(artefact: Artefact, known: Set[str]) -> Set[str]:
+    """Which of the artefacts `known` this one reads where they are there."""
+    if artefact.rule == REPORT:
+        return known - {artefact.id}
+    networks = models()
+    evaluations = {evaluation_id(networks[name]) for name in artefact.evaluations}
+    return known & {*artefact.after, *artefact.runs, *evaluations}
 
 
 def jobs(places: Places, wanted: Iterable[str]) -> list[Job]:
@@ -46,14 +47,12 @@ def jobs(places: Places, wanted: Iterable[str]) -> list[Job]:
     still fresh then is seen when its turn comes.
     """
     asked = _with_needed(places, wanted)
-    order = TopologicalSorter(
-        {name: {u for u in upstream(places[name].artefact) if u in asked} for name in asked}
-    ).static_order()
+    before = {name: sorted(upstream(places[name].artefact, asked)) for name in sorted(asked)}
     planned: dict[str, Job] = {}
     impossible: set[str] = set()
-    for name in order:
+    for name in TopologicalSorter(before).static_order():
         place = places[name]
-        after = tuple(u for u in upstream(place.artefact) if u in planned)
+        after = tuple(u for u in before[name] if u in planned)
         if impossible & place.artefact.after.keys() or _blocked(place, after):
             impossible.add(name)
         elif after or place.status() != "fresh":
@@ -76,3 +75,24 @@ def _blocked(place: Place, after: tuple[str, ...]) -> bool:
     """Whether it cannot be made even when the jobs `after` which it comes are done."""
     coming = after and (place.artefact.make or place.artefact.command)
     return bool(place.lacks() if coming else place.obstacle())
+
+
+def fitting(plan: Iterable[Job], seconds: Mapping[str, float], budget: float) -> list[Job]:
+    """The jobs for which `budget` seconds of processor time suffice by the estimates `seconds`.
+
+    Drawings come first; what nobody has timed is tried; a training may begin while anything is
+    left, for it stops in time and goes on in the next run.
+    """
+    plan = list(plan)
+    known = {job.id for job in plan}
+    left = budget - sum(seconds.get(job.id, 0.0) for job in plan if job.rule in DRAWN)
+    chosen: dict[str, Job] = {}
+    for job in plan:
+        after = tuple(u for u in job.after if u in chosen)
+        needed = job.place.artefact.after.keys() & known
+        takes = 0.0 if job.rule in DRAWN else seconds.get(job.id, 0.0)
+        fits = job.rule in DRAWN or (left > 0 if job.rule == "train" else takes <= left)
+        if fits and needed <= chosen.keys() and not _blocked(job.place, after):
+            left -= takes
+            chosen[job.id] = Job(job.place, after)
+    return list(chosen.values())

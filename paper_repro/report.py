@@ -5,20 +5,18 @@ from pathlib import Path
 
 from dsnn.data.folder import data_folder
 from paper_repro.artefact import Artefact, Comparison
-
-RULE = "report"
+from paper_repro.reproduce import REPORT, Place
 
 
 def _make(inputs: Mapping[str, Path], stem: Path) -> list[Comparison]:
     from paper_repro.registry import registry
-    from paper_repro.reproduce import Place
     from paper_repro.site import write_report
 
     folder, data = stem.parent.parent, data_folder()
     places = [
         Place(artefact, folder.parent, data.path, folder.name)
         for artefact in registry(folder.name).values()
-        if artefact.rule != RULE
+        if artefact.rule != REPORT
     ]
     entries = [{"caption": place.artefact.caption, **place.to_json()} for place in places]
     weights = any((data.path / "published").glob("*.pt"))
@@ -34,5 +32,5 @@ def artefacts() -> Iterator[Artefact]:
         _make,
         place="report/index",
         suffixes=("html",),
-        rule=RULE,
+        rule=REPORT,
     )

@@ -14,7 +14,10 @@ from paper_repro import freshness, models
 from paper_repro.artefact import Artefact
 from paper_repro.lock import held
 from paper_repro.output import beside
+from paper_repro.site_artefacts import duration
 
+REPORT = "report"
+"""The rule of what is made from the records of all others."""
 UNFINISHED = 3
 """The exit code of a training that its limit stopped."""
 
@@ -64,6 +67,9 @@ class Place:
 
     def inputs(self) -> Mapping[str, Path]:
         """The input files by name; of those it may lack, the ones that are there."""
+        if self.artefact.rule == REPORT:
+            records = self.folder.glob("*/*.made.json")
+            return {str(r.relative_to(self.folder)): r for r in sorted(records) if r != self.record}
         needed = {name: self.data / path for name, path in self.artefact.needs.items()}
         before = {name: self.folder / path for name, path in self.artefact.after.items() if path}
         return {**self.artefact.packaged, **needed, **before, **self._optional()}
@@ -237,11 +243,14 @@ def _module(artefact: Artefact) -> str:
     return str(make.__module__)
 
 
-def summary(entry: dict[str, Any], place: Place) -> str:
-    """One line for people: status, id, and how the numbers compare or what is waited for."""
+def summary(entry: dict[str, Any]) -> str:
+    """One line for people: status, id, and how the numbers compare, what is waited for, or how
+    long it takes."""
     verdicts = [row["verdict"] for row in entry["compared"]]
     known = ("agrees", "differs", "not run")
-    counts = ", ".join(f"{verdicts.count(v)} {v}" for v in known if v in verdicts)
-    obstacle = place.obstacle()
-    note = f"waits for {obstacle}" if obstacle else counts
+    note = ", ".join(f"{verdicts.count(v)} {v}" for v in known if v in verdicts)
+    if "waits_for" in entry:
+        note = f"waits for {entry['waits_for']}"
+    elif "seconds_estimated" in entry:
+        note = f"about {duration(entry['seconds_estimated'])}"
     return f"{entry['status']:8} {entry['id']:36} {note}".rstrip()

@@ -17,10 +17,11 @@ FILES = {
     "cifar10": (
         *(f"cifar-10-batches-py/data_batch_{number}" for number in range(1, 6)),
         "cifar-10-batches-py/test_batch",
+        "cifar-10-batches-py/batches.meta",
     ),
-    "cifar100": ("cifar-100-python/train", "cifar-100-python/test"),
+    "cifar100": tuple(f"cifar-100-python/{name}" for name in ("train", "test", "meta")),
 }
-"""The image files of a data set in the data folder."""
+"""The files of a data set in the data folder."""
 CLAIMS = ("stages.*.flow:lipschitz<=1", "lipschitz<=1", "lipschitz[pixel]<=1")
 AUTOATTACK = "36/255"
 HEADLINE = "0.15"
@@ -29,23 +30,26 @@ HEADLINE = "0.15"
 
 @dataclass(frozen=True)
 class Extent:
-    """How much a scale computes: test images of PGD and of AutoAttack (0: none), the epsilons of
-    PGD on published networks of another margin than the headline's (none: the paper's nine), the
-    margins of the published networks that are audited, and the seeds of certified networks that
-    belong to `--all`."""
+    """How much a scale computes: test images of PGD, of AutoAttack on the published networks of the
+    headline's margin and on the grid (0: none), the epsilons of PGD on published networks at that
+    margin and at the others (none: the paper's nine), the margins of the published networks that
+    are audited, the seeds of certified networks that belong to `--all`, and the images that these
+    are evaluated on (0: all)."""
 
     attacked: int
     autoattacked: int
     grid_autoattacked: int
+    headline: tuple[str, ...]
     others: tuple[str, ...]
     audited: tuple[str, ...]
     seeds: tuple[int, ...]
+    certified: int = 0
 
 
 EXTENTS = {
-    "smoke": Extent(16, 0, 0, (AUTOATTACK,), (HEADLINE,), (0,)),
-    "cpu": Extent(1024, 128, 0, (AUTOATTACK, "0.5", "1"), ("0.07", "0.15", "0.3"), ()),
-    "paper": Extent(1024, 1000, 1000, (), ("0.07", "0.15", "0.3"), (0, 1, 2)),
+    "smoke": Extent(16, 0, 0, (AUTOATTACK,), (AUTOATTACK,), (HEADLINE,), (0,), 128),
+    "cpu": Extent(1024, 128, 0, (), (AUTOATTACK, "0.5", "1"), ("0.07", "0.15", "0.3"), ()),
+    "paper": Extent(1024, 1000, 1000, (), (), ("0.07", "0.15", "0.3"), (0, 1, 2)),
 }
 
 
@@ -55,7 +59,7 @@ def artefacts(scale: str) -> Iterator[Artefact]:
     yield from map(_data, FILES)
     for model in published():
         yield _evaluation(model, extent)
-        if extent.autoattacked:
+        if extent.autoattacked and model.margin == HEADLINE:
             yield _autoattack(model, extent.autoattacked)
         if model.margin in extent.audited:
             yield _audit(model)
@@ -153,17 +157,19 @@ def _subject(model: Model) -> tuple[tuple[str, ...], Mapping[str, str], Mapping[
 
 def _evaluation(model: Model, extent: Extent, *, in_all: bool = True) -> Artefact:
     attacks: list[str] = []
+    images = extent.certified
     if model.source != Source.certified:
-        attacks = ["--attack", "pgd-paper", "--limit", str(extent.attacked)]
-        if model.source == Source.published and model.margin != HEADLINE:
-            attacks += [part for epsilon in extent.others for part in ("--eps", epsilon)]
+        attacks, images = ["--attack", "pgd-paper"], extent.attacked
+        if model.source == Source.published:
+            chosen = extent.headline if model.margin == HEADLINE else extent.others
+            attacks += [part for epsilon in chosen for part in ("--eps", epsilon)]
     return _evaluated(
         model,
         Artefact(
             evaluation_id(model),
             "data",
             f"Accuracy of {_words(model)}, clean, attacked and certified.",
-            command=("--attack", "clean", *attacks),
+            command=("--attack", "clean", *attacks, *(("--limit", str(images)) if images else ())),
             place=f"evaluations/{model.id}",
             in_all=in_all,
             rule="attack" if attacks else "evaluate",

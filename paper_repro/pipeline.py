@@ -76,7 +76,8 @@ def run(jobs: Sequence[Job], profile: str | None, deadline: float | None = None)
             _watch(process, jobs, folder)
         failures = [f for job in jobs if (f := _failure(job, folder))]
         if process.returncode and not failures:
-            raise UserError(f"snakemake failed: {_last_line(log)} (all of it in {log})")
+            asked = f" with profile {profile}" if profile else ""
+            raise UserError(f"snakemake failed{asked}: {_last_line(log)} (all of it in {log})")
     return failures
 
 

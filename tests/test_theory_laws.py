@@ -13,7 +13,14 @@ from theory import balls, theorems
 from theory.algebra import ratio
 from theory.budget import euler_budget
 from theory.nonexpansive import contractive_euler, expansive_euler, nonexpansive_euler
-from theory.projections import flexible, measured, nonexpansive, prescribed, within_budget
+from theory.projections import (
+    flexible,
+    largest_step,
+    measured,
+    nonexpansive,
+    prescribed,
+    within_budget,
+)
 from theory.runge_kutta import circle_radius
 from theory.switching import (
     boundary,
@@ -211,6 +218,13 @@ def test_projected_flexible_steps_satisfy_their_law_in_float32() -> None:
     for first in h_1.unique().tolist():
         for second in [*h_2.unique().tolist()[::10], float(h_2.max())]:
             assert _at(flexible_switching.law, h_1=first, h_2=second, **orthogonal) <= 1
+
+
+@pytest.mark.parametrize("norm", [0.01, 1 / 3, 1.0, 7.0, 205.0])
+def test_the_largest_step_of_a_measured_norm_is_admissible_in_float32_and_no_smaller(norm: float):
+    (step,) = largest_step.numeric("torch")(s_max=torch.tensor(norm))
+    assert _at(nonexpansive_euler.law, h=float(step), s_max=norm) <= 1
+    assert _at(nonexpansive_euler.law, h=1.00001 * float(step), s_max=norm) > 1
 
 
 def test_projections_leave_admissible_steps_where_they_are() -> None:

@@ -67,6 +67,9 @@ flexible = Projection(
     tuple(clamp(step, *BOX[step]) for step in (h_1, h_2)),
 )
 
+# T8 with a measured norm: the largest step.
+largest_step = Projection("T8-nonexpansive-euler", (s_max,), (KEEP * 2 / s_max**2,))
+
 # T9 with S = 1 and measured spectra: the contractive step first, then what it pays for.
 _down = Min(Max(h_C, 0), KEEP * 2 / (s_max**2 + a * s_min**2))
 _up = (KEEP / (1 - _down * a * s_min**2) - 1) / Max(w_max, TINY)

@@ -34,6 +34,8 @@ DIRECTION = "direction"
 """The buffer of a convolution that keeps its power iteration's vector while it is trained."""
 
 _measured = projections.measured.numeric("math")
+_largest = projections.largest_step.numeric("math")
+_largest_of_tensor = projections.largest_step.numeric("torch")
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ class CertifiedStep:
     to orthogonal matrices and rows of norm 1.
 
     `images` (B, 3, 32, 32) are less their mean, `labels` (B,) integers, on any device. The body
-    runs in `dtype`, by default bfloat16 where the hardware multiplies it; parameters, head and loss
+    runs in `dtype`, by default bfloat16 where it is faster; parameters, head and loss
     are float32. Learning-rate schedules act on `optimizer`. All that changes lies in `net` and
     `optimizer`: the network holds the vectors of the power iteration until it is finalised.
     Raises UserError on an offset, rate or temperature that is not allowed, an absent device, or
@@ -131,8 +133,8 @@ class CertifiedStep:
 
 
 def estimated_times(net: CertifiedNet) -> dict[str, Tensor]:
-    """The times of the steps by estimated norms, under their names in the body: 2 / |A|^2 for a
-    gradient step, and for an expansive one what its contraction pays for, over |W|."""
+    """The times of the steps by estimated norms, under their names in the body: the largest that T8
+    allows for a gradient step, and for an expansive one what its contraction pays for, over |W|."""
     times = {}
     for name, step, side in net.steps():
         name = name.removeprefix("body.")
@@ -140,7 +142,8 @@ def estimated_times(net: CertifiedNet) -> dict[str, Tensor]:
             up, _ = _allowed(1.0, 1.0, 1.0)
             times[f"{name}.0.u"] = (up / _estimate(step.steps[0], side)).reshape(1)
         else:
-            times[f"{name}.u"] = (2 / _estimate(step, side).square()).reshape(1)
+            (time,) = _largest_of_tensor(s_max=_estimate(step, side))
+            times[f"{name}.u"] = time.reshape(1)
     return times
 
 
@@ -173,7 +176,8 @@ def finalise(net: CertifiedNet) -> CertifiedNet:
             expansive.u.fill_(up)
             contractive.u.fill_(down)
         else:
-            step.u.fill_(KEEP * 2 / _norm(step, side) ** 2)
+            (time,) = _largest(s_max=_norm(step, side))
+            step.u.fill_(float(time))
     scale = KEEP / singular_values(net.head).norm[1]
     net.head.weight.mul_(scale)
     net.head.bias.mul_(scale)

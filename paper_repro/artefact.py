@@ -53,9 +53,10 @@ class Artefact:
     `packaged` are the input files that come with the program, by name; `needs` those of the data
     folder, relative to it, which must all be there. What is absent of the others is left out of
     the figure: `uses`, files of the data folder; `evaluations` and `runs`, what was computed of
-    networks at the scale, by their ids in `paper_repro.models`. `make` gets an evaluation as
-    `evaluation:ID`, a run as `run:ID` with its weights as `weights:ID`. `waits_for` says what must
-    come first, for an artefact that needs one of these or that has no `make`.
+    networks at the scale, by their ids in `paper_repro.models`. `make` gets evaluations
+    as `evaluation:ID` and `autoattack:ID`, a run as `run:ID` with its weights as `weights:ID`.
+    `waits_for` says what must come first, for an artefact that needs one of these or that has no
+    `make`.
 
     What is computed of a network has no `make` but a `command` of `dsnn`, in which {out} is the
     folder of the scale, {place} the artefact's place in it (where the files lie, without suffix;

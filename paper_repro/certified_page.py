@@ -1,8 +1,8 @@
 """The table of kept certified networks in docs/certified-networks.md.
 
-`python -m paper_repro.certified_page` writes it from `results/certified`; with the arguments
-RUN.json EVALUATION.json it first keeps a run of `dsnn train` with the result of `dsnn evaluate
---json` on its weights. A test finds the page out of date.
+`python -m paper_repro.certified_page` writes it from the kept results; with the arguments RUN.json
+EVALUATION.json it first keeps a run of `dsnn train` with the result of `dsnn evaluate --json` on
+its weights, where `paper_repro.models` finds them. A test finds the page out of date.
 """
 
 import json
@@ -12,9 +12,9 @@ from typing import Any
 
 from dsnn.errors import UserError
 from dsnn.files import write_json, write_text
+from paper_repro.models import KEPT, Model, Source
 from paper_repro.structured_page import markdown
 
-FOLDER = Path(__file__).parent / "results" / "certified"
 PAGE = Path(__file__).parent.parent / "docs" / "certified-networks.md"
 BEGIN, END = "<!-- results: python -m paper_repro.certified_page -->", "<!-- end of results -->"
 PLACES = ("target", "table")
@@ -25,21 +25,34 @@ HEADER = (
 )  # fmt: skip
 
 
-def keep(run: Path, evaluation: Path, folder: Path = FOLDER) -> Path:
-    """Keep the two results as one file. Raises UserError when they are not of the same weights."""
+def keep(run: Path, evaluation: Path, folder: Path = KEPT) -> Model:
+    """Keep the two results of a network. Raises UserError when they are not of the same weights."""
     trained, evaluated = _read(run), _read(evaluation)
     if trained["sha256"] is None or trained["sha256"] != evaluated["sha256"]:
         raise UserError(f"{evaluation} is not about the weights of {run}: evaluate those")
     evaluated = {key: value for key, value in evaluated.items() if key not in PLACES}
     asked = trained["configuration"]
-    name = f"{asked['regime']}-{asked['dataset']}-{asked['scale']}-{asked['seed']}"
-    write_json(folder / f"{name}.json", {"run": trained, "evaluation": evaluated})
-    return folder / f"{name}.json"
+    model = Model(Source.certified, asked["regime"], asked["dataset"], seed=asked["seed"])
+    write_json(folder / asked["scale"] / "models" / model.id / "run.json", trained)
+    write_json(folder / asked["scale"] / "evaluations" / f"{model.id}.json", evaluated)
+    return model
 
 
-def row(kept: dict[str, Any]) -> list[str]:
+def kept(folder: Path = KEPT) -> list[dict[str, Any]]:
+    """The `run` and the `evaluation` of every certified network, in the order of their places."""
+    runs = sorted(folder.glob("*/models/certified-*/run.json"))
+    return [
+        {
+            "run": _read(run),
+            "evaluation": _read(run.parents[2] / "evaluations" / f"{run.parent.name}.json"),
+        }
+        for run in runs
+    ]
+
+
+def row(network: dict[str, Any]) -> list[str]:
     """A network's row of the table."""
-    run, found = kept["run"], kept["evaluation"]
+    run, found = network["run"], network["evaluation"]
     asked, certified = run["configuration"], found["certified_accuracy"]
     clean = next(r["accuracy"] for r in found["results"] if r["attack"] == "clean")
     return [
@@ -61,12 +74,11 @@ def certified_shares(certified: Any) -> list[float]:
     return [entry["accuracy"] for entry in sorted(certified, key=lambda entry: entry["epsilon"])]
 
 
-def page(text: str, folder: Path = FOLDER) -> str:
+def page(text: str, folder: Path = KEPT) -> str:
     """The page with the table put between its marks."""
     before, rest = text.split(BEGIN)
     _, after = rest.split(END)
-    kept = [_read(path) for path in sorted(folder.glob("*.json"))]
-    return f"{before}{BEGIN}\n\n{markdown(HEADER, map(row, kept))}\n\n{END}{after}"
+    return f"{before}{BEGIN}\n\n{markdown(HEADER, map(row, kept(folder)))}\n\n{END}{after}"
 
 
 def _read(path: Path) -> Any:

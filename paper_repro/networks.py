@@ -92,6 +92,10 @@ def evaluation_id(model: Model) -> str:
     return f"evaluation-{model.id}"
 
 
+def autoattack_id(model: Model) -> str:
+    return f"autoattack-{model.id}"
+
+
 def _place(model: Model) -> str:
     return f"models/{model.id}"
 
@@ -182,7 +186,7 @@ def _autoattack(model: Model, images: int) -> Artefact:
     return _evaluated(
         model,
         Artefact(
-            f"autoattack-{model.id}",
+            autoattack_id(model),
             "data",
             f"AutoAttack at {AUTOATTACK} on the first {images} images, of {_words(model)}.",
             command=(*attack, "--limit", str(images)),

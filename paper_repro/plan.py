@@ -6,7 +6,7 @@ from graphlib import TopologicalSorter
 
 from paper_repro.artefact import Artefact
 from paper_repro.models import models
-from paper_repro.networks import evaluation_id
+from paper_repro.networks import autoattack_id, evaluation_id
 from paper_repro.reproduce import REPORT, Place
 
 Places = Mapping[str, Place]
@@ -35,7 +35,8 @@ def upstream(artefact: Artefact, known: Set[str]) -> Set[str]:
     if artefact.rule == REPORT:
         return known - {artefact.id}
     networks = models()
-    evaluations = {evaluation_id(networks[name]) for name in artefact.evaluations}
+    drawn = [networks[name] for name in artefact.evaluations]
+    evaluations = {name(model) for model in drawn for name in (evaluation_id, autoattack_id)}
     return known & {*artefact.after, *artefact.runs, *evaluations}
 
 

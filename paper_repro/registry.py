@@ -5,10 +5,12 @@ from collections.abc import Iterable, Mapping
 from dsnn.errors import UserError
 from paper_repro import (
     alternation,
+    auc,
     networks,
     regions,
     report,
     robustness,
+    robustness_table,
     structured_figures,
     structured_sir,
 )
@@ -20,6 +22,8 @@ def registry(scale: str = "cpu") -> dict[str, Artefact]:
     groups = (
         regions.artefacts(),
         robustness.artefacts(),
+        auc.artefacts(),
+        robustness_table.artefacts(),
         alternation.artefacts(),
         structured_sir.artefacts(),
         structured_figures.artefacts(),

@@ -79,6 +79,7 @@ class Place:
         known = models.models()
         for name in self.artefact.evaluations:
             found[f"evaluation:{name}"] = models.evaluation(known[name], self.folder, self.scale)
+            found[f"autoattack:{name}"] = models.autoattack(known[name], self.folder, self.scale)
         for name in self.artefact.runs:
             run = models.run(known[name], self.folder, self.scale)
             weights = run.with_name("weights.safetensors")

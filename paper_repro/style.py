@@ -33,6 +33,18 @@ class Look:
     marker: str
     dashes: str | tuple[int, tuple[float, ...]]
 
+    def line(self, **changes: Any) -> dict[str, Any]:
+        """What a line with marks takes to be drawn so, with `changes`."""
+        return {
+            "color": self.color,
+            "marker": self.marker,
+            "linestyle": self.dashes,
+            "label": self.label,
+            "markeredgecolor": "white",
+            "markeredgewidth": 0.4,
+            **changes,
+        }
+
 
 REGIMES = {
     "unconstrained": Look("unconstrained", "#000000", "o", (0, (1.2, 1.2))),
@@ -41,6 +53,12 @@ REGIMES = {
     "switch-prescribed": Look("prescribed switching", "#0072B2", "D", (0, (2.5, 1.0))),
     "switch-flexible": Look("flexible switching", "#D55E00", "v", "-"),
 }
+CERTIFIED = {
+    "certified-non-expansive": Look("certified, non-expansive", "#E69F00", "^", "-"),
+    "certified-switch": Look("certified, switching", "#56B4E9", "D", "-"),
+}
+"""Networks of ours, 1-Lipschitz by construction."""
+NETWORKS = REGIMES | CERTIFIED
 
 FORMS = {
     "mass-preserving": Look("mass-preserving", "#0072B2", "D", "-"),

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from dsnn.errors import UserError
-from paper_repro import certified_page
+from paper_repro import certified_page, models
 
 
 def test_the_page_is_up_to_date() -> None:
@@ -15,10 +15,10 @@ def test_the_page_is_up_to_date() -> None:
 
 
 def test_every_kept_network_has_a_proved_constant_and_falling_shares() -> None:
-    kept = sorted(certified_page.FOLDER.glob("*.json"))
+    kept = certified_page.kept()
     assert kept
-    for path in kept:
-        found = json.loads(path.read_text(encoding="utf-8"))["evaluation"]
+    for network in kept:
+        found = network["evaluation"]
         shares = certified_page.certified_shares(found["certified_accuracy"])
         assert found["body_pixel"] <= 1
         assert found["images"] == 10_000
@@ -33,3 +33,16 @@ def test_results_of_other_weights_are_not_kept(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="not about the weights"):
         certified_page.keep(run, evaluation, tmp_path / "kept")
     assert not (tmp_path / "kept").exists()
+
+
+def test_what_is_kept_is_found_by_the_network_s_id(tmp_path: Path) -> None:
+    found = certified_page.kept()[0]
+    files = {name: tmp_path / f"{name}.json" for name in found}
+    for name, path in files.items():
+        path.write_text(json.dumps(found[name]))
+    model = certified_page.keep(files["run"], files["evaluation"], tmp_path / "kept")
+    assert models.models()[model.id] == model
+    assert certified_page.kept(tmp_path / "kept") == [found]
+    asked = found["run"]["configuration"]["scale"]
+    for find, name in ((models.run, "run"), (models.evaluation, "evaluation")):
+        assert json.loads(find(model, tmp_path, asked).read_text()) == found[name]

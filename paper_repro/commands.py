@@ -68,6 +68,7 @@ def reproduce(
     if json != "-":
         for entry in entries:
             print(summary(entry))
+        _print_total(entries)
     if json is not None:
         write_json(json, {"artefacts": entries})
     return code
@@ -92,9 +93,30 @@ def _make(plan: "list[Job]", profile: str | None, minutes: float | None) -> int:
     if profile or any(job.rule not in DRAWN for job in plan):
         failures = pipeline.run(plan, profile, deadline)
     else:
-        for job in plan:
+        from rich.console import Console
+        from rich.progress import track
+
+        terminal = Console(stderr=True)
+        for job in track(plan, "figures", console=terminal, disable=not terminal.is_terminal):
             job.place.make()
     return _answer(failures, finished=len(plan) == whole)
+
+
+def _print_total(entries: "list[dict[str, Any]]") -> None:
+    """How long what is missing takes on all processors, as far as anyone has timed it."""
+    import os
+
+    from paper_repro.site_artefacts import duration
+
+    left = [entry for entry in entries if entry["status"] in ("missing", "stale")]
+    timed = [entry["seconds_estimated"] for entry in left if "seconds_estimated" in entry]
+    if timed:
+        processors = os.cpu_count() or 1
+        unknown = f"; {len(left) - len(timed)} more were never timed" * (len(timed) < len(left))
+        print(
+            f"{len(timed)} to make: about {duration(sum(timed) / processors)} on {processors} "
+            f"processors{unknown}"
+        )
 
 
 def _entries(places: "list[Place]", scale: str) -> "list[dict[str, Any]]":

@@ -104,8 +104,8 @@ def write_record(
     compared: list[dict[str, Any]],
     seconds: float,
 ) -> None:
-    """Say beside the `files` of an artefact what they came from, what was compared, and how long
-    it took; without files, that it is being made."""
+    """Say beside the `files` of an artefact what they came from, what was compared, and the
+    processor time it took; without files, that it is being made."""
     made = {file.name: content_hash(file) for file in files}
     content = {"from": came_from, "files": made, "compared": compared, "seconds": seconds}
     write_json(path, content)

@@ -73,7 +73,10 @@ def run(jobs: Sequence[Job], profile: str | None, deadline: float | None = None)
             process = subprocess.Popen(
                 command(plan, profile), stdout=output, stderr=output, pass_fds=(lock,)
             )
-            _watch(process, jobs, folder)
+            try:
+                _watch(process, jobs, folder)
+            finally:
+                process.wait()  # an interrupt reaches it too, and it ends its jobs
         failures = [f for job in jobs if (f := _failure(job, folder))]
         if process.returncode and not failures:
             asked = f" with profile {profile}" if profile else ""

@@ -2,9 +2,9 @@
 scaled by a short calibration.
 
 `python -m paper_repro.estimates OUT/SCALE` keeps the processor time that a run on this machine
-took, by kind of artefact, in `results/SCALE/seconds.json`. An artefact that was made before in this output
-folder is expected to take as long again; else the kept seconds of its kind are multiplied by how
-much longer a fixed Fourier transform takes here than it took there.
+took, by kind of artefact, in `results/SCALE/seconds.json`. An artefact that was made before in this
+output folder is expected to take as long again; else the kept seconds of its kind are multiplied by
+how much longer a fixed Fourier transform takes here than it took there.
 """
 
 import json

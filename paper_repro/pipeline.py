@@ -14,11 +14,12 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from dsnn.errors import UserError
 from dsnn.files import write_text
 from paper_repro.lock import held
-from paper_repro.plan import Job
+from paper_repro.plan import DRAWN, Job
 
 SNAKEFILE = Path(__file__).parent / "Snakefile"
 _LOOKED_AT = 0.2
@@ -53,13 +54,23 @@ def write_plan(folder: Path, jobs: Sequence[Job], deadline: float | None) -> Pat
     where += ["--data", str(place.data.resolve())]
     if deadline is not None:
         where += ["--deadline", repr(deadline)]
-    entries = {
-        job.id: {"rule": job.rule, "after": job.after, "threads": job.place.artefact.threads}
-        for job in jobs
-    }
+    entries: dict[str, dict[str, Any]] = {}
+    for job in jobs:
+        empty = {"rule": job.rule, "ids": [], "after": [], "threads": job.place.artefact.threads}
+        entry = entries.setdefault(_name(job), empty)
+        entry["ids"].append(job.id)
+        entry["after"] += job.after
+    names = {job.id: _name(job) for job in jobs}
+    for name, entry in entries.items():
+        entry["after"] = sorted({names[before] for before in entry["after"]} - {name})
     plan = folder.resolve() / "plan.json"
     write_text(plan, json.dumps({"where": where, "jobs": entries}, indent=1) + "\n")
     return plan
+
+
+def _name(job: Job) -> str:
+    """Of the Snakemake job that makes it: the drawings of a rule are one, each takes seconds."""
+    return f"{job.rule}s" if job.rule in DRAWN else job.id
 
 
 def run(jobs: Sequence[Job], profile: str | None, deadline: float | None = None) -> list[Failure]:
@@ -92,23 +103,24 @@ def _watch(process: subprocess.Popen[bytes], jobs: Sequence[Job], folder: Path) 
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Elapsed())
     visible = sys.stderr.isatty()
+    stamps = {folder / "done" / job.rule / _name(job) for job in jobs}
     with Progress(*columns, console=Console(stderr=True), disable=not visible) as progress:
-        task = progress.add_task("reproduce", total=len(jobs))
+        task = progress.add_task("reproduce", total=len(stamps))
         while process.poll() is None:
             if visible:
-                done = [job for job in jobs if (folder / "done" / job.rule / job.id).exists()]
                 at_work = [job.id for job in jobs if (folder / "failed" / job.id).exists()]
                 text = ", ".join(at_work[:2]) or "reproduce"
-                progress.update(task, completed=len(done), description=text)
+                progress.update(task, completed=sum(s.exists() for s in stamps), description=text)
             time.sleep(_LOOKED_AT)
 
 
 def _failure(job: Job, folder: Path) -> Failure | None:
     try:
-        code = int((folder / "failed" / job.id).read_text())
+        code, *why = (folder / "failed" / job.id).read_text(encoding="utf-8").splitlines()
     except (OSError, ValueError):
         return None
-    return Failure(job.id, code, _last_line(folder / "log" / job.rule / f"{job.id}.txt"))
+    said = "".join(why) or _last_line(folder / "log" / job.rule / f"{_name(job)}.txt")
+    return Failure(job.id, int(code), said)
 
 
 def _last_line(path: Path) -> str:

@@ -199,7 +199,7 @@ class Place:
         if command[0] == "train" and left is not None:
             code = run([*command, "--max-seconds", str(left)])
         else:
-            with _alarm(left):
+            with alarm(left):
                 code = run(command)
         if command[0] == "train" and code == UNFINISHED:
             raise Unfinished
@@ -221,7 +221,7 @@ class Place:
 
 
 @contextmanager
-def _alarm(seconds: float | None) -> Iterator[None]:
+def alarm(seconds: float | None) -> Iterator[None]:
     """Raise Unfinished in the block after so many seconds: what it had written stays."""
     if seconds is None:
         yield

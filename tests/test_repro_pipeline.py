@@ -1,5 +1,6 @@
 """The pipeline of `dsnn reproduce`: plans, Snakemake, locks, kills, and bad input."""
 
+import contextlib
 import json
 import os
 import random
@@ -20,7 +21,7 @@ from paper_repro.lock import held
 from paper_repro.networks import FILES
 from paper_repro.plan import Job, fitting, jobs
 from paper_repro.registry import registry, select
-from paper_repro.reproduce import CommandFailed, Place
+from paper_repro.reproduce import CommandFailed, Place, Unfinished, alarm
 
 Dsnn = Callable[..., tuple[int, str, str]]
 Refused = Callable[..., str]
@@ -245,6 +246,37 @@ def test_no_time_leaves_all_to_the_next_run(dsnn: Dsnn, tmp_path: Path, images: 
     code, text, error = dsnn("reproduce", "data-cifar10", *where, "--minutes", "0")
     assert (code, error) == (3, "")
     assert text.startswith("missing")
+
+
+def test_a_training_stops_in_time_and_goes_on(tmp_path: Path, data_folder: Path) -> None:
+    place = _places(tmp_path, data_folder)[FIRST]
+    with pytest.raises(Unfinished):
+        place.make(time.time() + 0.1)
+    assert place.status() == "missing"
+    begun = freshness.read_record(place.record)
+    assert begun is not None
+    assert begun["files"] == {}
+    assert begun["seconds"] > 0
+    place.make()
+    assert place.status() == "fresh"
+    made = freshness.read_record(place.record)
+    assert made is not None
+    assert made["seconds"] >= begun["seconds"]
+    with pytest.raises(Unfinished):
+        place.make(time.time())
+
+
+def test_the_alarm_is_no_error_that_others_catch() -> None:
+    def works() -> None:
+        while True:
+            with contextlib.suppress(Exception):
+                time.sleep(0.01)
+
+    with pytest.raises(Unfinished), alarm(0.05):
+        works()
+    with alarm(None), alarm(60.0):
+        pass
+    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
 
 
 def _made_here(out: Path, data: Path, name: str) -> None:

@@ -132,7 +132,7 @@ def _entries(places: "list[Place]", scale: str) -> "list[dict[str, Any]]":
     seconds = estimates(left, scale) if left else {}
     for place, entry in zip(places, entries, strict=True):
         if entry["status"] == "not run":
-            entry["waits_for"] = place.obstacle() or "a word of yours: name it"
+            entry["waits_for"] = place.obstacle() or "its name: it takes too long for --all"
         elif entry["id"] in seconds:
             entry["seconds_estimated"] = seconds[entry["id"]]
     return entries

@@ -117,10 +117,10 @@ class Panel:
     published: Sequence[tuple[float, float]] = ()
 
 
-def panels(source: Source, rows: Sequence[Layer], *, plotted: bool) -> list[Panel]:
+def panels(name: str, rows: Sequence[Layer], *, plotted: bool) -> list[Panel]:
     """The signed times and, where the network runs others, the executed ones. `plotted`: the paper
     has a figure of these."""
-    name, outlined = SOURCES[source], published_spans(rows) if plotted else ()
+    outlined = published_spans(rows) if plotted else ()
     signed = [row.signed_span for row in rows]
     if all(row.executed == row.signed for row in rows):
         return [Panel(name, r"$t_j=u_1+\cdots+u_j$", rows, signed, outlined)]
@@ -164,17 +164,14 @@ def _bars(axes: Axes, arch: str, panel: Panel) -> None:
     axes.grid(visible=False, axis="y")
 
 
-def draw(found: Mapping[Source, CifarNet], title: str, note: str, stem: Path, *,
-         plotted: bool = False) -> dict[Source, list[Layer]]:  # fmt: skip
-    """Write the figure and the table of the steps of networks of one regime, at least one; returns
-    the rows of the table by source. `note` stands above the legend, `plotted` as for `panels`."""
-    rows = {source: layers(net) for source, net in found.items()}
+def draw(found: Mapping[str, CifarNet], title: str, note: str, stem: Path, *,
+         plotted: str = "") -> dict[str, list[Layer]]:  # fmt: skip
+    """Write the figure and the table of the steps of networks of one regime by name, at least one;
+    returns the rows of the table. `note` stands above the legend; `plotted` names the network that
+    the paper has a figure of."""
+    rows = {name: layers(net) for name, net in found.items()}
     arch = next(iter(found.values())).arch
-    shown = [
-        panel
-        for source in rows
-        for panel in panels(source, rows[source], plotted=plotted and source == Source.published)
-    ]
+    shown = [panel for name in rows for panel in panels(name, rows[name], plotted=name == plotted)]
     with style.house():
         figure = Figure(figsize=(style.COLUMN if len(shown) == 1 else style.PAGE, 3.1))
         places = list(figure.subplots(1, len(shown), sharey=True, squeeze=False).flat)
@@ -217,11 +214,11 @@ def _handles(arch: str, *, negative: bool, published: bool) -> list[Patch | Line
     return handles
 
 
-def _table(rows: Mapping[Source, Sequence[Layer]]) -> Iterator[tuple[Any, ...]]:
-    for source, found in rows.items():
+def _table(rows: Mapping[str, Sequence[Layer]]) -> Iterator[tuple[Any, ...]]:
+    for name, found in rows.items():
         for row, plotted in zip(found, published_spans(found), strict=True):
             yield (
-                *(SOURCES[source], row.layer, row.stage, row.kind),
+                *(name, row.layer, row.stage, row.kind),
                 *(row.signed, *row.signed_span, row.executed, *row.executed_span, *plotted),
             )
 
@@ -231,26 +228,25 @@ def _make(
 ) -> list[Comparison]:
     from dsnn.weights import load
 
-    found: dict[Source, CifarNet] = {}
-    for name, path in inputs.items():
-        kind, _, model = name.partition(":")
+    theirs, ours = SOURCES[Source.published], SOURCES[Source.retrained]
+    found: dict[str, CifarNet] = {}
+    notes = {theirs: f"{theirs}: {_unavailable(dataset)}", ours: f"not run: {ours}"}
+    for key, path in inputs.items():
+        kind, _, model = key.partition(":")
         if kind == "weights":
-            net = load(path, regime).net
-            assert isinstance(net, CifarNet)
-            found[Source.retrained if model else Source.published] = net
+            loaded = load(path, regime)
+            assert isinstance(loaded.net, CifarNet)
+            name = ours if model else theirs
+            del notes[name]
+            seen = loaded.card.dataset
+            found[name if seen == dataset else f"{name} on {seen} images"] = loaded.net
     title = f"{style.REGIMES[regime].label}, {TITLES[dataset]}, margin $m = {margin}$"
-    absent = {
-        Source.published: f"published weights: {_theirs(dataset)}",
-        Source.retrained: "not run: retrained",
-    }
-    note = "; ".join(text for source, text in absent.items() if source not in found)
-    rows = draw(found, title, note, stem, plotted=regime == _PLOTTED)
-    if regime != _PLOTTED or Source.published not in rows:
-        return []
-    return _boxed(margin, rows[Source.published])
+    plotted = theirs if regime == _PLOTTED else ""
+    rows = draw(found, title, "; ".join(notes.values()), stem, plotted=plotted)
+    return _boxed(margin, rows[plotted]) if plotted in rows else []
 
 
-def _theirs(dataset: str) -> str:
+def _unavailable(dataset: str) -> str:
     return "not in the data folder" if dataset == "cifar10" else "unavailable"
 
 

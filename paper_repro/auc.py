@@ -58,7 +58,7 @@ def _make(dataset: str, inputs: Mapping[str, Path], stem: Path) -> list[Comparis
     with style.house():
         figure, panels = grid(len(drawn), _AREA)
         for axes, (title, shown) in zip(panels, drawn.items(), strict=True):
-            _panel(axes, shown, title)
+            _panel(axes, shown, title.replace(", ", "\n"))
         panels[0].margins(y=0.08)
         figure.suptitle(TITLES[dataset], fontsize=9.5)
         columns = 2 if len(drawn) == 1 else 3

@@ -47,6 +47,8 @@ class Evaluated:
     paper: tuple[Point, ...]
     autoattack: tuple[Point, ...]
     certified: Steps
+    shares: Mapping[float, float]
+    """Certified accuracy at the sizes where every evaluation counts it."""
 
     @property
     def curve(self) -> Curve:
@@ -62,12 +64,6 @@ class Evaluated:
     def at(self, epsilon: float) -> Point | None:
         """The paper's attack at one size."""
         return next((p for p in self.paper if abs(p.epsilon - epsilon) < 1e-9), None)
-
-    def certified_at(self, epsilon: float) -> float:
-        """A lower bound of the share whose certified radius exceeds `epsilon`: that of the first
-        point of the curve at or after it."""
-        pairs = zip(self.certified.epsilon, self.certified.accuracy, strict=True)
-        return next((accuracy for e, accuracy in pairs if e >= epsilon), 0.0)
 
 
 def evaluated(inputs: Mapping[str, Path]) -> dict[str, Evaluated]:
@@ -101,6 +97,7 @@ def _read(model: Model, path: Path) -> Evaluated:
             _points(found, "pgd-paper", clean=True),
             _points(found, "autoattack"),
             Steps(**{key: tuple(values) for key, values in found["certified_curve"].items()}),
+            {row["epsilon"]: row["accuracy"] for row in found["certified_accuracy"]},
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(

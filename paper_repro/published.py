@@ -9,6 +9,8 @@ from pathlib import Path
 DATA = Path(__file__).parent / "data"
 ROBUSTNESS = DATA / "published_robustness.csv"
 AUC = DATA / "published_auc.csv"
+VERSION_ONE = DATA / "published_v1.csv"
+"""The baseline of the paper's first version, in the form of `ROBUSTNESS`."""
 
 DATASETS = ("cifar10", "cifar100")
 MARGINS = ("0.07", "0.15", "0.3")

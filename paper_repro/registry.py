@@ -13,6 +13,7 @@ from paper_repro import (
     robustness_table,
     structured_figures,
     structured_sir,
+    version_one,
 )
 from paper_repro.artefact import Artefact
 
@@ -24,6 +25,7 @@ def registry(scale: str = "cpu") -> dict[str, Artefact]:
         robustness.artefacts(),
         auc.artefacts(),
         robustness_table.artefacts(),
+        version_one.artefacts(),
         alternation.artefacts(),
         structured_sir.artefacts(),
         structured_figures.artefacts(),

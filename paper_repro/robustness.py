@@ -49,11 +49,11 @@ def sources(dataset: str, found: Mapping[str, Evaluated]) -> dict[Source, list[E
 
 
 def heading(source: Source, shown: Sequence[Evaluated], dataset: str) -> str:
-    """The name of a source with what sets its images apart from the published ones."""
+    """The name of a source and, after a comma, what sets its images apart from the published."""
     images = sorted({one.images for one in shown} - {published.IMAGES})
     others = sorted({one.dataset for one in shown} - {dataset})
-    marks = [f"{' and '.join(map(str, images))} images"] * bool(images) + others
-    return ", ".join([SOURCES[source], *marks])
+    marks = " ".join([*(" and ".join(map(str, images)),) * bool(images), *others])
+    return SOURCES[source] + (f", {marks} images" if marks else "")
 
 
 def absent(known: Mapping[Source, Sequence[Evaluated]]) -> str:
@@ -74,10 +74,10 @@ def grid(panels: int, ylabel: str) -> tuple[Figure, list[Axes]]:
     return figure, list(axes.flat)[:panels]
 
 
-def line(axes: Axes, curve: published.Curve, **changes: Any) -> None:
+def line(axes: Axes, curve: published.Curve) -> None:
     """A curve of the paper's attack in the look of its regime."""
     look = style.NETWORKS[curve.regime]
-    axes.plot(curve.epsilons, curve.accuracies, **look.line(clip_on=False, zorder=3, **changes))
+    axes.plot(curve.epsilons, curve.accuracies, **look.line(clip_on=False, zorder=3))
 
 
 def _stars(axes: Axes, shown: Sequence[Evaluated]) -> None:
@@ -119,11 +119,16 @@ def _certified(axes: Axes, found: Mapping[str, Evaluated]) -> None:
             zorder=3,
         )
     for one in ours:
-        if len(one.paper) > 1:
-            line(axes, one.curve, linestyle="none", markerfacecolor="white", markeredgewidth=0.8,
-                 markeredgecolor=style.CERTIFIED[one.model.regime].color)  # fmt: skip
+        look = style.NETWORKS[one.model.regime]
+        points = [point for point in one.paper if point.epsilon > 0]  # 0 is nowhere on the axis
+        axes.plot(
+            [point.epsilon for point in points],
+            [point.accuracy for point in points],
+            **look.line(linestyle="none", markerfacecolor="white", markeredgecolor=look.color,
+                        markeredgewidth=0.8),
+        )  # fmt: skip
     _stars(axes, ours)
-    axes.set_xlim(SMALLEST, 1.0)
+    axes.set_xlim(SMALLEST, 1.2)
     axes.set_xticks([1e-3, 1e-2, 1e-1, 1.0])
 
 
@@ -156,7 +161,7 @@ def _figure(dataset: str, margin: str, numbers: list[published.Curve],
             for one in shown:
                 line(axes, one.curve)
             _stars(axes, shown)
-            axes.set(title=heading(source, shown, dataset))
+            axes.set(title=heading(source, shown, dataset).replace(", ", "\n"))
         for axes in panels:
             axes.set(xlim=(0, 1), xlabel=r"perturbation size $\varepsilon$ ($\ell_2$)")
         if found:
@@ -212,8 +217,9 @@ def artefacts() -> Iterator[Artefact]:
                 f"Robust accuracy on {title} at margin {margin} under the paper's ten-step L2 "
                 f"attack, first 1024 test images: as published, and measured on {weights}. Stars: "
                 "AutoAttack with 95 % intervals, set apart sideways. Certified accuracy (log "
-                "scale) is a lower bound of what any attack leaves; hollow marks are the attack "
-                "on the certified networks. What was not run is left out and named.",
+                "scale) is a lower bound of what any attack leaves; it is that of the published "
+                "weights where they are evaluated, else of ours; hollow marks are the attack on "
+                "the certified networks. What was not run is left out and named.",
                 partial(_curves, dataset, margin),
                 packaged={"robustness": published.ROBUSTNESS},
                 evaluations=inputs_of(dataset, [margin]),

@@ -30,8 +30,8 @@ def _line(inputs: Mapping[str, Path], stem: Path) -> list[Comparison]:
             left.plot(x, ours, color=look.color, linestyle=look.dashes, label=look.label)
             errors = [max(abs(a - b), 1e-6) for a, b in zip(ours, true, strict=True)]
             right.semilogy(x, errors, color=look.color, linestyle=look.dashes, linewidth=0.9)
-        left.set(xlabel="$x$", title=r"$|x|+\sin x+x^2$")
-        right.set(xlabel="$x$", title="absolute error", ylim=(1e-5, None))
+        left.set(xlabel="$x$", ylabel=r"$|x|+\sin x+x^2$")
+        right.set(xlabel="$x$", ylabel="absolute error", ylim=(1e-5, None))
         figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=4)
         write_figure(figure, stem)
     copied(stem, rows)
@@ -59,7 +59,7 @@ def _plane(inputs: Mapping[str, Path], stem: Path) -> list[Comparison]:
         for place in axes:
             place.set(xlabel="$x_1$", aspect="equal", xticks=[-2, 0, 2], yticks=[-2, 0, 2])
             place.grid(visible=False)
-        figure.colorbar(scale, ax=axes[1:], shrink=0.85, pad=0.015)
+        figure.colorbar(scale, ax=axes[1:], shrink=0.85, pad=0.015, label="absolute error")
         write_figure(figure, stem)
     copied(stem, rows)
     return []

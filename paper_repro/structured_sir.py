@@ -40,6 +40,7 @@ def _components(inputs: Mapping[str, Path], stem: Path) -> list[Comparison]:
                 xlim=(-0.06, 1.15), xticks=[0, 1], xlabel="time", title=_NAMES[y], ylim=(-0.03, 1)
             )
             axes.grid(axis="x", visible=False)
+        figure.axes[0].set(ylabel="share of the population")
         handles = figure.axes[0].get_legend_handles_labels()
         figure.legend(*handles, loc="outside lower center", ncols=3)
         write_figure(figure, stem)
@@ -73,7 +74,8 @@ def _trajectory(inputs: Mapping[str, Path], stem: Path) -> list[Comparison]:
         left.plot(times, column(ours, "learned sum"), "D", color=style.INK, label="sum")
         left.axvspan(0, 0.1, color=style.REGION, alpha=0.18, linewidth=0)
         left.text(0.05, 0.9, "trained", ha="center", va="center", fontsize=8)
-        left.set(xlabel="time", ylim=(-0.03, 1.08), title="learned (markers) and true (lines)")
+        left.set(xlabel="time", ylim=(-0.03, 1.08), ylabel="share of the population")
+        left.set(title="learned (markers) and true (lines)")
         left.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
         for name, points in kinds.items():
             look = style.FORMS[name]

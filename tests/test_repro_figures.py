@@ -12,7 +12,7 @@ from matplotlib import rcParams
 
 from dsnn.models import build
 from dsnn.weights import load
-from paper_repro import alternation, published, regions, registry, style
+from paper_repro import alternation, evaluated, published, regions, registry, style
 from paper_repro.artefact import Artefact
 from theory import theorems
 from theory.compile import compiled
@@ -20,7 +20,7 @@ from theory.compile import compiled
 DRAWABLE = [
     a
     for a in registry.registry().values()
-    if a.make and a.kind in ("figure", "table") and not a.needs
+    if a.make and a.kind in ("figure", "table") and not (a.needs or a.waits_for)
 ]
 
 
@@ -111,6 +111,7 @@ def test_robustness_table_holds_the_published_counts(
             for r in csv.DictReader(lines)
             if (r["dataset"], r["margin"]) == (dataset, margin)
         ]
+    assert {row["source"] for row in rows} == {evaluated.NUMBERS}, "nothing else is given here"
     ours = [(row["regime"], float(row["robust_accuracy"]) * 1024) for row in rows]
     assert len(source) == 45
     assert sorted(ours) == sorted(source)
@@ -171,7 +172,7 @@ def test_prescribed_flows_expand_before_they_contract() -> None:
 
 def test_published_steps_are_drawn_from_the_weights(data_folder: Path, tmp_path: Path) -> None:
     artefact = registry.registry()["steps-switch-flexible-cifar10-0.15"]
-    inputs = {name: data_folder / path for name, path in artefact.needs.items()}
+    inputs = {name: data_folder / path for name, path in artefact.uses.items()}
     assert artefact.make is not None
     compared = artefact.make(inputs, tmp_path / artefact.id)
     rows = _rows(tmp_path / f"{artefact.id}.csv")
@@ -188,3 +189,22 @@ def test_regimes_are_told_apart_by_colour_marker_and_dashes() -> None:
     looks = style.REGIMES.values()
     for feature in ("color", "marker", "dashes", "label"):
         assert len({str(getattr(look, feature)) for look in looks}) == len(style.REGIMES)
+    assert len({look.color for look in style.NETWORKS.values()}) == len(style.NETWORKS)
+
+
+def test_published_plot_counts_the_first_stage_twice() -> None:
+    net = build("switch-flexible", channels=(2, 2, 2), signed_steps=False)
+    rows = _steps(net, TIMES)
+    ours, theirs = [row.signed_span for row in rows], alternation.published_spans(rows)
+    twice = sum(TIMES[0])
+    assert theirs[:8] == ours[:8]
+    assert theirs[8] == (ours[8][0], ours[8][1] + twice), "a bar too long by the first stage"
+    assert theirs[9:] == [(start + twice, end + twice) for start, end in ours[9:]]
+
+
+def test_baseline_of_the_first_version_is_as_printed(tmp_path: Path) -> None:
+    rows = _make(registry.registry()["robustness-v1"], tmp_path)
+    shares = {(row["network"], row["margin"], row["epsilon"]): row for row in rows}
+    assert len(rows) == len(shares) == 2 * 3 * 9
+    assert round(float(shares["baseline", "0.07", "0.5"]["robust_accuracy"]), 4) == 0.4609
+    assert sum(row["drawn"] == "1" for row in rows) == 2 * 3 * 6

@@ -1,11 +1,12 @@
 # make demo: install, audit a published network, and write out/demo/index.html
 # make test: install, then ruff, pyright and all tests
-# Both need Python >= 3.11, pip and make; PYTHON=python3.12 picks another interpreter.
+# make docs: install, then the site of the documents in out/docs
+# All need Python >= 3.11, pip and make; PYTHON=python3.12 picks another interpreter.
 
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
-EXTRAS := vision,attacks,verify,repro,test
+EXTRAS := vision,attacks,verify,repro,docs,test
 
 # Data of the reader's own: DSNN_DATA. Else the material beside the clone, when it is there.
 BESIDE := $(wildcard ../shared/cifar/unpack.py)
@@ -16,7 +17,7 @@ DATA := .data/.unpacked
 endif
 endif
 
-.PHONY: install demo test test-slow lint bench clean
+.PHONY: install demo test test-slow lint docs bench clean
 
 install: $(VENV)/.installed
 
@@ -45,6 +46,9 @@ test: lint $(DATA)
 
 test-slow: install $(DATA)
 	$(BIN)/pytest -n 2 -m slow
+
+docs: install
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 
 bench: install $(DATA)
 	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[bench]'

@@ -18,7 +18,9 @@ from benchmarks.norms import published_files
 from dsnn.data.vision import torchvision
 from verification import witness
 from verification.capture import capture
+from verification.claims import limit
 from verification.lipschitz import derive
+from verification.wording import above, at_least, at_most
 
 CLAIM = "lipschitz<=1"
 SEARCH = 5.0
@@ -50,8 +52,10 @@ def run() -> list[dict[str, object]]:
 def _audited(name: str, *arguments: str) -> dict[str, object]:
     (claim,), seconds, memory = measured(arguments, [CLAIM])
     low, high = claim["bound"]
-    says = f"{CLAIM} {claim['verdict']}, in [{low:.4g}, {high:.4g}]"
-    return _row(name, "dsnn audit", says, f"witness {low:.4g}", "yes", seconds, memory)
+    says = f"{CLAIM} {claim['verdict']}, in [{above(low, limit(CLAIM))}, {at_most(high)}]"
+    return _row(
+        name, "dsnn audit", says, f"witness {above(low, limit(CLAIM))}", "yes", seconds, memory
+    )
 
 
 def _row(
@@ -120,9 +124,11 @@ def _side_by_side(
     seconds = time.perf_counter() - start
     lower = 0.0 if pair is None else pair.ratio
     truth = lower if exact is None else exact
-    shown = f"witness {truth:.5g}" if exact is None else f"exact {truth:.5g}"
+    shown = f"witness {at_least(truth, 5)}" if exact is None else f"exact {truth:.5g}"
     sound = "yes" if lower <= truth * (1 + 1e-12) and truth <= upper else "NO"
-    rows = [_row(name, "dsnn", f"in [{lower:.5g}, {upper:.5g}]", shown, sound, seconds)]
+    rows = [
+        _row(name, "dsnn", f"in [{at_least(lower, 5)}, {at_most(upper, 5)}]", shown, sound, seconds)
+    ]
     points = torch.randn((POINTS, *shape), generator=torch.Generator().manual_seed(1))
     for method, estimate in _estimates().items():
         torch.manual_seed(1)

@@ -17,7 +17,7 @@ from paper_repro.kept_results import FOLDER, row
 from paper_repro.kept_results import numbers as kept
 from paper_repro.material import Material
 from theory.presnov import presnov
-from verification.auditor import audit
+from verification import audit
 
 _SEED = 0
 STARTS = 1000

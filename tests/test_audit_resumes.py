@@ -14,12 +14,13 @@ import torch
 from torch import nn
 
 from verification import norms, properties, witness
-from verification.auditor import Audit, Report
+from verification.auditor import Audit
 from verification.claims import parse
 from verification.norms import Spectra
 from verification.parts import Live
 from verification.store import Store
 from verification.targets import Target
+from verification.verdicts import Report
 
 
 class Counted:

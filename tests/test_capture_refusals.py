@@ -68,7 +68,7 @@ def control_flow(x: Tensor) -> Tensor:
 
 
 def asks_for_tracing(x: Tensor) -> Tensor:
-    return x if torch.compiler.is_compiling() else 3 * x
+    return x if x.is_meta or torch.compiler.is_compiling() else 3 * x
 
 
 def state_outside(calls: list[int]) -> Callable[[Tensor], Tensor]:
@@ -100,7 +100,7 @@ class Counter(nn.Module):
 
 
 class Remembers(nn.Module):
-    """State in plain Python, which a tracer puts back as it found it."""
+    """State in plain Python, which an export puts back as it found it."""
 
     def __init__(self):
         super().__init__()
@@ -127,7 +127,7 @@ REFUSED: dict[str, tuple[nn.Module, str]] = {
     "state outside": (Function(state_outside([])), "batch|reproduce"),
     "tracing detected": (Function(asks_for_tracing), "reproduce"),
     "a buffer that changes": (Counter(), "count"),
-    "an attribute that changes": (Remembers(), "call to call"),
+    "an attribute that changes": (Remembers(), "batch|call to call"),
     "two inputs": (TwoInputs(), "missing|argument"),
     "two outputs": (TwoOutputs(), "2 results"),
     "a constant": (Function(lambda x, c: c, torch.ones(2, 4)), "does not depend|batch"),

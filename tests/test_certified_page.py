@@ -9,11 +9,6 @@ from dsnn.errors import UserError
 from paper_repro import certified_page, models
 
 
-def test_the_page_is_up_to_date() -> None:
-    text = certified_page.PAGE.read_text(encoding="utf-8")
-    assert certified_page.page(text) == text
-
-
 def test_every_kept_network_has_a_proved_constant_and_falling_shares() -> None:
     kept = certified_page.kept()
     assert kept

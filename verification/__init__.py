@@ -5,14 +5,22 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from verification.auditor import Report, assert_proved, audit
+    from verification.asserting import assert_proved, audit
     from verification.field_report import FieldReport, derive
+    from verification.verdicts import Report
 
 __all__ = ["FieldReport", "Report", "assert_proved", "audit", "derive"]
 
+_PLACES = {
+    "FieldReport": "field_report",
+    "Report": "verdicts",
+    "assert_proved": "asserting",
+    "audit": "asserting",
+    "derive": "field_report",
+}
+
 
 def __getattr__(name: str) -> Any:
-    if name in __all__:
-        place = "field_report" if name in ("FieldReport", "derive") else "auditor"
-        return getattr(import_module(f"verification.{place}"), name)
+    if name in _PLACES:
+        return getattr(import_module(f"verification.{_PLACES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -6,10 +6,9 @@ of inputs whose ratio, replayed outside the search, has a rigorous lower bound a
 """
 
 import math
-import platform
 import time
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,20 +18,21 @@ from torch import Tensor, nn
 from dsnn.errors import UserError
 from dsnn.integrators import Step
 from dsnn.weights import canonical_sha256
-from verification import evidence, execution, graph_file, properties, report_text, sdp, witness
+from verification import evidence, execution, graph_file, properties, sdp, witness
 from verification.bound import Ledger, pixel
 from verification.capture import Uncapturable
-from verification.claims import Claim, limit, parse, select
+from verification.claims import Claim, select
 from verification.constant import Constant
 from verification.graph import Graph
-from verification.judgement import Judgement
+from verification.judgement import Judgement, Outcome
 from verification.norms import Operator
-from verification.parts import Live, Shape
+from verification.parts import Shape
 from verification.radius import PixelInput
 from verification.running_error import UnboundedOperation
 from verification.store import Store, key
 from verification.targets import Target
-from verification.wording import above, at_most
+from verification.verdicts import Report, Verdict
+from verification.wording import above
 
 SEARCH_SECONDS = (0.4, 5.0)
 """Least and most time for one search of a witness; in between, its share of half the budget."""
@@ -45,85 +45,7 @@ large modules are slow in both."""
 TIGHTENING_SPEED = 2e10
 """Floating-point operations a second assumed when a factorisation is weighed against a budget."""
 
-Outcome = Literal["proved", "refuted", "unknown"]
 Arithmetic = Literal["real", "float32"]
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What is known of one claim about one module: what it bounds lies in [lower, upper].
-
-    `constant` is the derivation of the upper end of a Lipschitz constant, `pair` the witness; the
-    witness of another property is `point`, with the `directions` of the Jacobian that show it.
-    """
-
-    claim: str
-    module: str
-    outcome: Outcome
-    lower: float
-    upper: float
-    evidence: Mapping[str, Any]
-    seconds: float
-    constant: Constant | None = None
-    pair: witness.Witness | None = None
-    point: Tensor | None = None
-    directions: Tensor | None = None
-    arithmetic: str = "real"
-
-    def as_json(self) -> dict[str, Any]:
-        return {
-            "claim": self.claim,
-            "module": self.module,
-            "verdict": self.outcome,
-            "bound": [evidence.end(self.lower), evidence.end(self.upper)],
-            "arithmetic": self.arithmetic,
-            "evidence": dict(self.evidence),
-            "seconds": round(self.seconds, 3),
-        }
-
-    def __str__(self) -> str:
-        word = self.outcome.upper() if self.outcome == "refuted" else self.outcome
-        details = [self.evidence[key] for key in ("text", "hint") if key in self.evidence]
-        where = f"{self.module or '(network)'}: {self.claim}"
-        interval = f"[{above(self.lower, limit(self.claim))}, {at_most(self.upper)}]"
-        return f"{where}: {word} {interval} {'; '.join(details)}"
-
-
-@dataclass(frozen=True)
-class Report:
-    """Verdicts in the order of the claims, one for each matched module, and the singular values
-    of the linear maps that the module executes."""
-
-    target: str
-    sha256: str
-    verdicts: tuple[Verdict, ...]
-    operators: tuple[Mapping[str, Any], ...]
-    about: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def exit_code(self) -> int:
-        """1 when anything is refuted, else 3 when anything is unknown, else 0."""
-        outcomes = {verdict.outcome for verdict in self.verdicts}
-        return 1 if "refuted" in outcomes else 3 if "unknown" in outcomes else 0
-
-    def as_json(self) -> dict[str, Any]:
-        """The Audit JSON of docs/design."""
-        return {
-            "target": self.target,
-            "sha256": self.sha256,
-            **self.about,
-            "environment": {
-                "python": platform.python_version(),
-                "torch": str(torch.__version__),
-                "machine": platform.machine(),
-                "threads": torch.get_num_threads(),
-            },
-            "claims": [verdict.as_json() for verdict in self.verdicts],
-            "operators": [dict(operator) for operator in self.operators],
-        }
-
-    def __str__(self) -> str:
-        return "\n".join(str(verdict) for verdict in self.verdicts)
 
 
 class Audit:
@@ -464,51 +386,3 @@ def _equality(audit: Audit, claim: Claim, name: str) -> Verdict:
 
 JUDGES: dict[str, Judge] = {"lipschitz": _lipschitz, "contractive": _lipschitz}
 """By property, what decides a claim; `_equality` decides all others."""
-
-
-# For other people's tests. -----------------------------------------------------------------
-
-
-def audit(
-    module: nn.Module,
-    claims: str | Iterable[str],
-    input_shape: Shape,
-    *,
-    tight: bool = False,
-    budget: float = 5.0,
-    arithmetic: Arithmetic = "real",
-    radius: float | None = None,
-) -> Report:
-    """Verdicts on `claims` ("[MODULE-GLOB:]PROPERTY") about a module in eval mode, which takes
-    batches of examples of `input_shape`; `arithmetic` and `radius` are those of `Audit`. Raises
-    UserError on a claim that is not well formed."""
-    texts = [claims] if isinstance(claims, str) else claims
-    subject = Target(type(module).__name__, Live(module, tuple(input_shape)))
-    running = Audit(subject, tight=tight, budget=budget, arithmetic=arithmetic, radius=radius)
-    return running.run([parse(text) for text in texts])
-
-
-class NotProved(AssertionError):
-    """Claims that were to be proved are not; `report` says what was found instead."""
-
-    def __init__(self, report: Report):
-        super().__init__(report_text.failure(report))
-        self.report = report
-
-
-def assert_proved(
-    module: nn.Module,
-    *claims: str,
-    input_shape: Shape,
-    tight: bool = False,
-    budget: float = 5.0,
-) -> Report:
-    """Raise NotProved, an AssertionError with verdicts, intervals, evidence and witnesses, unless
-    all claims are proved; AssertionError where there are none. See docs/audit.md."""
-    __tracebackhide__ = True  # pytest shows the line that calls this one
-    if not claims:
-        raise AssertionError("no claims were given")
-    report = audit(module, claims, input_shape, tight=tight, budget=budget)
-    if report.exit_code != 0:
-        raise NotProved(report)
-    return report

@@ -50,13 +50,17 @@ class Ledger:
     def __init__(self, parts: Parts, *, tight: bool = False, store: Store | None = None):
         self.parts = parts
         self.spectra = Spectra(tight=tight, store=store)
+        self._constants: dict[tuple[str, bool, int], Constant] = {}
 
     def constant(self, name: str) -> Constant:
         """The constant of the part called `name`."""
         graph = self.parts.graph(name)
         if isinstance(graph, Uncapturable):
             return Constant(math.inf, "unknown", module=name, reason=graph.reason)
-        return derive(graph, self.spectra)
+        known = (name, *self.spectra.state)
+        if known not in self._constants:
+            self._constants[known] = derive(graph, self.spectra)
+        return self._constants[known]
 
     def tightest(self, name: str, seconds: float) -> Constant:
         """The constant of the part, by LipSDP where that takes `seconds` at most and gives less."""

@@ -1,6 +1,6 @@
 """From any `nn.Module` to a graph of what it computes on one example.
 
-`torch.export` traces the module; where it refuses, `torch.fx` does first (`make_fx`). The program
+The module is traced (`capture_trace`), and the program
 is then translated operator by operator (`capture_rules` and its siblings). An operator
 that has no exact equivalent in the vocabulary becomes an unknown node; a module whose examples are
 not treated alike, or that cannot be traced, is `Uncapturable`.
@@ -21,7 +21,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from verification.capture_program import Uncapturable, translated
+from verification.capture_program import translated
+from verification.capture_trace import Uncapturable
 from verification.graph import Constant, Graph
 from verification.interpret import Interpreter
 

@@ -77,7 +77,7 @@ def _matrix(weight: Folded) -> Folded:
 @rule("conv1d", "conv2d", "convolution")
 def _conv(build: Builder, call: Call) -> Value:
     if call.get("transposed"):
-        raise Unrecognised("a transposed convolution in this form")
+        return _adjoint(build, call)
     x, weight, bias = call.data("input"), _weight(call, "weight"), call.constant("bias")
     size = list(weight.value.shape[2:])
     count = len(size)

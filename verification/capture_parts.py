@@ -31,7 +31,8 @@ from verification.capture import (
 )
 from verification.capture_builder import Value
 from verification.capture_cleanup import cleaned
-from verification.capture_program import Translation, exported
+from verification.capture_program import Translation
+from verification.capture_trace import traced
 from verification.flow import Flow
 from verification.graph import Graph, Node
 
@@ -74,7 +75,7 @@ def _shared(module: nn.Module, shapes: Mapping[str, Any], executed: bool) -> dic
         root, names = still(module), [name for name in shapes if name]
         one, two = (_Trace(root, names, (batch, *shapes[""]), executed) for batch in (1, 2))
         found = {"": _checked(one, two, "", module, shapes[""])}
-    for name in set(one.seen) & set(two.seen):
+    for name in (set(one.seen) & set(two.seen)) - {""}:
         with contextlib.suppress(Uncapturable), one_line_errors():
             part = module.get_submodule(name)
             found[name] = _checked(one, two, name, part, shapes[name])
@@ -159,7 +160,7 @@ class _Trace:
         calls: list[tuple[str, ...]] = []  # traces may run the module more than once
         watched = _Watched(root, names, calls.append)
         translation = Translation(watched, full, executed)
-        program = exported(watched, example(watched, full))
+        program = traced(watched, example(watched, full))
         output, *others = translation.results(program)
         if len(set(calls)) != 1:
             raise Uncapturable("its parts are not called alike each time")

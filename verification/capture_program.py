@@ -1,4 +1,4 @@
-"""A module as a program of torch operators, and the program as a graph."""
+"""The program of a module as a graph."""
 
 import operator
 from collections.abc import Mapping
@@ -6,8 +6,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
-from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.fx.experimental.proxy_tensor import make_fx
 
 import verification.capture_elementwise
 import verification.capture_linear
@@ -18,17 +16,10 @@ from verification.capture_cleanup import cleaned
 from verification.capture_constants import Folded, evaluated, fold, moved, number, stored
 from verification.capture_movement import MOVEMENTS, SAME
 from verification.capture_rules import RULES, Call
+from verification.capture_trace import Program, Uncapturable, name, traced
 from verification.graph import Graph
 
 _UNDEFINED = ("empty", "empty_like", "new_empty", "empty_strided", "new_empty_strided")
-
-
-class Uncapturable(Exception):
-    """No graph describes this module on one example, for the reason given in one line."""
-
-    def __init__(self, reason: str):
-        self.reason = " ".join(reason.split())
-        super().__init__(self.reason)
 
 
 def translated(module: nn.Module, x: Tensor, *, executed: bool = False) -> Graph:
@@ -38,44 +29,13 @@ def translated(module: nn.Module, x: Tensor, *, executed: bool = False) -> Graph
     With `executed` it is the same function, its sums as the module executes them: nodes have the
     names of those of the other graph. What hides more than ordinary rounding is unknown."""
     translation = Translation(module, tuple(x.shape), executed)
-    results = translation.results(exported(module, x))
+    results = translation.results(traced(module, x))
     if len(results) != 1 or not isinstance(results[0], Value | Folded):
         raise Uncapturable(f"it returns {len(results)} results, expected one tensor")
     (result,) = results
     if isinstance(result, Folded):
         raise Uncapturable("its output does not depend on its input")
     return cleaned(Graph(tuple(translation.build.nodes.values()), result.name), flat=not executed)
-
-
-def exported(module: nn.Module, x: Tensor) -> torch.export.ExportedProgram:
-    """The module as a program without side effects. Raises whatever torch does."""
-    try:
-        program = torch.export.export(module, (x,), strict=False)
-    except Exception as error:
-        try:
-            program = torch.export.export(_flat(module, x), (x,), strict=False)
-        except Exception:
-            raise error from None
-    if any(_has_effects(node) for node in program.graph.nodes):
-        program = program.run_decompositions({})
-    changed = program.graph_signature.buffers_to_mutate.values()
-    if changed:
-        raise Uncapturable(f"it changes {', '.join(changed)} when called")
-    return program
-
-
-def _flat(module: nn.Module, x: Tensor) -> nn.Module:
-    """The module traced by `make_fx`, which lets it do with its weights what export does not. The
-    input is a tensor without values, so nothing can depend on them unseen."""
-    unreal = FakeTensorMode(allow_non_fake_inputs=True).from_tensor(x)
-    return make_fx(module, tracing_mode="real", pre_dispatch=True)(unreal)
-
-
-def _has_effects(node: fx.Node) -> bool:
-    """Whether the operator may write to its arguments, or holds a program of its own."""
-    if isinstance(node.target, torch._ops.OpOverload):
-        return node.target._schema.is_mutable
-    return node.op == "call_function" and node.target is not operator.getitem
 
 
 def names(module: nn.Module) -> dict[tuple[Any, ...], str]:
@@ -89,37 +49,21 @@ def _identity(tensor: Tensor) -> tuple[Any, ...]:
 
 
 class Translation:
-    """One pass over the exported program of a module, for a batch of the shape `full`."""
+    """One pass over the program of a module, for a batch of the shape `full`."""
 
     def __init__(self, module: nn.Module, full: tuple[int, ...], executed: bool):
         self.full, self.names = full, names(module)
         self.build = Builder(full[0], executed=executed)
         self.known: dict[fx.Node, Any] = {}
 
-    def results(self, program: torch.export.ExportedProgram) -> list[Any]:
+    def results(self, program: Program) -> list[Any]:
         """What the program returns, its nodes being those of `build`."""
-        stored_tensors = {**program.constants, **program.state_dict}
-        specs = {spec.arg.name: spec for spec in program.graph_signature.input_specs}
-        inputs = [s for s in specs.values() if s.kind.name == "USER_INPUT"]
-        if len(inputs) != 1:
-            raise Uncapturable(f"it takes {len(inputs)} inputs, expected one tensor")
-        for node in program.graph.nodes:
-            if node.op == "placeholder":
-                spec = specs[node.name]
-                if spec.kind.name == "USER_INPUT":
-                    self.known[node] = self._input(node)
-                else:
-                    tensor = stored_tensors[str(spec.target)].detach()
-                    self.known[node] = stored(tensor, self.names.get(_identity(tensor), ""))
-            elif node.op == "call_function":
-                self.known[node] = self._called(node)
-            elif node.op == "output":
-                kinds = [spec.kind.name for spec in program.graph_signature.output_specs]
-                results = zip(kinds, _opened(node.args[0], self.known), strict=True)
-                return [result for kind, result in results if kind == "USER_OUTPUT"]
-            else:
-                raise Uncapturable(f"it contains a {node.op} of {node.target}")
-        raise Uncapturable("it returns nothing")
+        self.known[program.input] = self._input(program.input)
+        for node, tensor in program.tensors.items():
+            self.known[node] = stored(tensor, self.names.get(_identity(tensor), ""))
+        for node in program.calls:
+            self.known[node] = self._called(node)
+        return _opened(program.results, self.known)
 
     def _input(self, node: fx.Node) -> Value:
         self.build.base = node.name
@@ -133,7 +77,7 @@ class Translation:
         self.build.base, self.build.module = node.name, _module(node)
         if not isinstance(overload, torch._ops.OpOverload):
             return self._foreign(node, operands)
-        op = overload._schema.name.split("::")[-1]
+        op = name(overload)
         given = dict(zip((a.name for a in overload._schema.arguments), operands[0], strict=False))
         given |= operands[1]
         if not _values(list(given.values())):

@@ -26,7 +26,7 @@ from dsnn.errors import UserError
 from dsnn.files import atomic, write_json
 from dsnn.weights import canonical_sha256
 from verification import sdp
-from verification.auditor import Audit, Report, Verdict
+from verification.auditor import Audit
 from verification.capture import Uncapturable
 from verification.checker import proofs, reading, verdicts
 from verification.checker.chain import CONTRACTIVE, Chain, Line, Pair, Spectra, Values
@@ -35,6 +35,7 @@ from verification.checker.verdicts import SLACK
 from verification.constant import Constant as Derivation
 from verification.graph import Constant, Graph
 from verification.graph_file import written_nodes
+from verification.verdicts import Report, Verdict
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from verification.targets import Target
 from verification.wording import at_most
 
 if TYPE_CHECKING:
-    from verification.auditor import Verdict
+    from verification.verdicts import Verdict
 
 NAME = "float32-execution"
 

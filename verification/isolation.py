@@ -24,6 +24,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+OPEN_FILES = 256
 _PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS, _PR_SET_SECCOMP, _FILTER = 1, 38, 22, 2
 _CLONE_THREAD = 0x10000
 
@@ -60,7 +61,7 @@ def enter(folder: Path, seconds: int, file_bytes: int) -> list[str]:
     for what, limit in (
         (resource.RLIMIT_CPU, seconds),
         (resource.RLIMIT_FSIZE, file_bytes),
-        (resource.RLIMIT_NOFILE, 256),
+        (resource.RLIMIT_NOFILE, OPEN_FILES),
         (resource.RLIMIT_CORE, 0),
     ):
         hard = resource.getrlimit(what)[1]

@@ -153,6 +153,12 @@ class Spectra:
             values = replace(values, norm=(high, low), smallest=(small_high, small_low))
         return values
 
+    @property
+    def state(self) -> tuple[bool, int]:
+        """What the values handed out depend on beside the operator: whether they are `optimistic`,
+        and the number of operators tightened."""
+        return self.optimistic, len(self._tightened)
+
     def tighten(self, operator: Operator) -> None:
         """Spend factorisations on the operator, once."""
         key = self.key(operator)

@@ -16,8 +16,8 @@ def pytest_runtest_makereport(
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Add the section "dsnn evidence" to the report of a test that `assert_proved` failed."""
     report = yield
-    if call.excinfo is not None and "verification.auditor" in sys.modules:
-        from verification.auditor import NotProved
+    if call.excinfo is not None and "verification.asserting" in sys.modules:
+        from verification.asserting import NotProved
         from verification.report_text import full
 
         if isinstance(call.excinfo.value, NotProved):

@@ -7,7 +7,7 @@ from verification.page_claims import interval
 from verification.page_witness import Views, in_words
 
 if TYPE_CHECKING:
-    from verification.auditor import Report, Verdict
+    from verification.verdicts import Report, Verdict
 
 
 def failure(report: "Report") -> str:

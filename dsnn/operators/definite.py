@@ -14,7 +14,8 @@ from dsnn.operators.rounding import TINY, UNIT, gamma, up
 def _factorised(shifted: Tensor) -> Tensor:
     """Which matrices of a batch (b, n, n) have a finite Cholesky factor."""
     factor, info = torch.linalg.cholesky_ex(shifted)
-    return (info == 0) & torch.isfinite(factor).flatten(1).all(1)
+    parts = torch.view_as_real(factor) if factor.is_complex() else factor
+    return (info == 0) & torch.isfinite(parts.flatten(1).sum(1))  # not finite unless all terms are
 
 
 def _slack(shifted: Tensor) -> float:

@@ -41,7 +41,9 @@ def lanczos(weight: Tensor, geometry: Geometry, steps: int) -> Extremes:
     basis[0] = start / start.norm()
     for k in range(steps):
         image = geometry.apply(kernel, basis[k].reshape(shape))
-        image = torch.autograd.grad(output, x, image, retain_graph=True)[0].reshape(-1)
+        with torch.enable_grad():  # of a number: for tensors torch loads its symbolic shapes
+            product = (output * image).sum()
+        image = torch.autograd.grad(product, x, retain_graph=True)[0].reshape(-1)
         diagonal.append(float(image @ basis[k]))
         known = basis[: k + 1]
         for _ in range(2):

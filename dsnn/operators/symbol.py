@@ -71,7 +71,8 @@ def _symbols(block: Tensor, geometry: Geometry) -> Iterator[Tensor]:
 
 def _gram_error(symbol: Tensor, inner: int) -> float:
     """Bound on the error of a computed Gram matrix with inner products of length `inner`."""
-    return up(gamma(4 * (inner + 2)) * float(symbol.abs().square().sum((1, 2)).max()))
+    squares = torch.view_as_real(symbol).square()
+    return up(gamma(4 * (inner + 2)) * float(squares.sum((1, 2, 3)).max()))
 
 
 def norm_upper(weight: Tensor, geometry: Geometry) -> float:

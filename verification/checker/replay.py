@@ -35,6 +35,8 @@ FLOOR = 2.0**-480
 """Added to every error: covers underflow."""
 PRECISION = 192
 """Bits of the balls."""
+LARGEST_JACOBIAN = 128
+"""Inputs up to which the checker computes a whole Jacobian."""
 LARGEST_WORK = 2e9
 """Products in balls, above which the checker refuses."""
 IN_FLOAT64 = (*LINEAR, "constant", "window_max", "activation", "maximum", "minimum")
@@ -220,7 +222,7 @@ def derivative(chain: Chain, output: str, x: Array, along: Array) -> Array:
 
 def jacobian(chain: Chain, output: str, x: Array) -> Array:
     """J(x) as balls (m, n)."""
-    agree(x.size <= 128, f"{x.size} inputs are too many for a whole Jacobian")
+    agree(x.size <= LARGEST_JACOBIAN, f"{x.size} inputs are too many for a whole Jacobian")
     return derivative(chain, output, x, np.eye(x.size).reshape(-1, *x.shape)).T
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from verification.auditor import Verdict
+    from verification.verdicts import Verdict
 
 
 def audit(

@@ -53,9 +53,18 @@ class Artefact:
     `packaged` are the input files that come with the program, by name; `needs` those of the data
     folder, relative to it, which must all be there. What is absent of the others is left out of
     the figure: `uses`, files of the data folder; `evaluations` and `runs`, what was computed of
-    networks at the scale, by their ids in `paper_repro.models`. `make` gets an evaluation as
-    `evaluation:ID`, a run as `run:ID` with its weights as `weights:ID`. `waits_for` says what must
-    come first, for an artefact that needs one of these or that has no `make`.
+    networks at the scale, by their ids in `paper_repro.models`. `make` gets evaluations
+    as `evaluation:ID` and `autoattack:ID`, a run as `run:ID` with its weights as `weights:ID`.
+    `waits_for` says what must come first, for an artefact that needs one of these or that has no
+    `make`.
+
+    What is computed of a network has no `make` but a `command` of `dsnn`, in which {out} is the
+    folder of the scale, {place} the artefact's place in it (where the files lie, without suffix;
+    else figures/ID), and {scale}, {data} and {device} are those of the run. `parts` are files in a
+    folder of that name instead of beside it. `after` are the artefacts that it cannot do without,
+    with the file of each that it reads, "" for none. `answers` are the exit codes that are results;
+    `threads` what one run can use. Only those with `in_all` belong to `--all`. `rule` is that of
+    the Snakefile, else the `kind`.
     """
 
     id: str
@@ -69,3 +78,11 @@ class Artefact:
     evaluations: tuple[str, ...] = ()
     runs: tuple[str, ...] = ()
     waits_for: str = ""
+    command: tuple[str, ...] = ()
+    place: str = ""
+    parts: tuple[str, ...] = ()
+    after: Mapping[str, str] = field(default_factory=dict)
+    answers: tuple[int, ...] = (0,)
+    threads: int = 1
+    in_all: bool = True
+    rule: str = ""

@@ -170,7 +170,7 @@ def tell_all(story: Story, given: Input, data: Path | None) -> None:
             pgd = ["--attack", "pgd-paper", "--limit", str(given.attacked)]
             pgd += [part for epsilon in EPSILONS for part in ("--eps", epsilon)]
             story.tell("evaluate", [*evaluate, *pgd], "evaluate-pgd.json", network.name)
-    figures = ["reproduce", "--all", "--out", str(story.out / "reproduce"), *place]
+    figures = ["reproduce", "figures", "tables", "--out", str(story.out / "reproduce"), *place]
     story.tell("reproduce", figures, "reproduce.json")
 
 

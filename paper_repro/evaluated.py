@@ -3,7 +3,7 @@ points of AutoAttack, and the certified curve."""
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +73,12 @@ def evaluated(inputs: Mapping[str, Path]) -> dict[str, Evaluated]:
     """
     known = models()
     named = [(*name.split(":", 1), path) for name, path in inputs.items() if ":" in name]
-    return {name: _read(known[name], path) for kind, name, path in named if kind == "evaluation"}
+    found = {name: _read(known[name], path) for kind, name, path in named if kind == "evaluation"}
+    for kind, name, path in named:
+        if kind == "autoattack" and name in found:
+            fewer = _read(known[name], path)
+            found[name] = replace(found[name], autoattack=fewer.autoattack)
+    return found
 
 
 def _read(model: Model, path: Path) -> Evaluated:

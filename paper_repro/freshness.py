@@ -9,6 +9,7 @@ import ast
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,12 +18,20 @@ from typing import Any
 from dsnn.files import write_json
 
 _OURS = ("dsnn", "theory", "verification", "experiments", "paper_repro")
-_LIBRARIES = ("matplotlib", "numpy", "sympy")
+LIBRARIES = ("matplotlib", "numpy", "sympy")
+"""Those whose versions a drawn artefact depends on."""
 
 
 def content_hash(path: Path) -> str:
-    """SHA-256 of a file's bytes."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    """SHA-256 of a file's bytes, computed once in a process while the file is left alone."""
+    found = path.stat()
+    return _hash(path, found.st_ino, found.st_size, found.st_mtime_ns)
+
+
+@cache
+def _hash(path: Path, *_: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def sources(module: str) -> Mapping[str, Path]:
@@ -34,10 +43,11 @@ def sources(module: str) -> Mapping[str, Path]:
         path = None if name in found else _source(name)
         if path:
             found[name] = path
-            waiting += [name.rpartition(".")[0], *_imports(path)]
+            waiting += [name.rpartition(".")[0], *_imports(path, content_hash(path))]
     return found
 
 
+@cache
 def _source(name: str) -> Path | None:
     """The file of module `name` of this project, found without importing it; None for others."""
     top, *inner = name.split(".")
@@ -49,7 +59,13 @@ def _source(name: str) -> Path | None:
     return next((file for file in candidates if file.is_file()), None)
 
 
-def _imports(path: Path) -> Iterator[str]:
+@cache
+def _imports(path: Path, content: str) -> tuple[str, ...]:
+    """The modules that the source at `path` with this `content` imports, at any depth."""
+    return tuple(_imported(path))
+
+
+def _imported(path: Path) -> Iterator[str]:
     waiting: list[ast.AST] = [ast.parse(path.read_text(encoding="utf-8"))]
     while waiting:
         node = waiting.pop()
@@ -70,21 +86,29 @@ def _on_request(node: ast.AST) -> bool:
     return isinstance(node, ast.FunctionDef) and node.name == "__getattr__"
 
 
-def origin(module: str, data: Mapping[str, Path]) -> dict[str, dict[str, str]]:
+def origin(
+    module: str, data: Mapping[str, Path], libraries: Iterable[str] = LIBRARIES
+) -> dict[str, Any]:
     """What an artefact of `module` made from `data` would come from now."""
     return {
         "code": {name: content_hash(path) for name, path in sorted(sources(module).items())},
         "data": {name: content_hash(path) for name, path in sorted(data.items())},
-        "libraries": {name: version(name) for name in _LIBRARIES},
+        "libraries": {name: version(name) for name in libraries},
     }
 
 
 def write_record(
-    path: Path, came_from: dict[str, Any], files: Iterable[Path], compared: list[dict[str, Any]]
+    path: Path,
+    came_from: dict[str, Any],
+    files: Iterable[Path],
+    compared: list[dict[str, Any]],
+    seconds: float,
 ) -> None:
-    """Say beside the `files` of an artefact what they came from and what was compared."""
+    """Say beside the `files` of an artefact what they came from, what was compared, and the
+    processor time it took; without files, that it is being made."""
     made = {file.name: content_hash(file) for file in files}
-    write_json(path, {"from": came_from, "files": made, "compared": compared})
+    content = {"from": came_from, "files": made, "compared": compared, "seconds": seconds}
+    write_json(path, content)
 
 
 def read_record(path: Path) -> dict[str, Any] | None:

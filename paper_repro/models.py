@@ -3,7 +3,8 @@
 `published`: the authors' weights. `retrained`: ours, of the paper's protocol. `certified`: ours,
 1-Lipschitz by construction. What is computed of a network lies under the output folder of its
 scale, or comes with the program in `results/SCALE`: `models/ID/run.json` with the weights beside
-it, and `evaluations/ID.json`, as `dsnn train` and `dsnn evaluate --json` write them.
+it, `evaluations/ID.json` and `evaluations/ID-autoattack.json`, as `dsnn train` and `dsnn evaluate
+--json` write them.
 """
 
 from dataclasses import dataclass
@@ -92,6 +93,11 @@ def evaluation(model: Model, folder: Path, scale: str) -> Path:
     """The Evaluate JSON of a model: that under `folder` (the output folder of the scale) where it
     is there, else the kept one, which need not exist."""
     return _found(Path("evaluations") / f"{model.id}.json", folder, scale)
+
+
+def autoattack(model: Model, folder: Path, scale: str) -> Path:
+    """The Evaluate JSON of AutoAttack on fewer images, found as `evaluation` is."""
+    return _found(Path("evaluations") / f"{model.id}-autoattack.json", folder, scale)
 
 
 def run(model: Model, folder: Path, scale: str) -> Path:

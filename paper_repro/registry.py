@@ -1,10 +1,14 @@
-"""Every figure and table of the paper by id, with what it is made from."""
+"""Every figure and table of the paper by id, the networks behind them, and the report."""
+
+from collections.abc import Iterable, Mapping
 
 from dsnn.errors import UserError
 from paper_repro import (
     alternation,
     auc,
+    networks,
     regions,
+    report,
     robustness,
     robustness_table,
     structured_figures,
@@ -14,8 +18,8 @@ from paper_repro import (
 from paper_repro.artefact import Artefact
 
 
-def registry() -> dict[str, Artefact]:
-    """All artefacts, in the order of the paper."""
+def registry(scale: str = "cpu") -> dict[str, Artefact]:
+    """All artefacts of a scale: those of the paper in its order, the networks, the report."""
     groups = (
         regions.artefacts(),
         robustness.artefacts(),
@@ -25,16 +29,27 @@ def registry() -> dict[str, Artefact]:
         alternation.artefacts(),
         structured_sir.artefacts(),
         structured_figures.artefacts(),
+        networks.artefacts(scale),
+        report.artefacts(),
     )
     return {artefact.id: artefact for group in groups for artefact in group}
 
 
-def select(ids: list[str]) -> list[Artefact]:
-    """The artefacts named by `ids`, all for none; UserError on an id that is not there."""
-    known = registry()
-    for name in ids:
-        if name not in known:
+GROUPS = {"figures": "figure", "tables": "table", "models": "model", "data": "data"}
+"""What stands for all artefacts of a kind."""
+
+
+def select(words: Iterable[str], known: Mapping[str, Artefact]) -> list[str]:
+    """The ids that `words`, ids or groups, stand for; UserError on one that is neither."""
+    found: list[str] = []
+    for word in words:
+        if word in GROUPS:
+            found += [n for n, a in known.items() if a.kind == GROUPS[word] and a.in_all]
+        elif word in known:
+            found.append(word)
+        else:
             raise UserError(
-                f"no artefact {name!r}: `dsnn reproduce --status` lists all {len(known)} of them"
+                f"no artefact {word!r}: `dsnn reproduce --status` lists all {len(known)} of them; "
+                f"{', '.join(GROUPS)} stand for all of a kind"
             )
-    return [known[name] for name in dict.fromkeys(ids)] if ids else list(known.values())
+    return list(dict.fromkeys(found))

@@ -1,20 +1,47 @@
 """Makes artefacts that are not fresh, and says of each what it is and how it compares."""
 
-from collections.abc import Mapping
+import os
+import signal
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
 from dsnn.errors import UserError
 from paper_repro import freshness, models
 from paper_repro.artefact import Artefact
+from paper_repro.lock import held
 from paper_repro.output import beside
+from paper_repro.site_artefacts import duration
+
+REPORT = "report"
+"""The rule of what is made from the records of all others."""
+UNFINISHED = 3
+"""The exit code of a training that its limit stopped."""
+
+
+class Unfinished(BaseException):
+    """The time was up; what is done is kept, and the next run goes on from there.
+
+    No Exception: what an audit catches it turns into a reason for a verdict.
+    """
+
+
+class CommandFailed(Exception):
+    """A command of `dsnn` said on stderr why it has no result; `code` is its exit code."""
+
+    def __init__(self, code: int):
+        super().__init__(f"exit code {code}")
+        self.code = code
 
 
 @dataclass(frozen=True)
 class Place:
-    """One artefact at one scale, in `out/SCALE/figures`, with the data folder its inputs are looked
-    for in."""
+    """One artefact at one scale, in `out/SCALE/figures` or where it says, with the data folder its
+    inputs are looked for in."""
 
     artefact: Artefact
     out: Path
@@ -28,11 +55,12 @@ class Place:
 
     @property
     def stem(self) -> Path:
-        return self.folder / "figures" / self.artefact.id
+        return self.folder / (self.artefact.place or f"figures/{self.artefact.id}")
 
     @property
     def files(self) -> list[Path]:
-        return [beside(self.stem, suffix) for suffix in self.artefact.suffixes]
+        beside_it = [beside(self.stem, suffix) for suffix in self.artefact.suffixes]
+        return [*beside_it, *(self.stem / part for part in self.artefact.parts)]
 
     @property
     def record(self) -> Path:
@@ -40,14 +68,19 @@ class Place:
 
     def inputs(self) -> Mapping[str, Path]:
         """The input files by name; of those it may lack, the ones that are there."""
+        if self.artefact.rule == REPORT:
+            records = self.folder.glob("*/*.made.json")
+            return {str(r.relative_to(self.folder)): r for r in sorted(records) if r != self.record}
         needed = {name: self.data / path for name, path in self.artefact.needs.items()}
-        return {**self.artefact.packaged, **needed, **self._optional()}
+        before = {name: self.folder / path for name, path in self.artefact.after.items() if path}
+        return {**self.artefact.packaged, **needed, **before, **self._optional()}
 
     def _optional(self) -> dict[str, Path]:
         found = {name: self.data / path for name, path in self.artefact.uses.items()}
         known = models.models()
         for name in self.artefact.evaluations:
             found[f"evaluation:{name}"] = models.evaluation(known[name], self.folder, self.scale)
+            found[f"autoattack:{name}"] = models.autoattack(known[name], self.folder, self.scale)
         for name in self.artefact.runs:
             run = models.run(known[name], self.folder, self.scale)
             weights = run.with_name("weights.safetensors")
@@ -55,36 +88,123 @@ class Place:
                 found |= {f"run:{name}": run, f"weights:{name}": weights}
         return {name: path for name, path in found.items() if path.is_file()}
 
-    def obstacle(self) -> str:
-        """Why the artefact cannot be made here and now; empty where it can."""
-        if self.artefact.waits_for and (self.artefact.make is None or not self._optional()):
-            return self.artefact.waits_for
-        absent = [str(path) for path in self.inputs().values() if not path.is_file()]
+    def lacks(self) -> str:
+        """The first file of the data folder, or of the program, that is needed and not there."""
+        needed = [self.data / path for path in self.artefact.needs.values()]
+        absent = [
+            path for path in (*self.artefact.packaged.values(), *needed) if not path.is_file()
+        ]
         return f"the file {absent[0]}" if absent else ""
+
+    def obstacle(self) -> str:
+        """Why the artefact cannot be made here and now; empty where it can, though others may have
+        to be made first."""
+        made = self.artefact.make or self.artefact.command
+        if self.artefact.waits_for and not (made and self._optional()):
+            return self.artefact.waits_for
+        return self.lacks()
 
     def check(self) -> None:
         """Raise UserError where the artefact cannot be made here and now."""
         if obstacle := self.obstacle():
             raise UserError(f"{self.artefact.id} cannot be made: it waits for {obstacle}")
 
+    def check_version(self) -> None:
+        """Raise UserError where a training would go on from what another version, or other data,
+        began: hours of work that only the user may throw away."""
+        ready = all(path.is_file() for path in self.inputs().values())
+        if self.artefact.rule != "train" or not self.stem.is_dir() or not ready:
+            return
+        record, now = freshness.read_record(self.record), self.origin()
+        if record is None or record["from"] != now:
+            known = record["from"] if record else {}
+            parts = [part for part in now if known.get(part) != now[part]]
+            raise UserError(
+                f"{self.stem} was trained by another version (not the same {', '.join(parts)}): "
+                "move it away to train again, or choose another --out"
+            )
+
     def origin(self) -> dict[str, Any]:
-        return freshness.origin(_module(self.artefact), self.inputs())
+        if not self.artefact.command:
+            return freshness.origin(_module(self.artefact), self.inputs())
+        (entry,) = entry_points(group="dsnn.commands", name=self.artefact.command[0])
+        found = freshness.origin(entry.module, self.inputs(), ("numpy", "torch"))
+        return {**found, "command": list(self.artefact.command)}
 
     def status(self) -> str:
-        """`fresh`, `stale`, `missing` or, where it cannot be made here, `not run`."""
+        """`fresh`, `stale`, `missing` or, where it cannot be made here, or is left out of --all and
+        was not asked for, `not run`."""
         if self.obstacle():
             return "not run"
+        there = all(path.is_file() for path in self.files)
+        if not there:
+            return "missing" if self.artefact.in_all else "not run"
+        if not all(path.is_file() for path in self.inputs().values()):
+            return "stale"
         return freshness.status(self.record, self.origin(), self.files)
 
-    def make(self) -> None:
-        """Write the files and their record, unless they are fresh. UserError as `check`."""
+    def make(self, deadline: float | None = None) -> None:
+        """Write the files and their record, unless they are fresh. What takes long stops at
+        `deadline` (of `time.time`) and goes on in the next call.
+
+        Raises UserError as `check` and `check_version`, Unfinished where the time was up,
+        CommandFailed.
+        """
         self.check()
-        if self.artefact.make is None or self.status() == "fresh":
-            return
-        came_from = self.origin()
-        compared = self.artefact.make(self.inputs(), self.stem)
-        rows = [comparison.to_json() for comparison in compared]
-        freshness.write_record(self.record, came_from, self.files, rows)
+        self.check_version()
+        if deadline is not None and time.time() >= deadline:
+            raise Unfinished
+        with held(self.folder / "pipeline" / "making" / self.artefact.id, wait=True):
+            if self.status() != "fresh":
+                self._make(deadline)
+
+    def _make(self, deadline: float | None) -> None:
+        came_from, start = self.origin(), _processor_seconds()
+        before = freshness.read_record(self.record) or {}
+        spent = 0.0
+        if before.get("from") == came_from and not before["files"]:
+            spent = before.get("seconds", 0.0)
+        rows: list[dict[str, Any]] = []
+
+        def record(files: list[Path]) -> None:
+            seconds = round(spent + _processor_seconds() - start, 1)
+            freshness.write_record(self.record, came_from, files, rows, seconds)
+
+        if self.artefact.command:
+            record([])
+            try:
+                self._run(deadline)
+            except Unfinished:
+                record([])
+                raise
+        elif self.artefact.make:
+            rows += [row.to_json() for row in self.artefact.make(self.inputs(), self.stem)]
+        record(self.files)
+
+    def _run(self, deadline: float | None) -> None:
+        """Carry the command out, in this process."""
+        import torch
+
+        from dsnn.cli import run
+
+        words = {
+            "out": self.folder,
+            "place": self.stem.relative_to(self.folder),
+            "data": self.data,
+            "scale": self.scale,
+            "device": "cuda" if torch.cuda.is_available() else "cpu",
+        }
+        command = [part.format(**words) for part in self.artefact.command]
+        left = None if deadline is None else max(deadline - time.time(), 0.0)
+        if command[0] == "train" and left is not None:
+            code = run([*command, "--max-seconds", str(left)])
+        else:
+            with alarm(left):
+                code = run(command)
+        if command[0] == "train" and code == UNFINISHED:
+            raise Unfinished
+        if code not in self.artefact.answers:
+            raise CommandFailed(code)
 
     def to_json(self) -> dict[str, Any]:
         """The artefact's entry in the Reproduce JSON; numbers of a stale artefact are left out."""
@@ -100,17 +220,45 @@ class Place:
         }
 
 
+@contextmanager
+def alarm(seconds: float | None) -> Iterator[None]:
+    """Raise Unfinished in the block after so many seconds: what it had written stays."""
+    if seconds is None:
+        yield
+        return
+
+    def ring(number: int, frame: Any) -> None:
+        raise Unfinished
+
+    before = signal.signal(signal.SIGALRM, ring)
+    signal.setitimer(signal.ITIMER_REAL, max(seconds, 1e-3))
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def _processor_seconds() -> float:
+    """Of this process and its children that ended."""
+    used = os.times()
+    return used.user + used.system + used.children_user + used.children_system
+
+
 def _module(artefact: Artefact) -> str:
     """The module whose code makes the artefact; `make` is a function of it or a partial of one."""
     make = getattr(artefact.make, "func", artefact.make)
     return str(make.__module__)
 
 
-def summary(entry: dict[str, Any], place: Place) -> str:
-    """One line for people: status, id, and how the numbers compare or what is waited for."""
+def summary(entry: dict[str, Any]) -> str:
+    """One line for people: status, id, and how the numbers compare, what is waited for, or how
+    long it takes."""
     verdicts = [row["verdict"] for row in entry["compared"]]
     known = ("agrees", "differs", "not run")
-    counts = ", ".join(f"{verdicts.count(v)} {v}" for v in known if v in verdicts)
-    obstacle = place.obstacle()
-    note = f"waits for {obstacle}" if obstacle else counts
+    note = ", ".join(f"{verdicts.count(v)} {v}" for v in known if v in verdicts)
+    if "waits_for" in entry:
+        note = f"waits for {entry['waits_for']}"
+    elif "seconds_estimated" in entry:
+        note = f"about {duration(entry['seconds_estimated'])}"
     return f"{entry['status']:8} {entry['id']:36} {note}".rstrip()

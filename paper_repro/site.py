@@ -157,7 +157,7 @@ def entries(file: Path) -> list[dict[str, Any]]:
     """The artefacts in a Reproduce JSON, with their captions. Raises UserError where it is none."""
     try:
         found = json.loads(file.read_text(encoding="utf-8"))["artefacts"]
-        known = registry()
+        known = registry(found[0]["scale"]) if found else {}
         captions = {name: artefact.caption for name, artefact in known.items()}
         return [{"caption": captions.get(entry["id"], ""), **entry} for entry in found]
     except (OSError, ValueError, KeyError, TypeError) as error:

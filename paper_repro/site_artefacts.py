@@ -108,7 +108,7 @@ def origin(entry: Entry, folder: Path) -> dict[str, Any]:
 
 def _networks(inputs: Mapping[str, str], entry: Entry, folder: Path) -> Iterator[dict[str, str]]:
     known = models.models()
-    finders = {"evaluation": models.evaluation, "run": models.run}
+    finders = {"evaluation": models.evaluation, "autoattack": models.autoattack, "run": models.run}
     for name in inputs:
         kind, _, model = name.partition(":")
         if kind in finders and model in known:

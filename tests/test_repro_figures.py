@@ -17,7 +17,11 @@ from paper_repro.artefact import Artefact
 from theory import theorems
 from theory.compile import compiled
 
-DRAWABLE = [a for a in registry.registry().values() if a.make and not (a.needs or a.waits_for)]
+DRAWABLE = [
+    a
+    for a in registry.registry().values()
+    if a.make and a.kind in ("figure", "table") and not (a.needs or a.waits_for)
+]
 
 
 def _make(artefact: Artefact, folder: Path) -> list[dict[str, str]]:

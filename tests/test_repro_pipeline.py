@@ -1,0 +1,353 @@
+"""The pipeline of `dsnn reproduce`: plans, Snakemake, locks, kills, and bad input."""
+
+import contextlib
+import json
+import os
+import random
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from dsnn.errors import UserError
+from paper_repro import estimates, freshness, pipeline
+from paper_repro.lock import held
+from paper_repro.networks import FILES
+from paper_repro.plan import Job, fitting, jobs
+from paper_repro.registry import registry, select
+from paper_repro.reproduce import CommandFailed, Place, Unfinished, alarm
+
+Dsnn = Callable[..., tuple[int, str, str]]
+Refused = Callable[..., str]
+FIRST, SECOND = "retrained-naive-cifar10-0.15-0", "retrained-naive-cifar100-0.15-0"
+ATTACKED = f"evaluation-{SECOND}"
+REGIMES = ("unconstrained", "naive", "non-expansive", "switch-prescribed", "switch-flexible")
+
+
+def _places(out: Path, data: Path, scale: str = "smoke") -> dict[str, Place]:
+    return {name: Place(a, out, data, scale) for name, a in registry(scale).items()}
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    """A data folder with files of the right names, for what only looks whether they are there."""
+    folder = tmp_path / "data"
+    for file in (*FILES["cifar10"], *FILES["cifar100"]):
+        (folder / file).parent.mkdir(parents=True, exist_ok=True)
+        (folder / file).write_bytes(b"images")
+    return folder
+
+
+def test_a_plan_has_what_is_needed_in_order(tmp_path: Path, images: Path) -> None:
+    plan = jobs(_places(tmp_path, images), [ATTACKED])
+    order = [job.id for job in plan]
+    assert sorted(order) == sorted(["data-cifar10", "data-cifar100", FIRST, SECOND, ATTACKED])
+    for job in plan:
+        assert all(order.index(before) < order.index(job.id) for before in job.after)
+    after = {job.id: set(job.after) for job in plan}
+    assert after[ATTACKED] == {SECOND, "data-cifar100"}
+    assert after[SECOND] == {FIRST, "data-cifar100"}
+
+
+@pytest.mark.parametrize("scale", ["smoke", "cpu", "paper"])
+def test_all_trains_every_regime_at_every_margin(scale: str, tmp_path: Path, images: Path) -> None:
+    known = registry(scale)
+    plan = jobs(_places(tmp_path, images, scale), [n for n, a in known.items() if a.in_all])
+    trained = {job.id for job in plan if job.rule == "train"}
+    grid = {
+        f"retrained-{regime}-{dataset}-{margin}-0"
+        for regime in REGIMES
+        for dataset in ("cifar10", "cifar100")
+        for margin in ("0.07", "0.15", "0.3")
+    }
+    assert grid <= trained
+    evaluated = {job.id for job in plan if job.rule in ("attack", "evaluate")}
+    assert {f"evaluation-{name}" for name in trained} <= evaluated
+    assert (len(trained) > len(grid)) == (scale != "cpu"), "half an hour each is named, or not run"
+    last = plan[-1]
+    assert (last.id, len(last.after)) == ("report", len(plan) - 1)
+
+
+def test_what_cannot_be_made_takes_what_needs_it_along(tmp_path: Path, images: Path) -> None:
+    shutil.rmtree(images / "cifar-100-python")
+    places = _places(tmp_path, images)
+    plan = {job.id for job in jobs(places, places)}
+    assert FIRST in plan
+    assert not {name for name in plan if "cifar100-" in name and name.startswith("retr")}
+    assert places[ATTACKED].status() == "not run"
+
+
+def test_figures_come_after_the_networks_they_draw(tmp_path: Path, images: Path) -> None:
+    places = _places(tmp_path, images)
+    plan = {job.id: set(job.after) for job in jobs(places, places)}
+    for name, place in places.items():
+        drawn = {f"evaluation-{model}" for model in place.artefact.evaluations}
+        drawn |= set(place.artefact.runs)
+        assert drawn & plan.keys() <= plan.get(name, drawn & plan.keys())
+
+
+def test_only_what_fits_is_chosen(tmp_path: Path, images: Path) -> None:
+    plan = jobs(_places(tmp_path, images), [ATTACKED, "auc-cifar10"])
+    seconds = {"data-cifar10": 1.0, "data-cifar100": 1.0, FIRST: 10.0, SECOND: 10.0, ATTACKED: 5.0}
+    seconds["auc-cifar10"] = 2.0
+
+    def chosen(budget: float) -> set[str]:
+        return {job.id for job in fitting(plan, seconds, budget)}
+
+    assert chosen(0.0) == {"auc-cifar10"}
+    assert chosen(28.0) == chosen(20.0) == set(seconds) - {ATTACKED}, "trainings stop in time"
+    assert chosen(29.0) == set(seconds)
+    assert chosen(8.0) == {"auc-cifar10", "data-cifar10", "data-cifar100", FIRST}
+
+
+def test_estimates_know_kinds_and_earlier_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert estimates.kind("evaluation-retrained-naive-cifar10-0.15-0") == (
+        "evaluation-retrained-naive-cifar10"
+    )
+    assert estimates.kind("contractivity-s1") == "contractivity-s1"
+    kept = {"calibration": 2.0, "seconds": {estimates.kind(FIRST): 30.0}}
+    (tmp_path / "kept" / "smoke").mkdir(parents=True)
+    (tmp_path / "kept" / "smoke" / "seconds.json").write_text(json.dumps(kept))
+    monkeypatch.setattr(estimates, "KEPT", tmp_path / "kept")
+    monkeypatch.setattr(estimates, "calibration", lambda: 3.0)
+    place = _places(tmp_path, tmp_path)[FIRST]
+    assert estimates.estimates([place], "smoke") == {FIRST: 45.0}
+    freshness.write_record(place.record, {}, [], [], 5.0)
+    assert estimates.estimates([place], "smoke") == {FIRST: 40.0}, "less what is done"
+    made = tmp_path / "made"
+    made.write_text("")
+    freshness.write_record(place.record, {}, [made], [], 7.0)
+    assert estimates.estimates([place], "smoke") == {FIRST: 7.0}
+    assert estimates.estimates([place], "paper") == {FIRST: 7.0}
+    assert estimates.calibration() > 0
+
+
+def test_groups_stand_for_all_of_a_kind() -> None:
+    known = registry("cpu")
+    assert set(select(["figures"], known)) == {n for n, a in known.items() if a.kind == "figure"}
+    assert all("certified" not in name for name in select(["models"], known))
+    assert select(["auc-cifar10", "auc-cifar10"], known) == ["auc-cifar10"]
+    with pytest.raises(UserError, match="figures, tables"):
+        select(["figure"], known)
+
+
+def test_a_lock_ends_with_its_processes(tmp_path: Path) -> None:
+    path = tmp_path / "smoke" / "pipeline" / "lock"
+    with held(path, wait=False) as descriptor:
+        with pytest.raises(UserError, match="at work in"), held(path, wait=False):
+            pass
+        sleeper = subprocess.Popen(["sleep", "60"], pass_fds=(descriptor,))
+    try:
+        with pytest.raises(UserError, match="at work in"), held(path, wait=False):
+            pass
+    finally:
+        sleeper.kill()
+        sleeper.wait()
+    with held(path, wait=False):
+        pass
+
+
+def test_a_run_at_work_is_not_disturbed(refused: Refused, tmp_path: Path, images: Path) -> None:
+    where = ("--scale", "smoke", "--out", tmp_path / "out", "--data", images)
+    with held(tmp_path / "out" / "smoke" / "pipeline" / "lock", wait=False):
+        line = refused("reproduce", FIRST, *where)
+    assert "at work" in line
+    assert "--out" in line
+
+
+def test_training_files_that_are_missing(refused: Refused, tmp_path: Path, images: Path) -> None:
+    (images / "cifar-100-python" / "train").unlink()
+    out = tmp_path / "out"
+    where = ("--scale", "smoke", "--out", out, "--data", images)
+    for asked in ("--all", SECOND):
+        line = refused("reproduce", asked, *where)
+        assert str(images / "cifar-100-python" / "train") in line
+        assert "dsnn data cifar100" in line
+    assert not out.exists()
+
+
+def test_results_of_another_version_are_kept(
+    refused: Refused, tmp_path: Path, images: Path
+) -> None:
+    out = tmp_path / "out"
+    place = _places(out, images)[FIRST]
+    weights = place.stem / "weights.safetensors"
+    weights.parent.mkdir(parents=True)
+    weights.write_bytes(b"hours of work")
+    where = ("--scale", "smoke", "--out", out, "--data", images)
+    assert "another version" in refused("reproduce", ATTACKED, *where), "no record at all"
+    came_from = place.origin()
+    code = {**came_from["code"], "experiments.train": "other"}
+    freshness.write_record(place.record, {**came_from, "code": code}, [], [], 1.0)
+    line = refused("reproduce", FIRST, *where)
+    assert str(place.stem) in line
+    assert "code" in line
+    assert "move it away" in line
+    assert weights.read_bytes() == b"hours of work"
+    freshness.write_record(place.record, came_from, [], [], 1.0)
+    place.check_version()
+
+
+def test_a_profile_takes_the_plan_to_slurm(tmp_path: Path, images: Path) -> None:
+    pytest.importorskip("snakemake_executor_plugin_slurm")
+    profile = tmp_path / "profile"
+    profile.mkdir()
+    settings = "executor: slurm\njobs: 64\nset-resources:\n  train:\n    runtime: 600\n"
+    (profile / "config.yaml").write_text(settings)
+    plan = jobs(_places(tmp_path, images, "paper"), [ATTACKED, "auc-cifar10"])
+    file = pipeline.write_plan(tmp_path / "paper" / "pipeline", plan, None)
+    done = subprocess.run(
+        [*pipeline.command(file, str(profile)), "--dry-run"],
+        capture_output=True, text=True, timeout=120, check=True,
+    )  # fmt: skip
+    counted = dict(
+        line.split() for line in done.stdout.splitlines() if len(line.split()) == 2
+    )  # of the job table
+    assert {rule: counted.get(rule) for rule in ("prepare", "train", "attack", "figure")} == (
+        {"prepare": "2", "train": "2", "attack": "1", "figure": "1"}
+    )
+    assert "runtime=600" in done.stdout
+
+
+def test_a_profile_that_is_not_there(refused: Refused, tmp_path: Path) -> None:
+    line = refused("reproduce", "auc-cifar10", "--out", tmp_path, "--profile", "nowhere")
+    assert "snakemake" in line
+    assert "nowhere" in line
+
+
+def test_a_job_that_fails_is_told_and_the_rest_is_made(
+    dsnn: Dsnn, tmp_path: Path, images: Path
+) -> None:
+    out = tmp_path / "out"
+    locks = out / "smoke" / "pipeline" / ".snakemake" / "locks"
+    locks.mkdir(parents=True)
+    (locks / "0.output.lock").write_text(str(out))  # of a Snakemake that was killed
+    code, text, error = dsnn(
+        "reproduce", "data-cifar10", "auc-cifar10",
+        "--scale", "smoke", "--out", out, "--data", images,
+    )  # fmt: skip
+    assert code == 1
+    (line,) = error.splitlines()
+    assert line.startswith("dsnn: data-cifar10: ")
+    assert "is not the published file" in line
+    assert "fresh    auc-cifar10" in text
+
+
+def test_no_time_leaves_all_to_the_next_run(dsnn: Dsnn, tmp_path: Path, images: Path) -> None:
+    where = ("--scale", "smoke", "--out", tmp_path / "out", "--data", images)
+    code, text, error = dsnn("reproduce", "data-cifar10", *where, "--minutes", "0")
+    assert (code, error) == (3, "")
+    assert text.startswith("missing")
+
+
+def test_a_training_stops_in_time_and_goes_on(tmp_path: Path, data_folder: Path) -> None:
+    place = _places(tmp_path, data_folder)[FIRST]
+    with pytest.raises(Unfinished):
+        place.make(time.time() + 0.1)
+    assert place.status() == "missing"
+    begun = freshness.read_record(place.record)
+    assert begun is not None
+    assert begun["files"] == {}
+    assert begun["seconds"] > 0
+    place.make()
+    assert place.status() == "fresh"
+    made = freshness.read_record(place.record)
+    assert made is not None
+    assert made["seconds"] >= begun["seconds"]
+    with pytest.raises(Unfinished):
+        place.make(time.time())
+
+
+def test_the_alarm_is_no_error_that_others_catch() -> None:
+    def works() -> None:
+        while True:
+            with contextlib.suppress(Exception):
+                time.sleep(0.01)
+
+    with pytest.raises(Unfinished), alarm(0.05):
+        works()
+    with alarm(None), alarm(60.0):
+        pass
+    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+
+
+def _made_here(out: Path, data: Path, name: str) -> None:
+    for job in jobs(_places(out, data), [name]):
+        job.place.make()
+
+
+def _killed(command: list[str], seconds: float) -> bool:
+    """Run it, and kill it with all its children after so long; whether it was still at work."""
+    process = subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True
+    )
+    try:
+        _, error = process.communicate(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        return True
+    assert process.returncode == 0, error.decode()
+    return False
+
+
+def _processor_seconds() -> float:
+    """Of all child processes that ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def _survives(tmp_path: Path, data: Path, name: str, kills: int) -> None:
+    """Killed at random moments and gone on with, a run ends with the bytes of a whole one."""
+    start = time.monotonic()
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    _made_here(whole, data, name)
+    usual = time.monotonic() - start
+    command = [
+        *(sys.executable, "-m", "dsnn", "reproduce", name, "--scale", "smoke"),
+        *("--out", str(broken), "--data", str(data)),
+    ]
+    moments = random.Random(7)
+    for _ in range(kills):
+        _killed(command, moments.uniform(1.0, 5.0 + usual))
+    assert not _killed(command, 600.0)
+    tables = [path.relative_to(whole) for path in whole.rglob("*.csv")]
+    assert tables
+    for table in tables:
+        assert (broken / table).read_bytes() == (whole / table).read_bytes(), table
+    for run in whole.rglob("run.json"):
+        weights = [
+            json.loads(path.read_text())["sha256"]
+            for path in (run, broken / run.relative_to(whole))
+        ]
+        assert weights[0] == weights[1], "of their canonical bytes: a header has no fixed order"
+    plan, before = broken / "smoke" / "pipeline" / "plan.json", _processor_seconds()
+    plan.unlink()
+    assert not _killed(command, 600.0)
+    assert not plan.exists(), "Snakemake is not even started"
+    assert _processor_seconds() - before < 10
+
+
+def test_two_kills_change_no_byte(tmp_path: Path, data_folder: Path) -> None:
+    _survives(tmp_path, data_folder, f"evaluation-{FIRST}", 2)
+
+
+@pytest.mark.slow
+def test_ten_kills_change_no_byte(tmp_path: Path, data_folder: Path) -> None:
+    _survives(tmp_path, data_folder, ATTACKED, 10)
+
+
+def test_a_command_that_fails_has_no_record(tmp_path: Path, images: Path) -> None:
+    place = _places(tmp_path / "out", images)["data-cifar10"]
+    with pytest.raises(CommandFailed, match="1"):
+        place.make()
+    assert place.status() != "fresh"
+    assert Job(place, ()).rule == "prepare"

@@ -22,8 +22,9 @@ from experiments.shards import Content, Key, Shard, Store
 from experiments.table import Table, merge
 from verification.bound import network_bound
 from verification.radius import ARITHMETIC
+from verification.second_order import smooth
 
-CODE = 1
+CODE = 2
 """Raised whenever the meaning of a shard's content changes, so that old ones are not reused."""
 
 Progress = Callable[[int, int, str], None]
@@ -78,7 +79,10 @@ def evaluate(request: Request, progress: Progress = lambda done, total, what: No
             "torch": torch.__version__,
         },
         "results": rows,
-        "certified_accuracy": [counts.certified(table, epsilon) for epsilon in CERTIFIED],
+        "certified_accuracy": [counts.certified(table.radius, epsilon) for epsilon in CERTIFIED],
+        "certified_by_constant": [
+            counts.certified(table.by_constant, epsilon) for epsilon in CERTIFIED
+        ],
         "certified_curve": vars(certified_curve(table.radius)),
         "certified_sample": {**sample.content, "attacked": len(sample.content["index"])},
         "warnings": counts.warnings(rows),
@@ -95,12 +99,14 @@ def _subject(request: Request) -> Subject:
         limit = PAPER_LIMIT if request.attacked else len(images)
     loaded, (mean, std) = request.loaded, request.statistics
     bound = network_bound(loaded.net, std)
+    around = smooth(loaded.net) if std == (1.0, 1.0, 1.0) else None
     return Subject(
         model=Executed(loaded.net, mean, std, device),
         mean=mean,
         std=std,
         lipschitz=bound.lipschitz_pixel,
         body=bound.body_pixel,
+        around=around,
         images=images[:limit].to(device),
         labels=labels[:limit].to(device),
         key={

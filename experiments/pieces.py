@@ -13,7 +13,8 @@ from experiments import attacks, autoattack
 from experiments.executed import Channels, Executed
 from experiments.shards import Content, Key, seed_of
 from experiments.table import Table
-from verification.radius import certified_radii
+from verification.radius import radii
+from verification.second_order import Smooth
 
 SHARD = 128
 """Images a shard."""
@@ -36,7 +37,8 @@ class Piece:
 class Subject:
     """The executed network with its statistics and its Lipschitz bound in pixels, the images and
     labels it is evaluated on, and what every key says of them. `body` is the bound of all before
-    the head, where radii come from the head's rows."""
+    the head, where radii come from the head's rows, and `around` what margins lose around an image
+    where the steps are smooth."""
 
     model: Executed
     mean: Channels
@@ -46,6 +48,7 @@ class Subject:
     labels: Tensor
     key: Key
     body: float | None = None
+    around: Smooth | None = None
 
     def pieces(self, size: int = SHARD) -> Iterator[Piece]:
         """All images, `size` at a time."""
@@ -78,7 +81,7 @@ def clean(subject: Subject, piece: Piece) -> Content:
     own = logits.double().gather(1, chosen)[:, 0]
     others = logits.double().scatter(1, chosen, -torch.inf).amax(1)
     margins = torch.where(logits.isfinite().all(1), own - others, torch.nan).tolist()
-    radii = certified_radii(
+    found = radii(
         subject.model.net,
         piece.images,
         piece.labels,
@@ -86,12 +89,14 @@ def clean(subject: Subject, piece: Piece) -> Content:
         subject.std,
         subject.lipschitz if subject.body is None else subject.body,
         None if subject.body is None else subject.model.net.get_parameter("head.weight"),
+        subject.around,
     )
     return {
         "label": piece.labels.tolist(),
         "prediction": logits.argmax(1).tolist(),
         "margin": [finite(margin) for margin in margins],
-        "radius": [float(radius) for radius in radii],
+        "radius": found.largest.tolist(),
+        "radius_by_constant": found.by_constant.tolist(),
     }
 
 

@@ -24,6 +24,7 @@ class Table:
     prediction: np.ndarray
     margin: np.ndarray
     radius: np.ndarray
+    by_constant: np.ndarray
     broken: dict[tuple[str, float], np.ndarray]
 
     @property
@@ -127,5 +128,6 @@ def merge(shards: Iterable[Shard]) -> Table:
         prediction=column("prediction", np.int64),
         margin=column("margin", np.float64),
         radius=column("radius", np.float64),
+        by_constant=column("radius_by_constant", np.float64),
         broken=broken,
     )

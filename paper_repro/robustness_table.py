@@ -24,6 +24,7 @@ SHORT = {
     "switch-flexible": "SF",
     "switch-prescribed": "SP",
     "certified-non-expansive": "NE",
+    "certified-smooth": "SM",
     "certified-switch": "S",
 }
 """The columns' names, in the paper's order."""

@@ -55,6 +55,7 @@ REGIMES = {
 }
 CERTIFIED = {
     "certified-non-expansive": Look("certified, non-expansive", "#E69F00", "^", "-"),
+    "certified-smooth": Look("certified, smooth", "#882255", "s", "-"),
     "certified-switch": Look("certified, switching", "#56B4E9", "D", "-"),
 }
 """Networks of ours, 1-Lipschitz by construction."""

@@ -16,6 +16,7 @@ from dsnn.data.statistics import training
 from dsnn.models import ARCHITECTURES, build
 from dsnn.weights import Card, save
 from experiments import attacks, pieces
+from verification.radius import Radii
 
 Dsnn = Callable[..., tuple[int, str, str]]
 Refused = Callable[..., str]
@@ -192,8 +193,13 @@ def test_whole_shards_of_a_shorter_run_are_used_again(
 def test_a_certificate_that_an_attack_refutes_fails_the_run(
     dsnn: Dsnn, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    honest = pieces.certified_radii
-    monkeypatch.setattr(pieces, "certified_radii", lambda *parts: 1e5 * honest(*parts))
+    honest = pieces.radii
+
+    def enlarged(*parts: Any) -> Radii:
+        found = honest(*parts)
+        return Radii(1e5 * found.largest, found.by_constant)
+
+    monkeypatch.setattr(pieces, "radii", enlarged)
     code, out, error = dsnn(
         "evaluate", weights, *attack_arguments(tmp_path), "--limit", 60, "--json", "-"
     )
@@ -210,7 +216,8 @@ def test_a_certificate_that_an_attack_refutes_fails_the_run(
 def test_a_certificate_of_a_misclassified_image_fails_the_run(
     dsnn: Dsnn, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(pieces, "certified_radii", lambda *p: np.full(len(p[1]), 1e-9))
+    tiny = np.full(40, 1e-9)
+    monkeypatch.setattr(pieces, "radii", lambda *parts: Radii(tiny, tiny))
     code, _, error = dsnn("evaluate", weights, "--limit", 40, "--out", tmp_path)
     assert code == 1
     assert "is certified" in error

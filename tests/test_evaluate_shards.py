@@ -23,6 +23,7 @@ def clean_shard(start: int) -> Shard:
         "prediction": [0, 1],
         "margin": [0.5, 0.25],
         "radius": [0.05, start / 100],
+        "radius_by_constant": [0.02, start / 200],
     }
     return Shard({"kind": "clean", "start": start, "stop": start + 2}, content)
 
@@ -39,6 +40,7 @@ def table(**changes: object) -> Table:
         "prediction": np.array([0, 1, 2, 0]),
         "margin": np.array([1.0, 1.0, 1.0, -1.0]),
         "radius": np.array([0.2, 0.05, 0.0, 0.0]),
+        "by_constant": np.array([0.1, 0.05, 0.0, 0.0]),
         "broken": {
             ("pgd-paper", 0.1): np.array([False, True, False, False]),
             ("pgd-paper", 0.5): np.array([True, False, False, False]),

@@ -3,7 +3,9 @@ Lipschitz constant [T4].
 
 Where the last map is linear with rows w, and L is a constant of what comes before it, the
 difference of two logits moves by at most L |w_y - w_j|, and the radius is the least over j of
-(N_y - N_j) / (L |w_y - w_j|). Without rows, sqrt(2) L for every pair.
+(N_y - N_j) / (L |w_y - w_j|). Without rows, sqrt(2) L for every pair. Networks of smooth steps have
+radii from the gradient at the image too (`verification.second_order`), and of a pair the larger
+one counts.
 
 The arithmetic is `real`: within the radius, the network as a function of real numbers on the
 stored weights gives the true class. The logits at the image itself are the executed float32 ones;
@@ -14,18 +16,32 @@ of the ball is not part of the claim: an a-priori bound on it exceeds the margin
 """
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from dsnn.operators.rounding import TINY, down, gamma, up
+from theory import curvature
+from theory.compile import compiled
 from verification.running_error import evaluate, norm
+from verification.second_order import Smooth
 
 ARITHMETIC = "real"
 """The arithmetic of these certificates, by the name that reports use."""
 _BATCH = 8
 _SQRT2 = math.nextafter(math.sqrt(2.0), math.inf)
+_root = compiled(curvature.radius, "math")
+
+
+@dataclass(frozen=True)
+class Radii:
+    """(B,) float64 each, l2 in pixels, rounded down: the class of an image cannot change within.
+    `by_constant` those of the constant alone."""
+
+    largest: np.ndarray
+    by_constant: np.ndarray
 
 
 class PixelInput(nn.Module):
@@ -59,12 +75,16 @@ def certified_radius(margin: float, error: float, lipschitz: float) -> float:
     return _radius(margin, error, up(_SQRT2 * lipschitz))
 
 
-def _radius(margin: float, error: float, slope: float) -> float:
-    """`slope` bounds the constant of the difference of the two logits."""
-    if not (math.isfinite(margin) and math.isfinite(error) and math.isfinite(slope)):
+def _radius(margin: float, error: float, slope: float, bend: float = 0.0) -> float:
+    """`slope` bounds the constant of the difference of the two logits; with a `bend`, what the
+    difference loses at distance r is at most slope r + bend r^2 / 2."""
+    if not all(map(math.isfinite, (margin, error, slope, bend))):
         return 0.0
-    exact = math.nextafter(margin, -math.inf) - up(_SQRT2 * error)
-    radius = down(exact) / slope
+    exact = down(math.nextafter(margin, -math.inf) - up(_SQRT2 * error))
+    if bend and exact:
+        radius = _root(margin=exact, slope=up(slope), curvature=up(bend))
+    else:
+        radius = exact / slope
     return down(radius) if math.isfinite(radius) else 0.0
 
 
@@ -91,7 +111,21 @@ def certified_radii(
     lipschitz_pixel: float,
     rows: Tensor | None = None,
 ) -> np.ndarray:
-    """Radii (B,) float64, l2 in pixels, rounded down: the class of an image cannot change within.
+    """`Radii.by_constant` of `radii`."""
+    return radii(net, images, labels, mean, std, lipschitz_pixel, rows).by_constant
+
+
+def radii(
+    net: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+    lipschitz_pixel: float,
+    rows: Tensor | None = None,
+    around: Smooth | None = None,
+) -> Radii:
+    """By the constant and, with `around`, for which `std` is 1, by the gradient.
 
     `images` (B, channels, H, W) are float32 pixels in [0, 1], `labels` (B,) the true classes.
     `net` takes normalised images, on its own device; `lipschitz_pixel` bounds the Lipschitz
@@ -105,12 +139,13 @@ def certified_radii(
         raise ValueError(f"a Lipschitz bound is at least 0, not {lipschitz_pixel}")
     pixels = PixelInput(net, mean, std)
     slopes = None if rows is None else separations(rows) * lipschitz_pixel * (1 + 2**-44) + TINY
-    radii = [
-        radius
+    found = [
+        pair
         for batch, classes in zip(images.split(_BATCH), labels.split(_BATCH), strict=True)
-        for radius in _radii(net, pixels, batch, classes, lipschitz_pixel, slopes)
+        for pair in _radii(net, pixels, batch, classes, lipschitz_pixel, slopes, around)
     ]
-    return np.array(radii, dtype=np.float64)
+    largest, by_constant = np.array(found, dtype=np.float64).reshape(-1, 2).T
+    return Radii(largest, by_constant)
 
 
 def _radii(
@@ -120,20 +155,34 @@ def _radii(
     labels: Tensor,
     lipschitz: float,
     slopes: Tensor | None,
-) -> list[float]:
+    around: Smooth | None,
+) -> list[tuple[float, float]]:
+    """The largest radius and that by the constant, of each image."""
     gaps, errors = _gaps(net, pixels, images, labels)
     if slopes is None:
-        margins = gaps.amin(1).tolist()
-        pairs = zip(margins, errors, strict=True)
-        return [certified_radius(margin, error, lipschitz) for margin, error in pairs]
-    return [
-        min(
-            _radius(gap, error, slope)
-            for j, (gap, slope) in enumerate(zip(own, slopes[label].tolist(), strict=True))
-            if j != label
-        )
-        for own, error, label in zip(gaps.tolist(), errors, labels.tolist(), strict=True)
+        pairs = zip(gaps.amin(1).tolist(), errors, strict=True)
+        alone = [certified_radius(margin, error, lipschitz) for margin, error in pairs]
+        return list(zip(alone, alone, strict=True))
+    of_class = slopes[labels.cpu()]
+    constant = _by_pair(gaps, errors, of_class, torch.zeros_like(of_class))
+    largest = constant
+    if around is not None:
+        x = images.detach().cpu().double() - pixels.mean.cpu()
+        falls = around.falls(x, labels.cpu())
+        largest = torch.maximum(constant, _by_pair(gaps, errors, falls.slope, falls.curvature))
+    own = torch.nn.functional.one_hot(labels.cpu(), gaps.shape[1]).bool()
+    ends = (t.masked_fill(own, math.inf).amin(1).tolist() for t in (largest, constant))
+    return list(zip(*ends, strict=True))
+
+
+def _by_pair(gaps: Tensor, errors: list[float], slopes: Tensor, bends: Tensor) -> Tensor:
+    rows = zip(gaps.tolist(), errors, slopes.tolist(), bends.tolist(), strict=True)
+    found = [
+        [_radius(gap, error, *fall) if fall[0] else 0.0 for gap, *fall in zip(*row, strict=True)]
+        for own, error, slope, bend in rows
+        for row in [(own, slope, bend)]
     ]
+    return torch.tensor(found, dtype=torch.float64)
 
 
 def _gaps(

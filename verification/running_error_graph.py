@@ -13,6 +13,7 @@ from fractions import Fraction
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from dsnn.operators.rounding import UNIT, gamma, sqrt_up
@@ -125,6 +126,12 @@ def _activated(
         entries = sqrt_up(x[0].numel())
         carried = carried + ELEMENTARY * size * (entries + norm(x, True))
     return watch.result(value, carried + 0 * value.flatten(1).sum(1), True)
+
+
+@rule(F.softplus)
+def _softplus(watch: RunningError, input: Any, beta: float = 1, threshold: float = 20) -> Tensor:
+    """The function itself, at every x: what torch does beyond the threshold is not computed."""
+    return _activated(watch, input, "softplus", {"beta": Fraction(float(beta))})
 
 
 @rule(normalised)

@@ -1,0 +1,153 @@
+"""Radii from the gradient of a margin, against automatic differentiation and ascent."""
+
+import copy
+import math
+
+import numpy as np
+import pytest
+import torch
+from sympy import simplify
+
+from dsnn.models import CertifiedNet, Plan, build_certified
+from dsnn.training.certified import finalise
+from theory import curvature
+from verification.radius import certified_radii, radii, separations
+from verification.second_order import Smooth, smooth
+
+MEAN, UNIT = (0.5, 0.4, 0.3), (1.0, 1.0, 1.0)
+
+
+def network(seed: int = 0) -> CertifiedNet:
+    """With random kernels, biases and head."""
+    torch.manual_seed(seed)
+    net = build_certified("certified-smooth", plan=Plan((12, 48), (2, 1)))
+    with torch.no_grad():
+        for name, parameter in net.named_parameters():
+            if name.endswith("operator.weight"):
+                noise = torch.randn_like(parameter) / math.sqrt(parameter[0].numel())
+                parameter.add_(noise)
+            elif name.endswith("field.bias"):
+                parameter.normal_(0, 0.1)
+    return finalise(net)
+
+
+def images(count: int, seed: int = 1) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    coarse = torch.rand(count, 3, 8, 8, generator=generator)
+    return torch.nn.functional.interpolate(coarse, size=32, mode="bilinear").float()
+
+
+def labels_of(net: CertifiedNet, x: torch.Tensor) -> torch.Tensor:
+    with torch.no_grad():
+        return net(x - torch.tensor(MEAN)[:, None, None]).argmax(1)
+
+
+def test_the_radius_uses_the_margin_up_and_less_of_it_remains_farther_out():
+    assert simplify(curvature.least_margin.subs(curvature.r, curvature.radius)) == 0
+    assert curvature.least_margin.diff(curvature.r).is_negative
+
+
+def falls_of(net: CertifiedNet, x: torch.Tensor, labels: torch.Tensor):
+    bounds = smooth(net)
+    assert bounds is not None
+    return bounds.falls(x.double() - torch.tensor(MEAN, dtype=torch.float64)[:, None, None], labels)
+
+
+def margins(net: CertifiedNet, x: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    exact = copy.deepcopy(net).double()
+    scores = exact(x - torch.tensor(MEAN, dtype=torch.float64)[:, None, None])
+    return scores.gather(1, labels[:, None]) - scores
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_slope_is_the_length_of_the_gradient(seed: int):
+    net, x = network(seed=seed), images(4).double()
+    labels = torch.tensor([0, 3, 5, 9])
+    found = falls_of(net, x, labels)
+    x.requires_grad_()
+    for j in range(10):
+        (gradient,) = torch.autograd.grad(margins(net, x, labels)[:, j].sum(), x)
+        assert torch.allclose(found.slope[:, j], gradient.flatten(1).norm(dim=1), rtol=1e-9)
+        assert (found.slope[:, j] >= gradient.flatten(1).norm(dim=1)).all()
+    assert not found.curvature[torch.arange(4), labels].any()
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("r", [0.05, 0.5, 4.0])
+def test_no_margin_falls_by_more_than_slope_and_curvature_allow(seed: int, r: float):
+    """Along the gradient, from it by ascent, and in random directions."""
+    net, x = network(seed=seed), images(6, seed).double()
+    labels = labels_of(net, x.float())
+    found = falls_of(net, x, labels)
+    least = -found.slope * r - found.curvature * r**2 / 2
+    at = margins(net, x, labels).detach()
+    for j in range(10):
+        move = torch.randn_like(x)
+        for _ in range(12):
+            y = (x + r * move / move.flatten(1).norm(dim=1)[:, None, None, None]).requires_grad_()
+            now = margins(net, y, labels)[:, j]
+            rest = labels != j
+            assert ((now - at[:, j]) >= least[:, j])[rest].all()
+            (move,) = torch.autograd.grad(-now.sum(), y)
+
+
+def test_without_the_curvature_the_bound_would_be_wrong():
+    net, x = network(seed=2), images(6).double()
+    labels = labels_of(net, x.float())
+    slope, r = falls_of(net, x, labels).slope, 4.0
+    at, most = margins(net, x, labels).detach(), -math.inf
+    for j in range(10):
+        move = torch.randn_like(x)
+        for _ in range(12):
+            move = move / (move.flatten(1).norm(dim=1)[:, None, None, None] + 1e-30)
+            y = (x + r * move).requires_grad_()
+            now = margins(net, y, labels)[:, j]
+            most = max(most, float((at[:, j] - now.detach() - r * slope[:, j]).max()))
+            (move,) = torch.autograd.grad(-now.sum(), y)
+    assert most > 1e-3
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_a_radius_is_at_least_the_constant_s_and_larger_somewhere(seed: int):
+    net, x = network(seed=seed), images(24)
+    labels = labels_of(net, x)
+    arguments = (net, x, labels, MEAN, UNIT, 1.0, net.head.weight)
+    found = radii(*arguments, smooth(net))
+    assert np.array_equal(found.by_constant, certified_radii(*arguments))
+    assert (found.largest >= found.by_constant).all()
+    assert (found.largest > 1.05 * found.by_constant).any()
+    assert not radii(net, x, (labels + 1) % 10, *arguments[3:], smooth(net)).largest.any()
+
+
+def test_within_its_radius_no_image_changes_class():
+    net, x = network(seed=3), images(16)
+    labels = labels_of(net, x)
+    found = radii(net, x, labels, MEAN, UNIT, 1.0, net.head.weight, smooth(net)).largest
+    limit = torch.from_numpy(found)[:, None, None, None]
+    assert (limit > 0).all()
+    for j in range(10):
+        move = torch.randn_like(x.double())
+        for _ in range(10):
+            y = (
+                x + limit * move / move.flatten(1).norm(dim=1)[:, None, None, None]
+            ).requires_grad_()
+            now = margins(net, y, labels)[:, j]
+            assert (now[labels != j] > 0).all()
+            (move,) = torch.autograd.grad(-now.sum(), y)
+
+
+def test_only_networks_of_smooth_steps_that_do_not_expand_have_it():
+    for arch in ("certified-non-expansive", "certified-switch"):
+        assert smooth(finalise(build_certified(arch, plan=Plan((12, 48), (1, 1))))) is None
+    assert smooth(torch.nn.Linear(2, 2)) is None
+    net = network()
+    assert isinstance(smooth(net), Smooth)
+    with torch.no_grad():
+        net.get_parameter("body.stages.0.flow.0.u").mul_(1.001)
+    assert smooth(net) is None
+
+
+def test_slopes_are_at_most_what_the_constant_allows():
+    net, x = network(seed=1), images(8)
+    labels = labels_of(net, x)
+    assert (falls_of(net, x, labels).slope <= separations(net.head.weight)[labels] + 1e-9).all()

@@ -21,7 +21,7 @@ PLACES = ("target", "table")
 """Entries that say where files were on the machine of the run."""
 HEADER = (
     "network", "seed", "epochs", "images/s", "training [s]", "processor [s]", "images", "clean",
-    "36/255", "72/255", "108/255", "1", "L, body", "commit",
+    "36/255 by L", "36/255", "72/255", "108/255", "1", "L, body", "commit",
 )  # fmt: skip
 
 
@@ -55,6 +55,7 @@ def row(network: dict[str, Any]) -> list[str]:
     run, found = network["run"], network["evaluation"]
     asked, certified = run["configuration"], found["certified_accuracy"]
     clean = next(r["accuracy"] for r in found["results"] if r["attack"] == "clean")
+    by_constant, *_ = certified_shares(found.get("certified_by_constant", certified))
     return [
         asked["regime"],
         str(asked["seed"]),
@@ -63,7 +64,7 @@ def row(network: dict[str, Any]) -> list[str]:
         f"{run['training_seconds']:.0f}",
         f"{run['cpu_seconds']:.0f}",
         str(found["images"]),
-        *(f"{100 * share:.2f} %" for share in (clean, *certified_shares(certified))),
+        *(f"{100 * share:.2f} %" for share in (clean, by_constant, *certified_shares(certified))),
         f"{found['body_pixel']:.9f}",
         run["code"]["commit"][:10],
     ]

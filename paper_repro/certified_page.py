@@ -1,41 +1,23 @@
 """The table of kept certified networks in docs/certified-networks.md.
 
-`python -m paper_repro.certified_page` writes it from the kept results; with the arguments RUN.json
-EVALUATION.json it first keeps a run of `dsnn train` with the result of `dsnn evaluate --json` on
-its weights, where `paper_repro.models` finds them. A test finds the page out of date.
+`python -m paper_repro.certified_page` writes it from the results that `paper_repro.keep` kept. A
+test finds the page out of date.
 """
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
-from dsnn.errors import UserError
-from dsnn.files import write_json, write_text
-from paper_repro.models import KEPT, Model, Source
+from dsnn.files import write_text
+from paper_repro.models import KEPT
 from paper_repro.structured_page import markdown
 
 PAGE = Path(__file__).parent.parent / "docs" / "certified-networks.md"
 BEGIN, END = "<!-- results: python -m paper_repro.certified_page -->", "<!-- end of results -->"
-PLACES = ("target", "table")
-"""Entries that say where files were on the machine of the run."""
 HEADER = (
     "network", "seed", "epochs", "images/s", "training [s]", "processor [s]", "images", "clean",
     "36/255 by L", "36/255", "72/255", "108/255", "1", "L, body", "commit",
 )  # fmt: skip
-
-
-def keep(run: Path, evaluation: Path, folder: Path = KEPT) -> Model:
-    """Keep the two results of a network. Raises UserError when they are not of the same weights."""
-    trained, evaluated = _read(run), _read(evaluation)
-    if trained["sha256"] is None or trained["sha256"] != evaluated["sha256"]:
-        raise UserError(f"{evaluation} is not about the weights of {run}: evaluate those")
-    evaluated = {key: value for key, value in evaluated.items() if key not in PLACES}
-    asked = trained["configuration"]
-    model = Model(Source.certified, asked["regime"], asked["dataset"], seed=asked["seed"])
-    write_json(folder / asked["scale"] / "models" / model.id / "run.json", trained)
-    write_json(folder / asked["scale"] / "evaluations" / f"{model.id}.json", evaluated)
-    return model
 
 
 def kept(folder: Path = KEPT) -> list[dict[str, Any]]:
@@ -86,11 +68,9 @@ def _read(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def main(arguments: list[str]) -> None:
-    if arguments:
-        keep(*map(Path, arguments))
+def main() -> None:
     write_text(PAGE, page(PAGE.read_text(encoding="utf-8")))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

@@ -46,6 +46,11 @@ EVALUATED, TRAINED = (
     )
 )
 
+ATTACKED, RETRAINED = (
+    round(share * published.IMAGES)
+    for share in (compared.PGD_TOLERANCE, compared.RETRAINED_TOLERANCE)
+)
+
 
 def channels(of: protocol.Configuration) -> str:
     return f"{', '.join(map(str, of.channels))} channels"
@@ -103,8 +108,8 @@ ALLOWED = {
         f"at ε = {deviations_protocol.EPSILON}",
     ],
     "settings and limits in the code": [
-        f"| {round(compared.PGD_TOLERANCE * published.IMAGES)} of {published.IMAGES} images: the attack",
-        f"| {round(compared.RETRAINED_TOLERANCE * published.IMAGES)} of {published.IMAGES}: what two",
+        f"| {ATTACKED} of {published.IMAGES} images: the attack",
+        f"| {RETRAINED} of {published.IMAGES}: what two",
         f"in 95 % of cases, each seen on {published.IMAGES} images of its own",
         f"momentum {PAPER.momentum}, batches of {PAPER.batch}, {PAPER.epochs} epochs",
         f"{channels(SMOKE)} | {SMOKE.epochs} epochs of {SMOKE.images} images",

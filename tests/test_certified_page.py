@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from dsnn.errors import UserError
-from paper_repro import certified_page, models
+from paper_repro import certified_page, keep, models
 
 
 def test_every_kept_network_has_a_proved_constant_and_falling_shares() -> None:
@@ -26,7 +26,7 @@ def test_results_of_other_weights_are_not_kept(tmp_path: Path) -> None:
     run.write_text(json.dumps({"sha256": "a"}))
     evaluation.write_text(json.dumps({"sha256": "b"}))
     with pytest.raises(UserError, match="not about the weights"):
-        certified_page.keep(run, evaluation, tmp_path / "kept")
+        keep.keep(run, evaluation, tmp_path / "kept")
     assert not (tmp_path / "kept").exists()
 
 
@@ -35,7 +35,7 @@ def test_what_is_kept_is_found_by_the_network_s_id(tmp_path: Path) -> None:
     files = {name: tmp_path / f"{name}.json" for name in found}
     for name, path in files.items():
         path.write_text(json.dumps(found[name]))
-    model = certified_page.keep(files["run"], files["evaluation"], tmp_path / "kept")
+    model = keep.keep(files["run"], files["evaluation"], tmp_path / "kept")
     assert models.models()[model.id] == model
     assert certified_page.kept(tmp_path / "kept") == [found]
     asked = found["run"]["configuration"]["scale"]

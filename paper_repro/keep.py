@@ -1,0 +1,94 @@
+"""Keep a trained certified network: its results, its weights in the zoo, and its certificate.
+
+`python -m paper_repro.keep RUN EVALUATION.json`: RUN is the folder of a run of `dsnn train`, the
+other the result of `dsnn evaluate --json` on its weights. The results go to where
+`paper_repro.models` finds them, the weights into the zoo of this checkout, with a certificate that
+`dsnn check` accepted.
+"""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from dsnn.errors import UserError
+from dsnn.files import write_json
+from dsnn.zoo import index
+from paper_repro import certified_page
+from paper_repro.models import KEPT, Model, Source
+
+PLACES = ("target", "table")
+"""Entries that say where files were on the machine of the run."""
+CLAIMS = ("lipschitz<=1", "lipschitz[pixel]<=1")
+
+
+def keep(run: Path, evaluation: Path, folder: Path = KEPT) -> Model:
+    """Keep the two results of a network. Raises UserError when they are not of the same weights."""
+    trained, evaluated = (json.loads(p.read_text(encoding="utf-8")) for p in (run, evaluation))
+    if trained["sha256"] is None or trained["sha256"] != evaluated["sha256"]:
+        raise UserError(f"{evaluation} is not about the weights of {run}: evaluate those")
+    evaluated = {key: value for key, value in evaluated.items() if key not in PLACES}
+    asked = trained["configuration"]
+    model = Model(Source.certified, asked["regime"], asked["dataset"], seed=asked["seed"])
+    write_json(folder / asked["scale"] / "models" / model.id / "run.json", trained)
+    write_json(folder / asked["scale"] / "evaluations" / f"{model.id}.json", evaluated)
+    return model
+
+
+def certify(weights: Path, certificate: Path) -> None:
+    """Write a certificate of `CLAIMS` and derive it again. Raises UserError where it is refused."""
+    claims = [part for claim in CLAIMS for part in ("--claim", claim)]
+    audit = ["audit", str(weights), *claims, "--certificate", str(certificate)]
+    for command in (audit, ["check", str(certificate), str(weights)]):
+        done = subprocess.run(
+            [sys.executable, "-m", "dsnn", *command], capture_output=True, text=True, check=False
+        )
+        if done.returncode:
+            raise UserError(f"dsnn {' '.join(command)}: {(done.stderr or done.stdout).strip()}")
+
+
+def card(run: dict[str, Any], evaluation: dict[str, Any]) -> dict[str, str]:
+    """The zoo's entries on a kept network."""
+    asked = run["configuration"]
+    clean = next(r["accuracy"] for r in evaluation["results"] if r["attack"] == "clean")
+    shares = certified_page.certified_shares(evaluation["certified_accuracy"])
+    radii = ", ".join(
+        f"{100 * share:.2f} % at {at}"
+        for share, at in zip(shares, ("36/255", "72/255", "108/255", "1"), strict=True)
+    )
+    return {
+        "proved": " and ".join(CLAIMS),
+        "arithmetic": evaluation["certified_arithmetic"],
+        "accuracy": f"{100 * clean:.2f} % clean, certified {radii}; "
+        f"{evaluation['images']} test images",
+        "trained": f"{asked['epochs']} epochs at scale {asked['scale']}, seed {asked['seed']}, "
+        f"commit {run['code']['commit'][:10]}",
+    }
+
+
+def certificate_of(name: str) -> Path:
+    """Beside the zoo's weights, for the file of that name."""
+    return index.FOLDER / f"{Path(name).stem}.certificate.json"
+
+
+def main(arguments: list[str]) -> None:
+    folder, evaluation = map(Path, arguments)
+    weights = folder / "weights.safetensors"
+    model = keep(folder / "run.json", evaluation)
+    run, found = (json.loads(p.read_text()) for p in (folder / "run.json", evaluation))
+    asked = run["configuration"]
+    variant = f"{model.regime.removeprefix('certified-')}-{model.seed}"
+    kept = index.add(
+        weights,
+        f"Dsnn2026Certified_{variant}",
+        asked["dataset"],
+        asked["margin"],
+        card(run, found),
+    )
+    certify(index.FOLDER / kept.file, certificate_of(kept.file))
+    certified_page.main()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

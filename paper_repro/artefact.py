@@ -58,13 +58,13 @@ class Artefact:
     `waits_for` says what must come first, for an artefact that needs one of these or that has no
     `make`.
 
-    What is computed of a network has no `make` but a `command` of `dsnn`, in which {out} is the
-    folder of the scale, {place} the artefact's place in it (where the files lie, without suffix;
-    else figures/ID), and {scale}, {data} and {device} are those of the run. `parts` are files in a
-    folder of that name instead of beside it. `after` are the artefacts that it cannot do without,
-    with the file of each that it reads, "" for none. `answers` are the exit codes that are results;
-    `threads` what one run can use. Only those with `in_all` belong to `--all`. `rule` is that of
-    the Snakefile, else the `kind`.
+    What is computed of a network has no `make` but a `command` of `dsnn`, and maybe one that must
+    answer 0 `then`, in which {out} is the folder of the scale, {place} the artefact's place in it
+    (where the files lie, without suffix; else figures/ID), and {scale}, {data} and {device} are
+    those of the run. `parts` are files in a folder of that name instead of beside it. `after` are
+    the artefacts that it cannot do without, with the file of each that it reads, "" for none.
+    `answers` are the exit codes that are results; `threads` what one run can use. Only those with
+    `in_all` belong to `--all`. `rule` is that of the Snakefile, else the `kind`.
     """
 
     id: str
@@ -79,6 +79,7 @@ class Artefact:
     runs: tuple[str, ...] = ()
     waits_for: str = ""
     command: tuple[str, ...] = ()
+    then: tuple[str, ...] = ()
     place: str = ""
     parts: tuple[str, ...] = ()
     after: Mapping[str, str] = field(default_factory=dict)

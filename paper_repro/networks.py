@@ -225,6 +225,7 @@ def _audit(model: Model, *, in_all: bool = True) -> Artefact:
             *("audit", *target, *(part for claim in claims for part in ("--claim", claim))),
             *("--json", "{out}/{place}.json", "--certificate", "{out}/{place}.certificate.json"),
         ),
+        then=("check", "{out}/{place}.certificate.json"),
         place=f"audits/{model.id}",
         suffixes=("json", "certificate.json"),
         after=after,

@@ -205,6 +205,8 @@ class Place:
             raise Unfinished
         if code not in self.artefact.answers:
             raise CommandFailed(code)
+        if self.artefact.then and (code := run([p.format(**words) for p in self.artefact.then])):
+            raise CommandFailed(code)
 
     def to_json(self) -> dict[str, Any]:
         """The artefact's entry in the Reproduce JSON; numbers of a stale artefact are left out."""

@@ -16,6 +16,9 @@ and the sum over the steps telescopes: with G the last g,
     margin(x) - margin(x0) = G (x - x0) - sum of c e over the steps
                           >= -|G| r - (r^2 / 2) sum of (β / 4) |A|^2 max(c, 0).
 
+Rows a of A bound single entries too, |d_i| <= |a_i| r, so of a step that last product is at most
+λ |A|^2 + sum of max(c_i - λ, 0) |a_i|^2 for every λ >= 0, times β / 4; the least of some is taken.
+
 Second-order certificates: Singla and Feizi 2020; that the c are those of the image, and σ convex,
 makes the sum small where a product of curvatures would be large. It holds for any vectors g if
 |G| is raised by what the recursion, as computed, fails to satisfy: so only the roundings of single
@@ -40,6 +43,8 @@ from verification.running_error_graph import ELEMENTARY
 
 SLACK = 1 + 2.0**-40
 """Covers the scalar operations that combine a bound."""
+LARGEST = 64
+"""The λ that are tried are this many largest entries of c."""
 
 
 @dataclass(frozen=True)
@@ -125,6 +130,7 @@ class _Step:
         self.norm = norm_upper(operator.weight, geometry_of(operator, (side, side)))
         if not 0 <= up(up(self.time * self.norm) * self.norm) <= 2:
             raise ValueError(f"a step of time {self.time} with |A| up to {self.norm} may expand")
+        self.rows = self.kernel.square().sum((1, 2, 3)) * SLACK
         size = self.kernel.abs()
         sums = float(size.sum((1, 2, 3)).max()), float(size.sum((0, 2, 3)).max())
         self.absolute = up(up(sums[0] * sums[1]) ** 0.5)
@@ -154,16 +160,23 @@ class _Step:
         return after, _Seen(slopes, off * SLACK), (error + own + 8 * UNIT * size) * SLACK
 
     def backward(self, g: Tensor, seen: _Seen) -> tuple[Tensor, Tensor, Tensor]:
-        """The next g, by how much it misses the recursion, and (β / 4) |A|^2 max(c, 0)."""
+        """The next g, by how much it misses the recursion, and what it adds to the curvature."""
         h, size = self.time, _length(g)
         c = self.apply(g)
         after = g - h * self.adjoint(seen.slopes * c)
         rounded = self.gamma * self.absolute
         missed = h * (seen.error * self.norm**2 + rounded * (2 * self.norm + rounded))
         missed = (missed + 8 * UNIT * (1 + h * self.absolute**2)) * size
-        largest = h * (c.flatten(1).amax(1).clamp(min=0) + rounded * size)
-        bent = self.sharpness / 4 * self.norm**2 * largest * SLACK + TINY
-        return after, missed * SLACK, bent
+        bent = self.sharpness / 4 * h * self._bent(c, rounded * size)
+        return after, missed * SLACK, bent * SLACK + TINY
+
+    def _bent(self, c: Tensor, error: Tensor) -> Tensor:
+        """A bound on sum of c_i d_i^2 over |d| <= |A| and |d_i| <= |a_i|, for c up to its error."""
+        largest, where = c.clamp(min=0).flatten(1).topk(LARGEST)
+        rows = self.rows[where // c[0, 0].numel()]
+        above, below = (largest * rows).cumsum(1), largest * rows.cumsum(1)
+        found = (largest + error[:, None]) * self.norm**2 + (above - below).clamp(min=0)
+        return (found + above * (1 - 1 / SLACK)).amin(1)
 
 
 def smooth(net: nn.Module) -> Smooth | None:

@@ -35,7 +35,7 @@ from verification.verdicts import Report, Verdict
 from verification.wording import above
 
 SEARCH_SECONDS = (0.25, 5.0)
-"""Least and most time for one search of a witness; between, its share of a quarter of the budget."""
+"""Least and most time for a search of a witness; between, its share of a quarter of the budget."""
 HOPELESS = 0.1
 """Seconds for a search that can hardly refute, as the claim allows the bound at the unproved ends
 of all spectra. It still gives the interval a lower end."""

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from experiments import attacks, autoattack
+from experiments.epsilons import CERTIFIED
 from experiments.executed import Channels, Executed
 from experiments.shards import Content, Key, seed_of
 from experiments.table import Table
@@ -90,6 +91,7 @@ def clean(subject: Subject, piece: Piece) -> Content:
         subject.lipschitz if subject.body is None else subject.body,
         None if subject.body is None else subject.model.net.get_parameter("head.weight"),
         subject.around,
+        CERTIFIED,
     )
     return {
         "label": piece.labels.tolist(),

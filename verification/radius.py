@@ -26,7 +26,7 @@ from dsnn.operators.rounding import TINY, down, gamma, up
 from theory import curvature
 from theory.compile import compiled
 from verification.running_error import evaluate, norm
-from verification.second_order import Smooth
+from verification.second_order import Falls, Smooth
 
 ARITHMETIC = "real"
 """The arithmetic of these certificates, by the name that reports use."""
@@ -124,8 +124,10 @@ def radii(
     lipschitz_pixel: float,
     rows: Tensor | None = None,
     around: Smooth | None = None,
+    at: tuple[float, ...] = (),
 ) -> Radii:
-    """By the constant and, with `around`, for which `std` is 1, by the gradient.
+    """By the constant and, with `around`, for which `std` is 1, by the gradient; where that ends
+    below a radius of `at` that can be proved with more work, it is just above that one.
 
     `images` (B, channels, H, W) are float32 pixels in [0, 1], `labels` (B,) the true classes.
     `net` takes normalised images, on its own device; `lipschitz_pixel` bounds the Lipschitz
@@ -142,7 +144,7 @@ def radii(
     found = [
         pair
         for batch, classes in zip(images.split(_BATCH), labels.split(_BATCH), strict=True)
-        for pair in _radii(net, pixels, batch, classes, lipschitz_pixel, slopes, around)
+        for pair in _radii(net, pixels, batch, classes, lipschitz_pixel, slopes, around, at)
     ]
     largest, by_constant = np.array(found, dtype=np.float64).reshape(-1, 2).T
     return Radii(largest, by_constant)
@@ -156,6 +158,7 @@ def _radii(
     lipschitz: float,
     slopes: Tensor | None,
     around: Smooth | None,
+    at: tuple[float, ...],
 ) -> list[tuple[float, float]]:
     """The largest radius and that by the constant, of each image."""
     gaps, errors = _gaps(net, pixels, images, labels)
@@ -163,16 +166,26 @@ def _radii(
         pairs = zip(gaps.amin(1).tolist(), errors, strict=True)
         alone = [certified_radius(margin, error, lipschitz) for margin, error in pairs]
         return list(zip(alone, alone, strict=True))
-    of_class = slopes[labels.cpu()]
+    classes = labels.cpu()
+    own = torch.nn.functional.one_hot(classes, gaps.shape[1]).bool()
+    of_class = slopes[classes]
     constant = _by_pair(gaps, errors, of_class, torch.zeros_like(of_class))
-    largest = constant
-    if around is not None:
-        x = images.detach().cpu().double() - pixels.mean.cpu()
-        falls = around.falls(x, labels.cpu())
-        largest = torch.maximum(constant, _by_pair(gaps, errors, falls.slope, falls.curvature))
-    own = torch.nn.functional.one_hot(labels.cpu(), gaps.shape[1]).bool()
-    ends = (t.masked_fill(own, math.inf).amin(1).tolist() for t in (largest, constant))
-    return list(zip(*ends, strict=True))
+    by_constant = constant.masked_fill(own, math.inf).amin(1)
+    if around is None:
+        return list(zip(by_constant.tolist(), by_constant.tolist(), strict=True))
+    x = images.detach().cpu().double() - pixels.mean.cpu()
+    falls = around.falls(x, classes)
+    largest = torch.maximum(constant, _by_pair(gaps, errors, falls.slope, falls.curvature))
+    largest = largest.masked_fill(own, math.inf).amin(1)
+    exact = gaps - (torch.tensor(errors, dtype=torch.float64) * _SQRT2 * (1 + 2**-44))[:, None]
+    for r in sorted(at):
+        beyond = r * (1 + 2**-40)
+        (open_,) = torch.nonzero((largest > 0) & (largest < beyond), as_tuple=True)
+        if len(open_):
+            part = Falls(falls.slope[open_], falls.curvature[open_])
+            held = around.holds(x[open_], classes[open_], exact[open_], part, beyond)
+            largest[open_[held]] = beyond
+    return list(zip(largest.tolist(), by_constant.tolist(), strict=True))
 
 
 def _by_pair(gaps: Tensor, errors: list[float], slopes: Tensor, bends: Tensor) -> Tensor:

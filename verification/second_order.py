@@ -19,12 +19,23 @@ and the sum over the steps telescopes: with G the last g,
 Rows a of A bound single entries too, |d_i| <= |a_i| r, so of a step that last product is at most
 λ |A|^2 + sum of max(c_i - λ, 0) |a_i|^2 for every λ >= 0, times β / 4; the least of some is taken.
 
+At a given r that is too pessimistic, as few steps bend along G. With u = G / |G| let
+x - x0 = y - s u, y orthogonal to u, so that |y|^2 <= r^2 - s^2, and let p be what Ax + b at a step
+gains from x0 to x0 - s' u. Then d = p + A v with |v|^2 <= |y|^2 + (s - s')^2, again because the
+steps are non-expansive, and the margin has lost at most
+
+    s |G| + (1/2) sum over the steps of (|W^(1/2) p| + m^(1/2) |v|)^2,
+
+W diagonal with the entries (β / 4) max(c, 0), m the bound on W above. `holds` covers [0, r] by
+intervals of s, with some s' for each, and takes the most that is lost anywhere.
+
 Second-order certificates: Singla and Feizi 2020; that the c are those of the image, and σ convex,
 makes the sum small where a product of curvatures would be large. It holds for any vectors g if
 |G| is raised by what the recursion, as computed, fails to satisfy: so only the roundings of single
 steps count, and those are bounded below by the constants of `dsnn.operators.rounding`.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -43,6 +54,10 @@ from verification.running_error_graph import ELEMENTARY
 
 SLACK = 1 + 2.0**-40
 """Covers the scalar operations that combine a bound."""
+CENTRES, PIECES = 8, 4
+"""Of [0, r]: values of s', and intervals of s around each."""
+WIDER = 1 + 2.0**-30
+"""Covers that u, as computed, is slightly shorter than 1."""
 LARGEST = 64
 """The λ that are tried are this many largest entries of c."""
 
@@ -78,13 +93,55 @@ class Smooth:
         for shift in range(1, classes):
             others = (labels + shift) % classes
             found = self._backward(self.rows[labels] - self.rows[others], seen)
-            for whole, part in zip((slope, curvature), found, strict=True):
-                whole.scatter_(1, others[:, None], part[:, None])
+            slope.scatter_(1, others[:, None], found.slope[:, None])
+            curvature.scatter_(1, others[:, None], found.curvature[:, None])
         return Falls(slope, curvature)
+
+    @torch.no_grad()
+    def holds(self, x: Tensor, labels: Tensor, gaps: Tensor, falls: Falls, r: float) -> Tensor:
+        """Whether the class cannot change within r: (B,) bool. `gaps` (B, classes) bound the
+        margins at the images from below, `falls` are those of the images."""
+        others = torch.arange(gaps.shape[1]) != labels[:, None]
+        short = others & ~(gaps > (falls.slope * r + falls.curvature * r**2 / 2) * SLACK)
+        hopeless = others & ~(gaps > falls.slope * r)
+        held = ~short.any(1)
+        for i in (~held & ~hopeless.any(1)).nonzero()[:, 0].tolist():
+            held[i] = all(
+                gaps[i, j] > self._lost(x[i : i + 1], self.rows[labels[i]] - self.rows[j], r)
+                for j in short[i].nonzero()[:, 0].tolist()
+            )
+        return held
+
+    def _lost(self, x: Tensor, g: Tensor, r: float) -> float:
+        """The most that the margin of g at one image loses within r."""
+        seen = self._forward(x)
+        back = self._backward(g[None], seen)
+        most = float(back.curvature) * r**2 / 2  # s <= 0
+        if not float(back.length) > 0:
+            return math.inf
+        unit, slope, half = back.g / back.length, float(back.length), r / (2 * CENTRES)
+        for centre in ((2 * k + 1) * half for k in range(CENTRES)):
+            moved = self._forward(x - centre * unit)
+            known = [
+                float((bend.weights * (b.z - a.z).square()).sum().sqrt())
+                + float(bend.weights.max().sqrt() * (a.off + b.off))
+                for bend, a, b in zip(back.bends, seen, moved, strict=True)
+            ]
+            for k in range(PIECES):
+                low = centre - half + 2 * half * k / PIECES
+                high = low + 2 * half / PIECES
+                away = max(r**2 - low**2, 0.0) + max(high - centre, centre - low) ** 2
+                away *= WIDER
+                bent = sum(
+                    (p + (float(bend.most) * away) ** 0.5) ** 2
+                    for p, bend in zip(known, back.bends, strict=True)
+                )
+                most = max(most, high * slope + bent / 2)
+        return (most + float(back.missed) * r) * SLACK + TINY
 
     def _forward(self, x: Tensor) -> "list[_Seen]":
         """What each step sees. The state is off by `error`, in l2."""
-        seen, error = [], 2 * UNIT * _length(x)
+        seen, error = [], 4 * UNIT * _length(x)
         for stage, widen in zip(self.stages, self.widths, strict=True):
             x = widen(F.pixel_unshuffle(x, BLOCK))
             for step in stage:
@@ -92,25 +149,57 @@ class Smooth:
                 seen.append(found)
         return seen
 
-    def _backward(self, g: Tensor, seen: "list[_Seen]") -> tuple[Tensor, Tensor]:
+    def _backward(self, g: Tensor, seen: "list[_Seen]") -> "_Back":
         side = SIDE // BLOCK ** (len(self.stages) + 1)
-        missed, curvature = UNIT * _length(g), torch.zeros(len(g), dtype=torch.float64)
+        missed, bends, remaining = UNIT * _length(g), [], list(seen)
         g = g.reshape(len(g), -1, side, side) / BLOCK  # the pool's adjoint
         g = g.repeat_interleave(BLOCK, 2).repeat_interleave(BLOCK, 3)
-        remaining = list(seen)
         for stage, widen in zip(reversed(self.stages), reversed(self.widths), strict=True):
             for step in reversed(stage):
-                g, residual, bent = step.backward(g, remaining.pop())
-                missed, curvature = missed + residual, curvature + bent
+                g, residual, bend = step.backward(g, remaining.pop())
+                missed, bends = missed + residual, [bend, *bends]
             g = F.pixel_shuffle(g[:, : widen.inputs], BLOCK)
-        return (_length(g) + missed) * SLACK, curvature * SLACK
+        return _Back(g, missed * SLACK, bends)
+
+
+@dataclass(frozen=True)
+class _Bend:
+    """The entries of W at a step, and the bound m on the sum of W_i d_i^2 over all d with
+    |d| <= |A| and |d_i| <= |a_i|."""
+
+    weights: Tensor
+    most: Tensor
+
+
+@dataclass(frozen=True)
+class _Back:
+    """G, by how much the recursion was missed in all, and what bends in the order of the steps."""
+
+    g: Tensor
+    missed: Tensor
+    bends: list[_Bend]
+
+    @property
+    def length(self) -> Tensor:
+        return _length(self.g)
+
+    @property
+    def slope(self) -> Tensor:
+        return (self.length + self.missed) * SLACK
+
+    @property
+    def curvature(self) -> Tensor:
+        return torch.stack([bend.most for bend in self.bends]).sum(0) * SLACK
 
 
 @dataclass(frozen=True)
 class _Seen:
-    """σ'(z) at a step, and how far an entry of it may be from the exact one, by image."""
+    """z at a step and σ'(z), by image; `off` is how far z may be from the exact one in l2, `error`
+    an entry of σ'(z)."""
 
+    z: Tensor
     slopes: Tensor
+    off: Tensor
     error: Tensor
 
 
@@ -150,33 +239,34 @@ class _Step:
         z = self.apply(x) + self.bias[:, None, None]
         rounding = self.gamma * (self.absolute * _length(x) + self.side * self.bias.norm())
         slopes = torch.sigmoid(beta * z)
-        off = beta / 4 * (self.norm * error + rounding) + 8 * ELEMENTARY
+        off = (self.norm * error + rounding) * SLACK
         moved = F.softplus(z, beta, threshold=600.0)
         elementary = 4 * ELEMENTARY * (_length(z) + z[0].numel() ** 0.5 / beta)
         after = x - h * self.adjoint(moved)
         carried = self.absolute * _length(moved)
         own = h * (self.norm * (rounding + elementary) + self.gamma * carried)
         size = _length(x) + h * carried
-        return after, _Seen(slopes, off * SLACK), (error + own + 8 * UNIT * size) * SLACK
+        seen = _Seen(z, slopes, off, (beta / 4 * off + 8 * ELEMENTARY) * SLACK)
+        return after, seen, (error + own + 8 * UNIT * size) * SLACK
 
-    def backward(self, g: Tensor, seen: _Seen) -> tuple[Tensor, Tensor, Tensor]:
-        """The next g, by how much it misses the recursion, and what it adds to the curvature."""
+    def backward(self, g: Tensor, seen: _Seen) -> tuple[Tensor, Tensor, _Bend]:
+        """The next g, by how much it misses the recursion, and what bends."""
         h, size = self.time, _length(g)
         c = self.apply(g)
         after = g - h * self.adjoint(seen.slopes * c)
         rounded = self.gamma * self.absolute
         missed = h * (seen.error * self.norm**2 + rounded * (2 * self.norm + rounded))
         missed = (missed + 8 * UNIT * (1 + h * self.absolute**2)) * size
-        bent = self.sharpness / 4 * h * self._bent(c, rounded * size)
-        return after, missed * SLACK, bent * SLACK + TINY
+        above = c.clamp(min=0) + (rounded * size)[:, None, None, None]
+        weights = (self.sharpness / 4 * h * SLACK) * above + TINY
+        return after, missed * SLACK, _Bend(weights, self._most(weights))
 
-    def _bent(self, c: Tensor, error: Tensor) -> Tensor:
-        """A bound on sum of c_i d_i^2 over |d| <= |A| and |d_i| <= |a_i|, for c up to its error."""
-        largest, where = c.clamp(min=0).flatten(1).topk(LARGEST)
-        rows = self.rows[where // c[0, 0].numel()]
+    def _most(self, weights: Tensor) -> Tensor:
+        largest, where = weights.flatten(1).topk(LARGEST)
+        rows = self.rows[where // weights[0, 0].numel()]
         above, below = (largest * rows).cumsum(1), largest * rows.cumsum(1)
-        found = (largest + error[:, None]) * self.norm**2 + (above - below).clamp(min=0)
-        return (found + above * (1 - 1 / SLACK)).amin(1)
+        found = largest * self.norm**2 + (above - below).clamp(min=0)
+        return (found + above * (1 - 1 / SLACK)).amin(1) * SLACK
 
 
 def smooth(net: nn.Module) -> Smooth | None:

@@ -40,7 +40,7 @@ SLOPES = {"expansive": 0.5, "contractive": 0.05}
 """Of the switch's activations, left of zero."""
 NOISE = 0.3
 """Norm, about, of what is added to the identity in a new kernel."""
-SHARPNESS = 40.0
+SHARPNESS = 64.0
 """β of the smooth network: 1 / β is the width of a kink where |A| = 1."""
 CERTIFIED = ("certified-non-expansive", "certified-smooth", "certified-switch")
 

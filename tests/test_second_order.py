@@ -12,7 +12,7 @@ from dsnn.models import CertifiedNet, Plan, build_certified
 from dsnn.training.certified import finalise
 from theory import curvature
 from verification.radius import certified_radii, radii, separations
-from verification.second_order import Smooth, smooth
+from verification.second_order import Falls, Smooth, smooth
 
 MEAN, UNIT = (0.5, 0.4, 0.3), (1.0, 1.0, 1.0)
 
@@ -119,21 +119,58 @@ def test_a_radius_is_at_least_the_constant_s_and_larger_somewhere(seed: int):
     assert not radii(net, x, (labels + 1) % 10, *arguments[3:], smooth(net)).largest.any()
 
 
-def test_within_its_radius_no_image_changes_class():
-    net, x = network(seed=3), images(16)
+AT = (0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.6, 0.8)
+
+
+@pytest.mark.parametrize("seed", range(3, 6))
+def test_within_its_radius_no_image_changes_class(seed: int):
+    net, x = network(seed=seed), images(16)
     labels = labels_of(net, x)
-    found = radii(net, x, labels, MEAN, UNIT, 1.0, net.head.weight, smooth(net)).largest
+    found = radii(net, x, labels, MEAN, UNIT, 1.0, net.head.weight, smooth(net), AT).largest
     limit = torch.from_numpy(found)[:, None, None, None]
     assert (limit > 0).all()
     for j in range(10):
         move = torch.randn_like(x.double())
         for _ in range(10):
-            y = (
-                x + limit * move / move.flatten(1).norm(dim=1)[:, None, None, None]
-            ).requires_grad_()
+            move = move / move.flatten(1).norm(dim=1)[:, None, None, None]
+            y = (x + limit * move).requires_grad_()
             now = margins(net, y, labels)[:, j]
             assert (now[labels != j] > 0).all()
             (move,) = torch.autograd.grad(-now.sum(), y)
+
+
+def test_more_work_gives_larger_radii_where_they_are_asked_for():
+    net, x = network(seed=3), images(24)
+    labels = labels_of(net, x)
+    arguments = (net, x, labels, MEAN, UNIT, 1.0, net.head.weight, smooth(net))
+    cheap, found = radii(*arguments).largest, radii(*arguments, AT).largest
+    larger = found > cheap
+    assert larger.any()
+    assert np.array_equal(found[~larger], cheap[~larger])
+    assert all(min(abs(r / at - 1) for at in AT) < 1e-9 for r in found[larger])
+
+
+@pytest.mark.parametrize("r", [0.1, 0.5, 2.0])
+def test_what_is_lost_in_any_direction_is_no_more_than_said(r: float):
+    net, x = network(seed=6), images(3).double()
+    labels = labels_of(net, x.float())
+    bounds = smooth(net)
+    assert bounds is not None
+    falls, at = falls_of(net, x, labels), margins(net, x, labels).detach()
+    for j in range(10):
+        move, lost = torch.randn_like(x), torch.zeros(3, dtype=torch.float64)
+        for _ in range(15):
+            move = move / (move.flatten(1).norm(dim=1)[:, None, None, None] + 1e-30)
+            y = (x + r * move).requires_grad_()
+            now = margins(net, y, labels)[:, j]
+            lost = torch.maximum(lost, (at[:, j] - now).detach())
+            (move,) = torch.autograd.grad(-now.sum(), y)
+        for i in (labels != j).nonzero()[:, 0].tolist():
+            gaps = torch.full((1, 10), math.inf, dtype=torch.float64)
+            gaps[0, j] = lost[i]  # a margin that was seen to be used up
+            part = Falls(falls.slope[i : i + 1], falls.curvature[i : i + 1])
+            centred = x[i : i + 1] - torch.tensor(MEAN, dtype=torch.float64)[:, None, None]
+            assert not bounds.holds(centred, labels[i : i + 1], gaps, part, r)
 
 
 def test_only_networks_of_smooth_steps_that_do_not_expand_have_it():

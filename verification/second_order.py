@@ -57,7 +57,7 @@ SLACK = 1 + 2.0**-40
 CENTRES, PIECES = 8, 4
 """Of [0, r]: values of s', and intervals of s around each."""
 WIDER = 1 + 2.0**-30
-"""Covers that u, as computed, is slightly shorter than 1."""
+"""Covers that u, as computed, is slightly shorter than 1, and the rounding of long sums."""
 LARGEST = 64
 """The λ that are tried are this many largest entries of c."""
 
@@ -123,7 +123,7 @@ class Smooth:
         for centre in ((2 * k + 1) * half for k in range(CENTRES)):
             moved = self._forward(x - centre * unit)
             known = [
-                float((bend.weights * (b.z - a.z).square()).sum().sqrt())
+                float((bend.weights * (b.z - a.z).square()).sum().sqrt()) * WIDER
                 + float(bend.weights.max().sqrt() * (a.off + b.off))
                 for bend, a, b in zip(back.bends, seen, moved, strict=True)
             ]

@@ -38,6 +38,7 @@ def keep(run: Path, evaluation: Path, folder: Path = KEPT) -> Model:
 
 def certify(weights: Path, certificate: Path) -> None:
     """Write a certificate of `CLAIMS` and derive it again. Raises UserError where it is refused."""
+    certificate.parent.mkdir(exist_ok=True)
     claims = [part for claim in CLAIMS for part in ("--claim", claim)]
     audit = ["audit", str(weights), *claims, "--certificate", str(certificate)]
     for command in (audit, ["check", str(certificate), str(weights)]):
@@ -68,8 +69,8 @@ def card(run: dict[str, Any], evaluation: dict[str, Any]) -> dict[str, str]:
 
 
 def certificate_of(name: str) -> Path:
-    """Beside the zoo's weights, for the file of that name."""
-    return index.FOLDER / f"{Path(name).stem}.certificate.json"
+    """Of the zoo's file of that name."""
+    return index.FOLDER / "certificates" / f"{Path(name).stem}.json"
 
 
 def main(arguments: list[str]) -> None:

@@ -53,7 +53,7 @@ def test_what_comes_with_the_package_is_whole():
     folder = resolve_folder()
     assert all(model.checked(folder).is_file() for model in ours)
     assert {model.path(folder) for model in ours} == set(index.FOLDER.glob("*.safetensors"))
-    assert sum(path.stat().st_size for path in index.FOLDER.iterdir()) <= index.LARGEST
+    assert sum(path.stat().st_size for path in index.FOLDER.rglob("*")) <= index.LARGEST
     assert len({model.name for model in models()}) == len(models())
 
 

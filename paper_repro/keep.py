@@ -36,11 +36,13 @@ def keep(run: Path, evaluation: Path, folder: Path = KEPT) -> Model:
     return model
 
 
-def certify(weights: Path, certificate: Path) -> None:
-    """Write a certificate of `CLAIMS` and derive it again. Raises UserError where it is refused."""
+def certify(model: index.Model) -> None:
+    """Write a certificate of `CLAIMS` about a network of the zoo and derive it again. Raises
+    UserError where it is refused."""
+    certificate, weights = certificate_of(model.file), index.FOLDER / model.file
     certificate.parent.mkdir(exist_ok=True)
     claims = [part for claim in CLAIMS for part in ("--claim", claim)]
-    audit = ["audit", str(weights), *claims, "--certificate", str(certificate)]
+    audit = ["audit", index.PREFIX + model.name, *claims, "--certificate", str(certificate)]
     for command in (audit, ["check", str(certificate), str(weights)]):
         done = subprocess.run(
             [sys.executable, "-m", "dsnn", *command], capture_output=True, text=True, check=False
@@ -87,7 +89,7 @@ def main(arguments: list[str]) -> None:
         asked["margin"],
         card(run, found),
     )
-    certify(index.FOLDER / kept.file, certificate_of(kept.file))
+    certify(kept)
     certified_page.main()
 
 

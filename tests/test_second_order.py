@@ -188,3 +188,11 @@ def test_slopes_are_at_most_what_the_constant_allows():
     net, x = network(seed=1), images(8)
     labels = labels_of(net, x)
     assert (falls_of(net, x, labels).slope <= separations(net.head.weight)[labels] + 1e-9).all()
+
+
+@pytest.mark.parametrize(("name", "value"), [("stride", 2), ("groups", 2), ("padding", 0)])
+def test_only_the_convolutions_that_it_executes_are_taken(name: str, value: int):
+    net = network()
+    assert smooth(net) is not None
+    setattr(net.get_submodule("body.stages.0.flow.0.field.operator"), name, value)
+    assert smooth(net) is None

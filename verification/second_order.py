@@ -81,7 +81,6 @@ class Smooth:
         ]
         self.widths = [stage.widen for stage in net.body.stages]
         self.rows = net.head.weight.detach().double().cpu()
-        self.steps = [step for stage in self.stages for step in stage]
 
     @torch.no_grad()
     def falls(self, x: Tensor, labels: Tensor) -> Falls:
@@ -296,8 +295,11 @@ def _is_smooth(step: nn.Module) -> bool:
     if not (isinstance(step, Euler) and isinstance(step.field, GradientField)):
         return False
     operator = step.field.operator
-    zero_padded = isinstance(operator, Convolution) and not operator.circular
-    return zero_padded and step.field.sharpness is not None
+    if not isinstance(operator, Convolution) or operator.circular:
+        return False
+    plain = operator.stride == operator.groups == 1
+    same = 2 * operator.padding + 1 == operator.weight.shape[-1]
+    return plain and same and step.field.sharpness is not None and step.field.sharpness > 0
 
 
 def _length(x: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from dsnn.models import CertifiedNet, Plan, build_certified
 from dsnn.training.certified import finalise
 from theory import curvature
 from verification.radius import certified_radii, radii, separations
-from verification.second_order import Falls, Smooth, smooth
+from verification.second_order import Margins, Smooth, smooth
 
 MEAN, UNIT = (0.5, 0.4, 0.3), (1.0, 1.0, 1.0)
 
@@ -47,10 +47,24 @@ def test_the_radius_uses_the_margin_up_and_less_of_it_remains_farther_out():
     assert curvature.least_margin.diff(curvature.r).is_negative
 
 
-def falls_of(net: CertifiedNet, x: torch.Tensor, labels: torch.Tensor):
+def around(net: CertifiedNet, x: torch.Tensor, labels: torch.Tensor) -> list[Margins]:
     bounds = smooth(net)
     assert bounds is not None
-    return bounds.falls(x.double() - torch.tensor(MEAN, dtype=torch.float64)[:, None, None], labels)
+    centred = x.double() - torch.tensor(MEAN, dtype=torch.float64)[:, None, None]
+    return [bounds.around(*pair) for pair in zip(centred, labels.tolist(), strict=True)]
+
+
+def falls_of(
+    net: CertifiedNet, x: torch.Tensor, labels: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Slopes and curvatures (B, 10), 0 for the image's own class."""
+    found = torch.zeros(2, len(x), 10, dtype=torch.float64)
+    for i, margins_of in enumerate(around(net, x, labels)):
+        for j in range(10):
+            if j != labels[i]:
+                fall = margins_of.fall(j)
+                found[0, i, j], found[1, i, j] = fall.slope, fall.curvature
+    return found[0], found[1]
 
 
 def margins(net: CertifiedNet, x: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -63,13 +77,14 @@ def margins(net: CertifiedNet, x: torch.Tensor, labels: torch.Tensor) -> torch.T
 def test_the_slope_is_the_length_of_the_gradient(seed: int):
     net, x = network(seed=seed), images(4).double()
     labels = torch.tensor([0, 3, 5, 9])
-    found = falls_of(net, x, labels)
+    slope, curvature = falls_of(net, x, labels)
     x.requires_grad_()
     for j in range(10):
         (gradient,) = torch.autograd.grad(margins(net, x, labels)[:, j].sum(), x)
-        assert torch.allclose(found.slope[:, j], gradient.flatten(1).norm(dim=1), rtol=1e-9)
-        assert (found.slope[:, j] >= gradient.flatten(1).norm(dim=1)).all()
-    assert not found.curvature[torch.arange(4), labels].any()
+        other, length = labels != j, gradient.flatten(1).norm(dim=1)
+        assert torch.allclose(slope[other, j], length[other], rtol=1e-9)
+        assert (slope[other, j] >= length[other]).all()
+    assert (curvature[torch.arange(10) != labels[:, None]] > 0).all()
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -78,8 +93,8 @@ def test_no_margin_falls_by_more_than_slope_and_curvature_allow(seed: int, r: fl
     """Along the gradient, from it by ascent, and in random directions."""
     net, x = network(seed=seed), images(6, seed).double()
     labels = labels_of(net, x.float())
-    found = falls_of(net, x, labels)
-    least = -found.slope * r - found.curvature * r**2 / 2
+    slope, curvature = falls_of(net, x, labels)
+    least = -slope * r - curvature * r**2 / 2
     at = margins(net, x, labels).detach()
     for j in range(10):
         move = torch.randn_like(x)
@@ -94,7 +109,7 @@ def test_no_margin_falls_by_more_than_slope_and_curvature_allow(seed: int, r: fl
 def test_without_the_curvature_the_bound_would_be_wrong():
     net, x = network(seed=2), images(6).double()
     labels = labels_of(net, x.float())
-    slope, r = falls_of(net, x, labels).slope, 4.0
+    (slope, _), r = falls_of(net, x, labels), 4.0
     at, most = margins(net, x, labels).detach(), -math.inf
     for j in range(10):
         move = torch.randn_like(x)
@@ -154,9 +169,7 @@ def test_more_work_gives_larger_radii_where_they_are_asked_for():
 def test_what_is_lost_in_any_direction_is_no_more_than_said(r: float):
     net, x = network(seed=6), images(3).double()
     labels = labels_of(net, x.float())
-    bounds = smooth(net)
-    assert bounds is not None
-    falls, at = falls_of(net, x, labels), margins(net, x, labels).detach()
+    found, at = around(net, x, labels), margins(net, x, labels).detach()
     for j in range(10):
         move, lost = torch.randn_like(x), torch.zeros(3, dtype=torch.float64)
         for _ in range(15):
@@ -166,11 +179,8 @@ def test_what_is_lost_in_any_direction_is_no_more_than_said(r: float):
             lost = torch.maximum(lost, (at[:, j] - now).detach())
             (move,) = torch.autograd.grad(-now.sum(), y)
         for i in (labels != j).nonzero()[:, 0].tolist():
-            gaps = torch.full((1, 10), math.inf, dtype=torch.float64)
-            gaps[0, j] = lost[i]  # a margin that was seen to be used up
-            part = Falls(falls.slope[i : i + 1], falls.curvature[i : i + 1])
-            centred = x[i : i + 1] - torch.tensor(MEAN, dtype=torch.float64)[:, None, None]
-            assert not bounds.holds(centred, labels[i : i + 1], gaps, part, r)
+            # A margin that was seen to be used up.
+            assert not found[i].stays(float(lost[i]), j, r)
 
 
 def test_only_networks_of_smooth_steps_that_do_not_expand_have_it():
@@ -187,7 +197,7 @@ def test_only_networks_of_smooth_steps_that_do_not_expand_have_it():
 def test_slopes_are_at_most_what_the_constant_allows():
     net, x = network(seed=1), images(8)
     labels = labels_of(net, x)
-    assert (falls_of(net, x, labels).slope <= separations(net.head.weight)[labels] + 1e-9).all()
+    assert (falls_of(net, x, labels)[0] <= separations(net.head.weight)[labels] + 1e-9).all()
 
 
 @pytest.mark.parametrize(("name", "value"), [("stride", 2), ("groups", 2), ("padding", 0)])

@@ -16,6 +16,7 @@ of the ball is not part of the claim: an a-priori bound on it exceeds the margin
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,7 +27,7 @@ from dsnn.operators.rounding import TINY, down, gamma, up
 from theory import curvature
 from theory.compile import compiled
 from verification.running_error import evaluate, norm
-from verification.second_order import Falls, Smooth
+from verification.second_order import Margins, Smooth
 
 ARITHMETIC = "real"
 """The arithmetic of these certificates, by the name that reports use."""
@@ -80,12 +81,17 @@ def _radius(margin: float, error: float, slope: float, bend: float = 0.0) -> flo
     difference loses at distance r is at most slope r + bend r^2 / 2."""
     if not all(map(math.isfinite, (margin, error, slope, bend))):
         return 0.0
-    exact = down(math.nextafter(margin, -math.inf) - up(_SQRT2 * error))
+    exact = _exact(margin, error)
     if bend and exact:
         radius = _root(margin=exact, slope=up(slope), curvature=up(bend))
     else:
         radius = exact / slope
     return down(radius) if math.isfinite(radius) else 0.0
+
+
+def _exact(margin: float, error: float) -> float:
+    """What the margin of exact logits is at least; 0 where that is not positive."""
+    return down(math.nextafter(margin, -math.inf) - up(_SQRT2 * error))
 
 
 def separations(rows: Tensor) -> Tensor:
@@ -166,36 +172,44 @@ def _radii(
         pairs = zip(gaps.amin(1).tolist(), errors, strict=True)
         alone = [certified_radius(margin, error, lipschitz) for margin, error in pairs]
         return list(zip(alone, alone, strict=True))
-    classes = labels.cpu()
-    own = torch.nn.functional.one_hot(classes, gaps.shape[1]).bool()
-    of_class = slopes[classes]
-    constant = _by_pair(gaps, errors, of_class, torch.zeros_like(of_class))
-    by_constant = constant.masked_fill(own, math.inf).amin(1)
-    if around is None:
-        return list(zip(by_constant.tolist(), by_constant.tolist(), strict=True))
-    x = images.detach().cpu().double() - pixels.mean.cpu()
-    falls = around.falls(x, classes)
-    largest = torch.maximum(constant, _by_pair(gaps, errors, falls.slope, falls.curvature))
-    largest = largest.masked_fill(own, math.inf).amin(1)
-    exact = gaps - (torch.tensor(errors, dtype=torch.float64) * _SQRT2 * (1 + 2**-44))[:, None]
+    found = []
+    for i, label in enumerate(labels.tolist()):
+        others = [j for j in range(gaps.shape[1]) if j != label]
+        margins = {j: float(gaps[i, j]) for j in others}
+        alone = {j: _radius(margins[j], errors[i], float(slopes[label, j])) for j in others}
+        largest = by_constant = min(alone.values())
+        if around is not None and by_constant > 0:
+            x = images[i].detach().cpu().double() - pixels.mean.cpu()
+            largest = _by_gradient(around.around(x, label), margins, errors[i], alone, at)
+        found.append((largest, by_constant))
+    return found
+
+
+def _by_gradient(
+    own: Margins,
+    margins: dict[int, float],
+    error: float,
+    alone: dict[int, float],
+    at: Sequence[float],
+) -> float:
+    """The largest radius of an image with these margins over other classes, whose radii by the
+    constant are `alone`. Classes that cannot be the nearest are not looked at."""
+    nearest_first = sorted(alone, key=alone.__getitem__)
+    largest = math.inf
+    for j in nearest_first:
+        if alone[j] >= largest:
+            break
+        fall = own.fall(j)
+        radius = _radius(margins[j], error, fall.slope, fall.curvature)
+        largest = min(largest, max(alone[j], radius))
     for r in sorted(at):
         beyond = r * (1 + 2**-40)
-        (open_,) = torch.nonzero((largest > 0) & (largest < beyond), as_tuple=True)
-        if len(open_):
-            part = Falls(falls.slope[open_], falls.curvature[open_])
-            held = around.holds(x[open_], classes[open_], exact[open_], part, beyond)
-            largest[open_[held]] = beyond
-    return list(zip(largest.tolist(), by_constant.tolist(), strict=True))
-
-
-def _by_pair(gaps: Tensor, errors: list[float], slopes: Tensor, bends: Tensor) -> Tensor:
-    rows = zip(gaps.tolist(), errors, slopes.tolist(), bends.tolist(), strict=True)
-    found = [
-        [_radius(gap, error, *fall) if fall[0] else 0.0 for gap, *fall in zip(*row, strict=True)]
-        for own, error, slope, bend in rows
-        for row in [(own, slope, bend)]
-    ]
-    return torch.tensor(found, dtype=torch.float64)
+        if largest < beyond and all(
+            alone[j] >= beyond or own.stays(_exact(margins[j], error), j, beyond)
+            for j in nearest_first
+        ):
+            largest = beyond
+    return largest
 
 
 def _gaps(

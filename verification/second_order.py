@@ -26,8 +26,8 @@ steps are non-expansive, and the margin has lost at most
 
     s |G| + (1/2) sum over the steps of (|W^(1/2) p| + m^(1/2) |v|)^2,
 
-W diagonal with the entries (β / 4) max(c, 0), m the bound on W above. `holds` covers [0, r] by
-intervals of s, with some s' for each, and takes the most that is lost anywhere.
+W diagonal with the entries (β / 4) max(c, 0), m the bound on W above. `Margins.stays` covers [0, r]
+by intervals of s, with some s' for each, and takes the most that is lost anywhere.
 
 Second-order certificates: Singla and Feizi 2020; that the c are those of the image, and σ convex,
 makes the sum small where a product of curvatures would be large. It holds for any vectors g if
@@ -63,12 +63,12 @@ LARGEST = 64
 
 
 @dataclass(frozen=True)
-class Falls:
-    """At distance r from an image its margin over class j is at least that at the image, less
-    slope r + curvature r^2 / 2: (B, classes) float64, 0 for the image's own class."""
+class Fall:
+    """At distance r from an image its margin over another class is at least that at the image,
+    less slope r + curvature r^2 / 2."""
 
-    slope: Tensor
-    curvature: Tensor
+    slope: float
+    curvature: float
 
 
 class Smooth:
@@ -82,61 +82,9 @@ class Smooth:
         self.widths = [stage.widen for stage in net.body.stages]
         self.rows = net.head.weight.detach().double().cpu()
 
-    @torch.no_grad()
-    def falls(self, x: Tensor, labels: Tensor) -> Falls:
-        """`x` (B, 3, 32, 32) float64 are images less their mean, `labels` (B,) their classes."""
-        seen = self._forward(x)
-        classes = len(self.rows)
-        slope = torch.zeros(len(x), classes, dtype=torch.float64)
-        curvature = torch.zeros_like(slope)
-        for shift in range(1, classes):
-            others = (labels + shift) % classes
-            found = self._backward(self.rows[labels] - self.rows[others], seen)
-            slope.scatter_(1, others[:, None], found.slope[:, None])
-            curvature.scatter_(1, others[:, None], found.curvature[:, None])
-        return Falls(slope, curvature)
-
-    @torch.no_grad()
-    def holds(self, x: Tensor, labels: Tensor, gaps: Tensor, falls: Falls, r: float) -> Tensor:
-        """Whether the class cannot change within r: (B,) bool. `gaps` (B, classes) bound the
-        margins at the images from below, `falls` are those of the images."""
-        others = torch.arange(gaps.shape[1]) != labels[:, None]
-        short = others & ~(gaps > (falls.slope * r + falls.curvature * r**2 / 2) * SLACK)
-        hopeless = others & ~(gaps > falls.slope * r)
-        held = ~short.any(1)
-        for i in (~held & ~hopeless.any(1)).nonzero()[:, 0].tolist():
-            held[i] = all(
-                gaps[i, j] > self._lost(x[i : i + 1], self.rows[labels[i]] - self.rows[j], r)
-                for j in short[i].nonzero()[:, 0].tolist()
-            )
-        return held
-
-    def _lost(self, x: Tensor, g: Tensor, r: float) -> float:
-        """The most that the margin of g at one image loses within r."""
-        seen = self._forward(x)
-        back = self._backward(g[None], seen)
-        most = float(back.curvature) * r**2 / 2  # s <= 0
-        if not float(back.length) > 0:
-            return math.inf
-        unit, slope, half = back.g / back.length, float(back.length), r / (2 * CENTRES)
-        for centre in ((2 * k + 1) * half for k in range(CENTRES)):
-            moved = self._forward(x - centre * unit)
-            known = [
-                float((bend.weights * (b.z - a.z).square()).sum().sqrt()) * WIDER
-                + float(bend.weights.max().sqrt() * (a.off + b.off))
-                for bend, a, b in zip(back.bends, seen, moved, strict=True)
-            ]
-            for k in range(PIECES):
-                low = centre - half + 2 * half * k / PIECES
-                high = low + 2 * half / PIECES
-                away = max(r**2 - low**2, 0.0) + max(high - centre, centre - low) ** 2
-                away *= WIDER
-                bent = sum(
-                    (p + (float(bend.most) * away) ** 0.5) ** 2
-                    for p, bend in zip(known, back.bends, strict=True)
-                )
-                most = max(most, high * slope + bent / 2)
-        return (most + float(back.missed) * r) * SLACK + TINY
+    def around(self, x: Tensor, label: int) -> "Margins":
+        """Of one image less its mean, x (3, 32, 32) float64, and its class."""
+        return Margins(self, x, label)
 
     def _forward(self, x: Tensor) -> "list[_Seen]":
         """What each step sees. The state is off by `error`, in l2."""
@@ -159,6 +107,61 @@ class Smooth:
                 missed, bends = missed + residual, [bend, *bends]
             g = F.pixel_shuffle(g[:, : widen.inputs], BLOCK)
         return _Back(g, missed * SLACK, bends)
+
+
+class Margins:
+    """What the margins of one image lose around it; each is bounded when it is asked for."""
+
+    @torch.no_grad()
+    def __init__(self, bounds: Smooth, x: Tensor, label: int):
+        self._bounds, self._x, self._label = bounds, x[None], label
+        self._seen = bounds._forward(self._x)
+        self._backs: dict[int, _Back] = {}
+
+    def fall(self, other: int) -> Fall:
+        """Of the margin over another class."""
+        back = self._back(other)
+        return Fall(float(back.slope), float(back.curvature))
+
+    def stays(self, gap: float, other: int, r: float) -> bool:
+        """Whether a margin of `gap` over another class, or more, is proved to stay positive within
+        r."""
+        fall = self.fall(other)
+        if gap > (fall.slope * r + fall.curvature * r**2 / 2) * SLACK:
+            return True
+        return gap > fall.slope * r and gap > self._lost(other, r)
+
+    @torch.no_grad()
+    def _back(self, other: int) -> "_Back":
+        if other not in self._backs:
+            rows = self._bounds.rows
+            g = (rows[self._label] - rows[other])[None]
+            self._backs[other] = self._bounds._backward(g, self._seen)
+        return self._backs[other]
+
+    @torch.no_grad()
+    def _lost(self, other: int, r: float) -> float:
+        """The most that the margin loses within r. Centres are rows, pieces columns."""
+        back = self._back(other)
+        if not float(back.length) > 0:
+            return math.inf
+        half = r / (2 * CENTRES)
+        centres = (2 * torch.arange(CENTRES, dtype=torch.float64) + 1) * half
+        moved = self._bounds._forward(
+            self._x - centres[:, None, None, None] * (back.g / back.length)
+        )
+        low = centres[:, None] - half + 2 * half * torch.arange(PIECES) / PIECES
+        high = low + 2 * half / PIECES
+        away = torch.maximum(high - centres[:, None], centres[:, None] - low).square()
+        away = (away + (r**2 - low.square()).clamp(min=0)) * WIDER
+        bent = torch.zeros_like(away)
+        for bend, a, b in zip(back.bends, self._seen, moved, strict=True):
+            known = (bend.weights * (b.z - a.z).square()).flatten(1).sum(1).sqrt() * WIDER
+            known = known + bend.weights.max().sqrt() * (a.off + b.off)
+            bent = bent + (known[:, None] + (bend.most * away).sqrt()).square()
+        most = float((high * float(back.length) + bent / 2).max())
+        behind = float(back.curvature) * r**2 / 2  # s <= 0
+        return (max(most, behind) + float(back.missed) * r) * SLACK + TINY
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,8 @@ RADIUS = 36 / 255
 @dataclass(frozen=True)
 class Certified:
     """What a run computes. `channels` and `depth` are those of the two flows; the rate rises for
-    the share `warmup` of the run and falls to 0; crops come from images padded by `pad`. `images`,
+    the share `warmup` of the run and falls to 0; crops come from images padded by `pad`, and are
+    moved by `perturbation` (l2, in pixels) along the gradient of their loss. `images`,
     `monitored`, `tested`, `bound_every` and `reduction` as in `protocol.Configuration`."""
 
     regime: str
@@ -53,6 +54,7 @@ class Certified:
     warmup: float = 0.15
     temperature: float = 0.25
     pad: int = 2
+    perturbation: float = 0.0
     reduction: float = 0.1
     images: int | None = None
     monitored: int | None = None
@@ -71,6 +73,8 @@ class Certified:
             value = getattr(self, name)
             if not 0 < value < math.inf:
                 raise UserError(f"{name} {value!r} is not allowed: a positive number")
+        if not 0 <= self.perturbation < math.inf:
+            raise UserError(f"perturbation {self.perturbation!r} is not allowed: 0 or more")
         counts = ("epochs", "batch", "images", "monitored", "tested")
         for name, least in (*((name, 1) for name in counts), ("pad", 0), ("bound_every", 0)):
             value = getattr(self, name)
@@ -168,6 +172,7 @@ def task(asked: Certified, folder: DataFolder, device: torch.device, *, compiled
         offset=asked.margin,
         temperature=asked.temperature,
         rate=asked.rate,
+        perturbation=asked.perturbation,
         device=str(device),
         dtype=dtype,
     )

@@ -65,6 +65,7 @@ def test_slices_end_with_the_weights_of_an_undisturbed_run(tmp_path: Path, dsnn:
         ({"depth": [1]}, "expected 2 integers"),
         ({"gamma": 0.1}, "is unknown"),
         ({"pad": -1}, "at least 0"),
+        ({"perturbation": float("inf")}, "0 or more"),
     ],
 )
 def test_settings_outside_their_limits(changes: dict[str, Any], says: str):

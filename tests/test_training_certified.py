@@ -29,9 +29,10 @@ def batch(count: int = 16) -> tuple[torch.Tensor, torch.Tensor]:
     return images, torch.arange(count) % 10
 
 
-def small(arch: str) -> CertifiedStep:
+def small(arch: str, **settings: float) -> CertifiedStep:
     torch.manual_seed(0)
-    return CertifiedStep(build_certified(arch, plan=SMALL), rate=1e-2, dtype=torch.float32)
+    net = build_certified(arch, plan=SMALL)
+    return CertifiedStep(net, rate=1e-2, dtype=torch.float32, **settings)
 
 
 def test_the_loss_is_cross_entropy_with_an_offset():
@@ -75,6 +76,21 @@ def test_all_learned_numbers_have_the_gradient_of_the_loss(arch: str):
         assert torch.allclose(found[name], parameter.grad, rtol=1e-3, atol=1e-6), name
 
 
+def test_images_are_moved_along_the_gradient_of_their_loss():
+    images, labels = batch(70)  # two parts
+    plain = small("certified-smooth")
+    times = {name: time.detach() for name, time in estimated_times(plain.net).items()}
+    x = images.clone().requires_grad_()
+    scores = plain.net.head(torch.func.functional_call(plain.net.body, times, (x,)))
+    before = margin_cross_entropy(scores, labels, offset=0.53, temperature=0.25)
+    (gradient,) = torch.autograd.grad(before, x)
+    moved = images + 0.2 * gradient / gradient.flatten(1).norm(dim=1)[:, None, None, None]
+    by_hand = float(small("certified-smooth").accumulate(moved, labels).loss)
+    step = small("certified-smooth", perturbation=0.2)
+    assert float(step.accumulate(images, labels).loss) == pytest.approx(by_hand, rel=1e-4)
+    assert by_hand > float(before.detach()) + 1e-3
+
+
 def test_power_iteration_comes_near_from_below_and_is_not_kept():
     step = small("certified-switch")
     net = step.net
@@ -115,6 +131,7 @@ def test_retraction_restores_orthogonal_matrices_and_rows():
         ({"offset": -1.0}, "offset -1.0"),
         ({"temperature": 0.0}, "temperature 0.0"),
         ({"rate": math.nan}, "rate nan"),
+        ({"perturbation": -0.1}, "perturbation -0.1"),
         ({"dtype": torch.float16}, "float16"),
         ({"device": "tpu"}, "tpu"),
     ],

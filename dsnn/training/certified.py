@@ -66,12 +66,15 @@ class CertifiedStep:
     """step(images, labels) -> CertifiedLosses: forward, loss, backward, update by `Muon`, and back
     to orthogonal matrices and rows of norm 1.
 
+    With a `perturbation` the images that are learned from are moved by that much, in l2, along the
+    gradient of their loss (Goodfellow et al. 2015): where radii come from the gradients of margins
+    (`verification.second_order`), that is the loss that counts. The losses are then of those.
     `images` (B, 3, 32, 32) are less their mean, `labels` (B,) integers, on any device. The body
     runs in `dtype`, by default bfloat16 where it is faster; parameters, head and loss
     are float32. Learning-rate schedules act on `optimizer`. All that changes lies in `net` and
     `optimizer`: the network holds the vectors of the power iteration until it is finalised.
-    Raises UserError on an offset, rate or temperature that is not allowed, an absent device, or
-    inputs that do not fit the network.
+    Raises UserError on an offset, rate, temperature or perturbation that is not allowed, an absent
+    device, or inputs that do not fit the network.
     """
 
     def __init__(
@@ -81,6 +84,7 @@ class CertifiedStep:
         offset: float = 0.53,
         temperature: float = 0.25,
         rate: float = 6e-3,
+        perturbation: float = 0.0,
         device: str = "cpu",
         dtype: torch.dtype | None = None,
     ):
@@ -88,6 +92,7 @@ class CertifiedStep:
             ("offset", offset, "0 or a positive number", offset >= 0),
             ("temperature", temperature, "a positive number", temperature > 0),
             ("rate", rate, "a positive number", rate > 0),
+            ("perturbation", perturbation, "0 or a positive number", perturbation >= 0),
         ):
             if not (holds and math.isfinite(value)):
                 raise UserError(f"{name} {value!r} is not allowed: {limit}")
@@ -95,7 +100,7 @@ class CertifiedStep:
         self.dtype = training_dtype(dtype, self.device)
         _remember(net)
         self.net = net.to(self.device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-        self.offset, self.temperature = offset, temperature
+        self.offset, self.temperature, self.perturbation = offset, temperature, perturbation
         learned = [p for p in self.net.parameters() if p.requires_grad]
         kernels = [p for p in learned if p.ndim == 4]
         others = [p for p in learned if p.ndim != 4]
@@ -124,17 +129,33 @@ class CertifiedStep:
         loss, right = torch.zeros(2, device=self.device).unbind()
         size = CHUNK if self.device.type == "cpu" else len(images)
         for part, own in zip(images.split(size), labels.split(size), strict=True):
-            with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
-                features = functional_call(self.net.body, leaves, (part,))
-            scores = self.net.head(features.float())
-            share = margin_cross_entropy(
-                scores, own, offset=self.offset, temperature=self.temperature
-            ) * (len(part) / len(images))
+            if self.perturbation:
+                part = self._perturbed(part, own, times)
+            scores = self._scores(part, leaves)
+            share = self._loss(scores, own) * (len(part) / len(images))
             share.backward()
             loss = loss + share.detach()
             right = right + (scores.detach().argmax(1) == own).sum() / len(images)
         torch.autograd.backward(list(times.values()), [leaf.grad for leaf in leaves.values()])
         return CertifiedLosses(loss, right)
+
+    def _scores(self, images: Tensor, times: dict[str, Tensor]) -> Tensor:
+        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
+            features = functional_call(self.net.body, times, (images,))
+        return self.net.head(features.float())
+
+    def _loss(self, scores: Tensor, labels: Tensor) -> Tensor:
+        return margin_cross_entropy(
+            scores, labels, offset=self.offset, temperature=self.temperature
+        )
+
+    def _perturbed(self, images: Tensor, labels: Tensor, times: dict[str, Tensor]) -> Tensor:
+        """Each image moved by `perturbation` in l2 along the gradient of its loss."""
+        fixed = {name: time.detach() for name, time in times.items()}
+        x = images.detach().requires_grad_()
+        (gradient,) = torch.autograd.grad(self._loss(self._scores(x, fixed), labels), x)
+        direction = F.normalize(gradient.float().flatten(1)).view_as(gradient)
+        return images + self.perturbation * direction.to(images.dtype)
 
 
 def estimated_times(net: CertifiedNet) -> dict[str, Tensor]:

@@ -14,18 +14,20 @@ from theory import curvature
 from verification.radius import certified_radii, radii, separations
 from verification.second_order import Margins, Smooth, smooth
 
+ARCHS = ("certified-smooth", "certified-switch")
 MEAN, UNIT = (0.5, 0.4, 0.3), (1.0, 1.0, 1.0)
 
 
-def network(seed: int = 0) -> CertifiedNet:
-    """With random kernels, biases and head."""
+def network(seed: int = 0, arch: str = "certified-smooth") -> CertifiedNet:
+    """With random kernels, biases and head, and almost orthogonal matrices."""
     torch.manual_seed(seed)
-    net = build_certified("certified-smooth", plan=Plan((12, 48), (2, 1)))
+    net = build_certified(arch, plan=Plan((12, 48), (2, 1)))
     with torch.no_grad():
         for name, parameter in net.named_parameters():
             if name.endswith("operator.weight"):
+                size = 0.2 if parameter.shape[2] == 1 else 1.0
                 noise = torch.randn_like(parameter) / math.sqrt(parameter[0].numel())
-                parameter.add_(noise)
+                parameter.add_(size * noise)
             elif name.endswith("field.bias"):
                 parameter.normal_(0, 0.1)
     return finalise(net)
@@ -73,9 +75,10 @@ def margins(net: CertifiedNet, x: torch.Tensor, labels: torch.Tensor) -> torch.T
     return scores.gather(1, labels[:, None]) - scores
 
 
+@pytest.mark.parametrize("arch", ARCHS)
 @pytest.mark.parametrize("seed", range(3))
-def test_the_slope_is_the_length_of_the_gradient(seed: int):
-    net, x = network(seed=seed), images(4).double()
+def test_the_slope_is_the_length_of_the_gradient(arch: str, seed: int):
+    net, x = network(seed, arch), images(4).double()
     labels = torch.tensor([0, 3, 5, 9])
     slope, curvature = falls_of(net, x, labels)
     x.requires_grad_()
@@ -87,11 +90,12 @@ def test_the_slope_is_the_length_of_the_gradient(seed: int):
     assert (curvature[torch.arange(10) != labels[:, None]] > 0).all()
 
 
+@pytest.mark.parametrize("arch", ARCHS)
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("r", [0.05, 0.5, 4.0])
-def test_no_margin_falls_by_more_than_slope_and_curvature_allow(seed: int, r: float):
+def test_no_margin_falls_by_more_than_slope_and_curvature_allow(arch: str, seed: int, r: float):
     """Along the gradient, from it by ascent, and in random directions."""
-    net, x = network(seed=seed), images(6, seed).double()
+    net, x = network(seed, arch), images(6, seed).double()
     labels = labels_of(net, x.float())
     slope, curvature = falls_of(net, x, labels)
     least = -slope * r - curvature * r**2 / 2
@@ -137,9 +141,10 @@ def test_a_radius_is_at_least_the_constant_s_and_larger_somewhere(seed: int):
 AT = (0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.6, 0.8)
 
 
+@pytest.mark.parametrize("arch", ARCHS)
 @pytest.mark.parametrize("seed", range(3, 6))
-def test_within_its_radius_no_image_changes_class(seed: int):
-    net, x = network(seed=seed), images(16)
+def test_within_its_radius_no_image_changes_class(arch: str, seed: int):
+    net, x = network(seed, arch), images(16)
     labels = labels_of(net, x)
     found = radii(net, x, labels, MEAN, UNIT, 1.0, net.head.weight, smooth(net), AT).largest
     limit = torch.from_numpy(found)[:, None, None, None]
@@ -165,9 +170,10 @@ def test_more_work_gives_larger_radii_where_they_are_asked_for():
     assert all(min(abs(r / at - 1) for at in AT) < 1e-9 for r in found[larger])
 
 
+@pytest.mark.parametrize("arch", ARCHS)
 @pytest.mark.parametrize("r", [0.1, 0.5, 2.0])
-def test_what_is_lost_in_any_direction_is_no_more_than_said(r: float):
-    net, x = network(seed=6), images(3).double()
+def test_what_is_lost_in_any_direction_is_no_more_than_said(arch: str, r: float):
+    net, x = network(6, arch), images(3).double()
     labels = labels_of(net, x.float())
     found, at = around(net, x, labels), margins(net, x, labels).detach()
     for j in range(10):
@@ -183,15 +189,22 @@ def test_what_is_lost_in_any_direction_is_no_more_than_said(r: float):
             assert not found[i].stays(float(lost[i]), j, r)
 
 
-def test_only_networks_of_smooth_steps_that_do_not_expand_have_it():
-    for arch in ("certified-non-expansive", "certified-switch"):
-        assert smooth(finalise(build_certified(arch, plan=Plan((12, 48), (1, 1))))) is None
+@pytest.mark.parametrize(
+    ("arch", "time"),
+    [(ARCHS[0], "flow.0.u"), (ARCHS[1], "flow.1.0.u"), (ARCHS[1], "flow.1.1.u")],
+)
+def test_only_networks_of_smooth_steps_and_pairs_that_do_not_expand_have_it(arch: str, time: str):
+    plain = build_certified("certified-non-expansive", plan=Plan((12, 48), (1, 1)))
+    assert smooth(finalise(plain)) is None
     assert smooth(torch.nn.Linear(2, 2)) is None
-    net = network()
+    net = network(arch=arch)
     assert isinstance(smooth(net), Smooth)
-    with torch.no_grad():
-        net.get_parameter("body.stages.0.flow.0.u").mul_(1.001)
-    assert smooth(net) is None
+    parameter = net.get_parameter(f"body.stages.0.{time}")
+    for factor in (1.01, -1.0):
+        changed = copy.deepcopy(net)
+        with torch.no_grad():
+            changed.get_parameter(f"body.stages.0.{time}").copy_(factor * parameter)
+        assert smooth(changed) is None
 
 
 def test_slopes_are_at_most_what_the_constant_allows():

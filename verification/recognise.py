@@ -6,6 +6,7 @@ A step ends in a node that equals, as a function of its dominator x and up to co
         factors, which h takes up [T7, T8, T8'];
     scale (x + h σ(Wx + v)) [T8'].
 
+σ may be an activation plus a multiple of its argument, as a leaky softplus is.
 An activation with slopes in [l, u], u > 0, is u times one with slopes in [l/u, 1]: u joins h. For
 one with l < 0 < u, I - h AᵀDA is still symmetric with spectrum in 1 - h [l |A|^2, u |A|^2]
 ("symmetric"). Steps in a row are named [T9, T10]; their constants multiply. Nothing that only
@@ -29,7 +30,7 @@ CONTRACTIVE, NONEXPANSIVE = "T7-contractive-euler", "T8-nonexpansive-euler"
 EXPANSIVE, UPHILL = "T8'-expansive-euler", "T8'-expansive-gradient-euler"
 SWITCHING, FLEXIBLE = "T9-switching", "T10-flexible-switching"
 
-_LAWS = {theorem.id: theorem for theorem in OURS}
+LAWS = {theorem.id: theorem for theorem in OURS}
 
 Terms = list[tuple[Fraction, str]]
 
@@ -41,10 +42,9 @@ def step(flow: Flow, spectra: Spectra, node: Node) -> Constant | None:
     start = flow.dominator[node.name]
     found = {name: c for c, name in terms(flow, node, start)}
     scale = found.pop(start, Fraction(0))
-    if len(found) != 1 or scale == 0:
+    if scale == 0:
         return None
-    ((name, moved),) = found.items()
-    line = _step(flow, spectra, start, name, moved / scale)
+    line = _step(flow, spectra, start, {name: c / scale for name, c in found.items()})
     if line is None:
         return None
     values = {**line.values, "scale": scale}
@@ -52,29 +52,53 @@ def step(flow: Flow, spectra: Spectra, node: Node) -> Constant | None:
     return replace(line, upper=upper, start=start, end=node.name, module=node.module, values=values)
 
 
-def _step(flow: Flow, spectra: Spectra, start: str, name: str, step: Fraction) -> Constant | None:
-    """x + step g(x), where g(x) is the node `name`, up to a constant."""
-    outer, last = None, flow.nodes[name]
-    if last.kind in OPERATORS:
-        outer = _operator(flow, last)
-        factor, last = peel(flow, last.inputs[0], start)
-        step *= factor
-        if outer is None:
-            return None
-    if last.kind != "activation" or (slopes := slope_range(last)) is None:
+def _step(flow: Flow, spectra: Spectra, start: str, moved: dict[str, Fraction]) -> Constant | None:
+    """x + g(x), where g(x) is a combination of the nodes `moved`, up to a constant."""
+    outer, size = None, Fraction(1)
+    if len(moved) == 1:
+        ((name, step),) = moved.items()
+        last = flow.nodes[name]
+        if last.kind in OPERATORS:
+            outer = _operator(flow, last)
+            if outer is None:
+                return None
+            size = step
+            moved = {name: c for c, name in terms(flow, flow.nodes[last.inputs[0]], start)}
+    found = _activation(flow, moved, start)
+    if found is None:
         return None
-    factor, first = peel(flow, last.inputs[0], start)
+    step, before, first, slopes = found
     if first.kind not in OPERATORS or (inner := _operator(flow, first)) is None:
         return None
-    before, source = peel(flow, first.inputs[0], start)
+    behind, source = peel(flow, first.inputs[0], start)
     if source.name != start:
         return None
-    step *= factor * before * inner.factor
+    step *= size * before * behind * inner.factor
     if outer is None:
         return _push(norm(flow, spectra, first), step, slopes)
     if not outer.adjoint_of(inner):
         return None
     return _gradient(norm(flow, spectra, first), -step * outer.factor, slopes)
+
+
+def _activation(
+    flow: Flow, moved: dict[str, Fraction], start: str
+) -> tuple[Fraction, Fraction, Node, tuple[Fraction, Fraction]] | None:
+    """A combination d σ(k z), up to constants, as (d, k, z, slopes of σ), and c z + d σ(z) as
+    (1, 1, z, c + d times those of σ): a leaky softplus is one."""
+    of_kind = {flow.nodes[name].kind == "activation": name for name in moved}
+    if True not in of_kind or len(of_kind) != len(moved):
+        return None
+    last = flow.nodes[of_kind[True]]
+    if (slopes := slope_range(last)) is None:
+        return None
+    d, (before, first) = moved[last.name], peel(flow, last.inputs[0], start)
+    if len(moved) == 1:
+        return d, before, first, slopes
+    if before != 1 or first.name != of_kind[False]:
+        return None
+    low, high = sorted(moved[first.name] + d * slope for slope in slopes)
+    return Fraction(1), Fraction(1), first, (low, high)
 
 
 def _gradient(line: Constant, h: Fraction, slopes: tuple[Fraction, Fraction]) -> Constant | None:
@@ -108,7 +132,7 @@ def _push(line: Constant, step: Fraction, slopes: tuple[Fraction, Fraction]) -> 
 
 
 def _law(law: str, values: dict[str, Number], line: Constant) -> Constant:
-    upper = evaluate(_LAWS[law].law, values)
+    upper = evaluate(LAWS[law].law, values)
     return Constant(upper, law, line.start, values=values, parts=(line,))
 
 

@@ -9,6 +9,15 @@ from dsnn.operators import LinearOperator
 from dsnn.structure import GRADIENT
 
 
+def leaky(z: Tensor, slope: float, sharpness: float | None = None) -> Tensor:
+    """max(z, slope z) for a slope in [0, 1], or, smooth, slope z + (1 - slope) s(z) with
+    s(z) = log(1 + exp(sharpness z)) / sharpness."""
+    if sharpness is None:
+        return F.relu(z) if slope == 0 else F.leaky_relu(z, slope)
+    smooth = F.softplus(z, sharpness)
+    return smooth if slope == 0 else slope * z + (1 - slope) * smooth
+
+
 def convex_gradient(
     x: Tensor,
     operator: LinearOperator,
@@ -17,21 +26,15 @@ def convex_gradient(
     scale: Tensor | None = None,
     sharpness: float | None = None,
 ) -> Tensor:
-    """scale Aᵀσ(Ax + b): the gradient of 1ᵀΓ(Ax + b), Γ' = σ, times `scale`, where σ(x) is
-    max(x, slope x), or log(1 + exp(sharpness x)) / sharpness."""
-    z = operator(x, bias)
-    if sharpness is not None:
-        moved = F.softplus(z, sharpness)
-    else:
-        moved = F.relu(z) if slope == 0 else F.leaky_relu(z, slope)
-    return operator.adjoint(moved, scale)
+    """scale Aᵀσ(Ax + b): the gradient of 1ᵀΓ(Ax + b), Γ' = σ, times `scale`, σ as `leaky`."""
+    return operator.adjoint(leaky(operator(x, bias), slope, sharpness), scale)
 
 
 class GradientField(VectorField):
     """f(x) = -Aᵀσ(Ax + b): slopes of σ in [slope, 1], so slope = 0 is ReLU.
 
-    `channels` is the number of rows of b, one per output channel or feature. With `sharpness` β,
-    σ(x) = log(1 + exp(βx)) / β, with slopes in [0, 1] and second derivatives of at most β / 4.
+    `channels` is the number of rows of b, one per output channel or feature. With a `sharpness` β,
+    σ is smooth (`leaky`), with second derivatives of at most (1 - slope) β / 4.
     """
 
     def __init__(

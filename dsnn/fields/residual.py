@@ -5,19 +5,30 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dsnn.fields.base import VectorField
+from dsnn.fields.gradient import leaky
 from dsnn.operators import LinearOperator
 
 
 class ResidualField(VectorField):
-    """f(x) = σ(Wx + v) with slopes of σ in [slope, 1]; Lipschitz with constant |W| [T8']."""
+    """f(x) = σ(Wx + v) with slopes of σ in [slope, 1]; Lipschitz with constant |W| [T8'].
 
-    def __init__(self, operator: LinearOperator, channels: int, slope: float = 0.5):
+    With a `sharpness` β, σ is smooth (`leaky`), with second derivatives of at most
+    (1 - slope) β / 4.
+    """
+
+    def __init__(
+        self,
+        operator: LinearOperator,
+        channels: int,
+        slope: float = 0.5,
+        sharpness: float | None = None,
+    ):
         super().__init__()
-        self.operator, self.slope = operator, slope
+        self.operator, self.slope, self.sharpness = operator, slope, sharpness
         self.bias = nn.Parameter(torch.zeros(channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.leaky_relu(self.operator(x, self.bias), self.slope)
+        return leaky(self.operator(x, self.bias), self.slope, self.sharpness)
 
 
 class TwoLayerField(VectorField):

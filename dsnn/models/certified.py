@@ -8,14 +8,14 @@ Every map is an isometry by structure or an Euler step, alone or in a pair, of c
 `certified-non-expansive`: steps x - h A'ReLU(Ax + b), A a 3 x 3 convolution, h = 2 / |A|^2 [T8].
 `certified-smooth`: the same with |A| = 1 and σ(x) = log(1 + exp(βx)) / β, of bounded second
 derivative: a margin then falls by little more than its gradient says (`verification.second_order`).
-`certified-switch`: each of those is followed by a pair: x + h_E σ(Wx + v), W a 3 x 3 convolution,
-which really expands, then x - h_C A'σ(Ax + b), whose contraction pays for it [T9]. Contraction
-needs a smallest singular value, which zero padding takes from a 3 x 3 kernel, so the A that
-contracts is an orthogonal matrix at each pixel; of W only the norm counts. σ(x) = max(x, a x), with
-a = 1/20 while contracting and 1/2 while expanding. The times are the largest that the law allows:
-with A orthogonal h_C = 2 / (1 + a) and h_E |W| = 2a / (1 - a), so that a pair stretches by up to
-1.105 and then shrinks by 0.905. (a = 1/10 learned more slowly, and so did a random A for one that
-starts as the identity.)
+`certified-switch`: each of those is followed by a pair: x + h_E σ(Wx + v), W a 3 x 3 convolution
+with |W| = 1, which really expands, then x - h_C A'σ(Ax + b), whose contraction pays for it [T9].
+Contraction needs a smallest singular value, which zero padding takes from a 3 x 3 kernel, so the A
+that contracts is an orthogonal matrix at each pixel; of W only the norm counts. Here
+σ(x) = a x + (1 - a) log(1 + exp(βx)) / β, with a = 1/20 while contracting and 1/2 while expanding.
+The times are the largest that the law allows: with A orthogonal h_C = 2 / (1 + a) and
+h_E |W| = 2a / (1 - a), so that a pair stretches by up to 1.105 and then shrinks by 0.905.
+(a = 1/10 learned more slowly, and so did a random A for one that starts as the identity.)
 """
 
 import re
@@ -41,7 +41,7 @@ SLOPES = {"expansive": 0.5, "contractive": 0.05}
 NOISE = 0.3
 """Norm, about, of what is added to the identity in a new kernel."""
 SHARPNESS = 64.0
-"""β of the smooth network: 1 / β is the width of a kink where |A| = 1."""
+"""β of the smooth networks: 1 / β is the width of a kink where |A| = 1."""
 CERTIFIED = ("certified-non-expansive", "certified-smooth", "certified-switch")
 
 
@@ -130,10 +130,10 @@ def _smooth(width: int) -> Iterator[nn.Module]:
 
 
 def _switch(width: int) -> Iterator[nn.Module]:
-    yield from _non_expansive(width)
+    yield from _smooth(width)
     a = SLOPES["contractive"]
-    expansive = ResidualField(_near_identity(width), width, slope=SLOPES["expansive"])
-    contractive = GradientField(Convolution(width, width, 1), width, slope=a)
+    expansive = ResidualField(_near_identity(width), width, SLOPES["expansive"], SHARPNESS)
+    contractive = GradientField(Convolution(width, width, 1), width, a, SHARPNESS)
     with torch.no_grad():
         contractive.operator.weight.copy_(torch.eye(width)[:, :, None, None])
     yield Pair(_fixed(expansive, a / (1 - a)), _fixed(contractive, 2 / (1 + a)))

@@ -7,7 +7,7 @@ and sets the times that the laws allow for what was measured; no estimate enters
 
 import math
 from dataclasses import dataclass
-from typing import TypeGuard, cast
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.func import functional_call
 
 from dsnn.errors import UserError
-from dsnn.fields import GradientField
+from dsnn.fields import GradientField, ResidualField
 from dsnn.integrators import Euler
 from dsnn.models.certified import SIDE, SLOPES, CertifiedNet, Pair
 from dsnn.operators import Convolution
@@ -105,7 +105,7 @@ class CertifiedStep:
         kernels = [p for p in learned if p.ndim == 4]
         others = [p for p in learned if p.ndim != 4]
         self.optimizer = Muon(kernels, others, lr=rate, dtype=self.dtype)
-        if net.arch == "certified-smooth":
+        if net.arch != "certified-non-expansive":
             self.optimizer.param_groups[0]["lr"] *= NORMALISED
         retract(self.net)
 
@@ -176,10 +176,11 @@ def estimated_times(net: CertifiedNet) -> dict[str, Tensor]:
 @torch.no_grad()
 def retract(net: CertifiedNet, iterations: int = 1) -> None:
     """Bring the matrices that contract back towards orthogonal ones, and to norm 1 the rows of the
-    head and, by estimate, the kernels of smooth steps."""
+    head and, by estimate, the other kernels of smooth steps."""
     for _, step, side in net.steps():
-        if _is_smooth(step):
-            _scale(step, 1 / _estimate(step, side))
+        first = step.steps[0] if isinstance(step, Pair) else step
+        if _is_smooth(first):
+            _scale(first, 1 / _estimate(first, side))
         if isinstance(step, Pair):
             kernel = _operator(step.steps[1]).weight
             kernel.copy_(polar(kernel[:, :, 0, 0], iterations)[:, :, None, None])
@@ -200,6 +201,7 @@ def finalise(net: CertifiedNet) -> CertifiedNet:
     for _, step, side in net.steps():
         if isinstance(step, Pair):
             expansive, contractive = step.steps
+            _scale(expansive, 1 / _norm(expansive, side))
             spectrum = singular_values(_operator(contractive), (side, side))
             up, down = _allowed(spectrum.smallest[0], spectrum.norm[1], _norm(expansive, side))
             expansive.u.fill_(up)
@@ -238,15 +240,14 @@ def _estimate(step: Euler, side: int) -> Tensor:
     return operator(vector).norm()
 
 
-def _is_smooth(step: Euler | Pair) -> TypeGuard[Euler]:
-    field = None if isinstance(step, Pair) else step.field
-    return isinstance(field, GradientField) and field.sharpness is not None
+def _is_smooth(step: Euler) -> bool:
+    return isinstance(step.field, GradientField | ResidualField) and bool(step.field.sharpness)
 
 
 def _scale(step: Euler, factor: Tensor | float) -> None:
     """Multiply the field's operator and bias."""
     _operator(step).weight.mul_(factor)
-    cast(GradientField, step.field).bias.mul_(factor)
+    cast(GradientField | ResidualField, step.field).bias.mul_(factor)
 
 
 def _operator(step: Euler) -> Convolution:

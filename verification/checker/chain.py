@@ -310,20 +310,17 @@ class Chain:
         inner = self.graph[parts[0][1]]
         terms = self.terms(end, [start])
         scale = terms.pop(start, Fraction(0))
-        agree(len(terms) == 1 and scale != 0, f"{what} is no step from {start}")
-        ((name, step),) = terms.items()
-        step /= scale
-        last, outer = self.graph[name], None
-        if last.kind in MAPS:
-            outer = last
-            factor, last = self.peel(outer.inputs[0])
-            step *= factor * outer.constants["weight"].factor
-        agree(last.kind == "activation", f"{what} has no activation")
-        before, first = self.peel(last.inputs[0])
+        agree(scale != 0, f"{what} is no step from {start}")
+        outer, size = None, 1 / scale
+        if len(terms) == 1 and self.graph[next(iter(terms))].kind in MAPS:
+            ((name, step),) = terms.items()
+            outer = self.graph[name]
+            size *= step * outer.constants["weight"].factor
+            terms = self.terms(outer.inputs[0], [])
+        step, first, low, high = self._activation(terms, what)
         behind, source = self.peel(inner.inputs[0])
-        agree(first.name == inner.name and source.name == start, f"{what} is no step from {start}")
-        low, high = slopes(last)
-        step *= before * behind * inner.constants["weight"].factor
+        agree(first == inner.name and source.name == start, f"{what} is no step from {start}")
+        step *= size * behind * inner.constants["weight"].factor
         s_max, s_min = norm.values["norm"], norm.values["smallest"]
         values: Values
         if outer is None:
@@ -337,6 +334,23 @@ class Chain:
             self.contracting.add(parts[0])
         upper = abs(scale) * LAWS[law](**values)
         return Line(law, round_up(upper), {**values, "scale": scale})
+
+    def _activation(
+        self, terms: dict[str, Fraction], what: str
+    ) -> tuple[Fraction, str, Fraction, Fraction]:
+        """A combination d s(k z) as (d k, z, slopes of s); c z + d s(z) as (1, z, c + d times
+        those of s)."""
+        bent = [name for name in terms if self.graph[name].kind == "activation"]
+        agree(len(bent) == 1, f"{what} has not the one activation it needs")
+        d, last = terms[bent[0]], self.graph[bent[0]]
+        before, first = self.peel(last.inputs[0])
+        low, high = slopes(last)
+        if len(terms) == 1:
+            return d * before, first.name, low, high
+        agree(len(terms) == 2 and before == 1, f"{what} is no step of one map")
+        agree(first.name in terms, f"{what} adds another map than the one that bends")
+        low, high = sorted(terms[first.name] + d * slope for slope in (low, high))
+        return Fraction(1), first.name, low, high
 
     def _adjoint(self, outer: Node, inner: Node) -> bool:
         """Whether the outer map is exactly the adjoint of the inner one, factors aside."""

@@ -3,10 +3,11 @@
 import copy
 import math
 
+import mpmath
 import numpy as np
 import pytest
 import torch
-from sympy import simplify
+from sympy import exp, lambdify, simplify
 
 from dsnn.models import CertifiedNet, Plan, build_certified
 from dsnn.training.certified import finalise
@@ -54,6 +55,43 @@ def around(net: CertifiedNet, x: torch.Tensor, labels: torch.Tensor) -> list[Mar
     assert bounds is not None
     centred = x.double() - torch.tensor(MEAN, dtype=torch.float64)[:, None, None]
     return [bounds.around(*pair) for pair in zip(centred, labels.tolist(), strict=True)]
+
+
+@pytest.mark.parametrize("z", [0.01, 0.7, 3.0, 9.0])
+def test_a_softplus_gains_no_more_beyond_its_tangent_than_said_and_that_much_somewhere(z: float):
+    assert (
+        simplify(
+            (curvature.nearby.subs(curvature.D, 2 * curvature.z) - curvature.anywhere).rewrite(exp)
+        )
+        == 0
+    )
+    beyond = lambdify([curvature.z, curvature.d], curvature.beyond, "mpmath")
+    nearby = lambdify([curvature.z, curvature.D], curvature.nearby, "mpmath")
+    anywhere = float(curvature.anywhere.subs(curvature.z, z))
+    with mpmath.workdps(40):
+        for limit in (0.1 * z, z, 1.9 * z, 2 * z, 5 * z, 40 * z):
+            kappa = nearby(z, limit) if limit <= 2 * z else anywhere
+            moves = [limit * k / 50 for k in range(-50, 51) if k]
+            assert all(0 <= 2 * beyond(z, d) <= kappa * d**2 * (1 + 1e-12) for d in moves)
+    assert 2 * float(beyond(z, -2 * z)) == pytest.approx(anywhere * (2 * z) ** 2)
+
+
+@pytest.mark.parametrize("r", [0.02, 0.3, math.inf])
+def test_the_executed_curvatures_are_those_of_the_law(r: float):
+    """Not below it at any entry, and above it by roundings."""
+    bounds = smooth(network(seed=4))
+    assert bounds is not None
+    step, (seen, *_) = bounds.steps[0], bounds._forward(images(1).double())
+    nearby = lambdify([curvature.z, curvature.D], curvature.nearby, "mpmath")
+    found, beta = step._kappa(seen, r)[0], step.sharpness
+    reaches = (beta * r * step.rows.sqrt()).tolist()
+    for channel in range(12):
+        for k in range(0, 16, 5):
+            z, D = beta * abs(float(seen.z[0, channel, k, k])), reaches[channel]
+            with mpmath.workdps(40):
+                near = 2 * z >= D
+                law = nearby(z, D) if near else mpmath.tanh(z / 2) / (2 * z)
+            assert beta * law <= float(found[channel, k, k]) <= beta * law * (1 + 1e-4) + 1e-6
 
 
 def falls_of(

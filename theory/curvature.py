@@ -7,8 +7,8 @@ falls in r and is 0 at `radius`. Second-order certificates of this form: Singla 
 What a softplus s(z) = log(1 + exp(z)) gains beyond its tangent, s(z + d) - s(z) - s'(z) d, is
 `beyond`. It is at most κ d^2 / 2 for all |d| <= D, z >= 0, where κ is `nearby` for D <= 2z, and
 `anywhere` for every D; for -z the same, by symmetry, and both fall in |z|. For moves away from 0 it
-is less, as s'' falls there. For one by -x towards 0, the derivative of 2 `beyond` / x^2 has the sign
-of
+is less, as s'' falls there. For one by -x towards 0, the derivative of 2 `beyond` / x^2 has the
+sign of
 
     N(x) = integral of y (x - y) h(y) over [0, x],    h(y) = -s'''(z - y).
 

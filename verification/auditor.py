@@ -34,8 +34,8 @@ from verification.targets import Target
 from verification.verdicts import Report, Verdict
 from verification.wording import above
 
-SEARCH_SECONDS = (0.25, 5.0)
-"""Least and most time for a search of a witness; between, its share of a quarter of the budget."""
+SEARCH_SECONDS = (0.2, 5.0)
+"""Least and most time for a search of a witness; between, its share of a fifth of the budget."""
 HOPELESS = 0.1
 """Seconds for a search that can hardly refute, as the claim allows the bound at the unproved ends
 of all spectra. It still gives the interval a lower end."""
@@ -92,7 +92,7 @@ class Audit:
             )
         self.parts.expect(name for _, name in pairs)
         least, most = SEARCH_SECONDS
-        self.search_seconds = min(most, max(least, self.budget / 4 / max(1, len(pairs))))
+        self.search_seconds = min(most, max(least, self.budget / 5 / max(1, len(pairs))))
         verdicts = tuple(self.judge(claim, name) for claim, name in pairs)
         return Report(
             self.subject.text, self.sha256, verdicts, self._operators(), self.subject.about

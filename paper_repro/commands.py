@@ -92,14 +92,31 @@ def _make(plan: "list[Job]", profile: str | None, minutes: float | None) -> int:
     failures: list[Failure] = []
     if profile or any(job.rule not in DRAWN for job in plan):
         failures = pipeline.run(plan, profile, deadline)
+        failed = {failure.id for failure in failures}
+        _draw([job for job in plan if failed and job.id not in failed and _is_drawable(job)])
     else:
-        from rich.console import Console
-        from rich.progress import track
-
-        terminal = Console(stderr=True)
-        for job in track(plan, "figures", console=terminal, disable=not terminal.is_terminal):
-            job.place.make()
+        _draw(plan)
     return _answer(failures, finished=len(plan) == whole)
+
+
+def _is_drawable(job: "Job") -> bool:
+    """Whether a figure, a table or the report waits for nothing but jobs that failed and that it
+    can do without."""
+    from paper_repro.plan import DRAWN
+    from paper_repro.reproduce import REPORT
+
+    place = job.place
+    return job.rule in (*DRAWN, REPORT) and place.status() != "fresh" and not place.obstacle()
+
+
+def _draw(plan: "list[Job]") -> None:
+    """Make these in this process."""
+    from rich.console import Console
+    from rich.progress import track
+
+    terminal = Console(stderr=True)
+    for job in track(plan, "figures", console=terminal, disable=not terminal.is_terminal):
+        job.place.make()
 
 
 def _print_total(entries: "list[dict[str, Any]]") -> None:

@@ -231,7 +231,7 @@ def test_a_job_that_fails_is_told_and_the_rest_is_made(
     locks.mkdir(parents=True)
     (locks / "0.output.lock").write_text(str(out))  # of a Snakemake that was killed
     code, text, error = dsnn(
-        "reproduce", "data-cifar10", "auc-cifar10",
+        "reproduce", "data-cifar10", "auc-cifar10", "report",
         "--scale", "smoke", "--out", out, "--data", images,
     )  # fmt: skip
     assert code == 1
@@ -239,6 +239,7 @@ def test_a_job_that_fails_is_told_and_the_rest_is_made(
     assert line.startswith("dsnn: data-cifar10: ")
     assert "is not the published file" in line
     assert "fresh    auc-cifar10" in text
+    assert "fresh    report" in text, "it waits for all that is made, and can do without"
 
 
 def test_no_time_leaves_all_to_the_next_run(dsnn: Dsnn, tmp_path: Path, images: Path) -> None:

@@ -70,6 +70,8 @@ ALLOWED = {
         "Murari, Furuya and Schönlieb (2505.12003)",
         "SIAM J. Sci. Comput. 45(6), 2023",
         "Singla and Feizi (2020)",
+        "Jaakkola and Jordan (2000)",
+        "Goodfellow et al. 2015",
     ],
     "numbers of the paper": [
         f"first {request.PAPER_LIMIT} test images",

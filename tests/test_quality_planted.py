@@ -15,6 +15,8 @@ from sympy import Abs, Max, Min, Rational, sqrt
 from theory import theorems
 from theory.approximation import errors, factors, telescoping
 from theory.budget import decay, growth
+from theory.curvature import curvature as bend
+from theory.curvature import slope
 from theory.facts import S, a, h, h_1, h_2, s_max, s_min, w_max
 from theory.flows import nu, time
 from theory.invariants import rate
@@ -94,6 +96,11 @@ SMALLER = {  # each makes the law too small somewhere: fields must be found that
     "T4-margin-certificate": {
         "without sqrt 2": lambda law: margin / lipschitz,
         "squared constant": _substitute(L=sqrt(lipschitz)),
+    },
+    "R2-gradient-radius": {
+        "curvature left out": _substitute(curvature=0 * bend),
+        "half the curvature": _substitute(curvature=bend / 2),
+        "half the slope": _substitute(slope=slope / 2),
     },
     "T7-contractive-euler": {
         "sign": _substitute(h=-h),
@@ -208,6 +215,7 @@ LARGER = {  # each makes the law too large: it is no longer attained, and its pr
     "T2'-presnov-networks": lambda law: law * 2,
     "R1-difference-of-convex": lambda law: law / 2,
     "T4-margin-certificate": lambda law: law / 2,
+    "R2-gradient-radius": lambda law: law / 2,
     "T7-contractive-euler": lambda law: Abs(1 - h * a * s_min**2) + Abs(1 - h * s_max**2),
     "T8-nonexpansive-euler": lambda law: law * 2,
     "T8'-expansive-euler": lambda law: law.subs(s_max, 2 * s_max),

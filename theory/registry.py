@@ -5,6 +5,7 @@ from typing import Any
 
 from theory.approximation import approximation, obstruction
 from theory.budget import euler_budget
+from theory.curvature import gradient_radius
 from theory.field import Field
 from theory.field_theorem import theorem_of
 from theory.flows import flow, switching_flow
@@ -52,6 +53,7 @@ OURS = (
     hamiltonian_lift,
     difference_of_convex,
     margin_certificate,
+    gradient_radius,
     flow,
     switching_flow,
     euler_budget,

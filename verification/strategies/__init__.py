@@ -4,6 +4,7 @@ and fields that break it once a hypothesis is dropped."""
 from verification.strategies.budget import BUDGET
 from verification.strategies.composition import COMPOSITION, OBSTRUCTION
 from verification.strategies.contractivity import B_STABLE, CIRCLE, TWO_NUMBERS
+from verification.strategies.curvature import CURVATURE
 from verification.strategies.euler import (
     CONTRACTIVE,
     EXPANSIVE,
@@ -46,6 +47,7 @@ STRATEGIES: dict[str, Strategy] = {
     "T3-hamiltonian-lift": HAMILTONIAN_LIFT,
     "R1-difference-of-convex": CONVEX_PARTS,
     "T4-margin-certificate": MARGIN,
+    "R2-gradient-radius": CURVATURE,
     "T5-flow": FLOW,
     "T6-switching-flow": SWITCHING_FLOW,
     "T6-euler-budget": BUDGET,

@@ -228,7 +228,7 @@ class _Step:
         self.slope, self.sharpness = field.slope, float(field.sharpness or 0.0)
         self.gradient, self.side, self.reach = isinstance(field, GradientField), side, reach
         self.norm = norm_upper(operator.weight, geometry_of(operator, (side, side)))
-        self.constant = self._constant(singular_values(operator, (side, side)).smallest[0])
+        self.constant = self._constant(operator)
         self.rows = self.kernel.square().sum((1, 2, 3)) * SLACK
         size = self.kernel.abs()
         sums = float(size.sum((1, 2, 3)).max()), float(size.sum((0, 2, 3)).max())
@@ -237,7 +237,7 @@ class _Step:
         length = max(self.kernel.shape[:2]) * self.kernel[0, 0].numel()
         self.gamma = gamma(length + 16)
 
-    def _constant(self, smallest: float) -> float:
+    def _constant(self, operator: Convolution) -> float:
         if not (0 <= self.time < math.inf and 0 <= self.slope <= 1):
             raise ValueError(f"no law for the time {self.time} and the slope {self.slope}")
         values = {"h": self.time, "a": self.slope, "s_max": self.norm}
@@ -245,6 +245,7 @@ class _Step:
             return evaluate(LAWS[EXPANSIVE].law, values)
         if self.slope == 0:
             return evaluate(LAWS[NONEXPANSIVE].law, values)
+        smallest = singular_values(operator, (self.side, self.side)).smallest[0]
         return evaluate(LAWS[CONTRACTIVE].law, values | {"s_min": smallest})
 
     def apply(self, x: Tensor) -> Tensor:

@@ -164,6 +164,22 @@ def test_without_the_curvature_the_bound_would_be_wrong():
     assert most > 1e-3
 
 
+@pytest.mark.parametrize("arch", ARCHS)
+def test_what_bends_is_at_least_the_norm_by_dense_matrices_and_tightened_comes_near(arch: str):
+    net, x = network(5, arch), images(1)
+    bounds, (margins_of,) = smooth(net), around(net, x, torch.tensor([3]))
+    assert bounds is not None
+    for step, bend in zip(bounds.steps, margins_of._bends(1, 0.3), strict=True):
+        size = step.kernel.shape[1] * step.side**2
+        units = torch.eye(size, dtype=torch.float64).view(size, -1, step.side, step.side)
+        A = step.apply(units).flatten(1).T
+        form = A.T @ (bend.weights.flatten()[:, None] * A)
+        true = step.reach**2 * float(torch.linalg.eigvalsh(form)[-1])
+        tightened = float(step.tightened(bend).most)
+        assert true <= tightened <= float(bend.most)
+        assert tightened < 1.8 * true, "or nothing is gained"
+
+
 @pytest.mark.parametrize("seed", range(2))
 def test_a_radius_is_at_least_the_constant_s_and_larger_somewhere(seed: int):
     net, x = network(seed=seed), images(24)

@@ -17,8 +17,11 @@ and the sum over the steps telescopes: with G the last g, and W diagonal with κ
     margin(x) - margin(x0) = G (x - x0) - sum of c e over the steps
                           >= -|G| r - (r^2 / 2) sum of ρ^2 |A|^2 max W.
 
-Rows α of A bound single entries too, |d_i| <= ρ|α_i| r, so of a step that last product is at most
-m = ρ^2 (λ |A|^2 + sum of max(W_i - λ, 0) |α_i|^2) for every λ >= 0; the least of some is taken.
+Of a step that last product is at most m = ρ^2 (λ |A|^2 + |Aᵀ max(W - λ, 0) A|) for all λ >= 0. With
+the rows α of A, the norm on the right is at most the sum of max(W_i - λ, 0) |α_i|^2, of which the
+least for some λ is taken; and it is that of the Gram matrix of the rows max(W_i - λ, 0)^(1/2) α_i,
+without the border, which only shortens them: where it counts, λ leaves some rows and a
+factorisation proves the largest eigenvalue.
 
 At a given r that is too pessimistic, as few steps bend along G. With u = G / |G| let
 x - x0 = y - s u, y orthogonal to u, so that |y|^2 <= r^2 - s^2, and let p be what Ax + b at a step
@@ -51,6 +54,7 @@ from dsnn.models import CertifiedNet
 from dsnn.models.certified import BLOCK, SIDE
 from dsnn.operators import Convolution
 from dsnn.operators.bounds import geometry_of, norm_upper, singular_values
+from dsnn.operators.definite import largest_eigenvalue
 from dsnn.operators.rounding import TINY, UNIT, gamma, up
 from verification.constant import evaluate, product
 from verification.recognise import CONTRACTIVE, EXPANSIVE, LAWS, NONEXPANSIVE
@@ -62,6 +66,8 @@ CENTRES, PIECES = 8, 4
 """Of [0, r]: values of s', and intervals of s around each."""
 WIDER = 1 + 2.0**-30
 """Covers that u, as computed, is slightly shorter than 1, and the rounding of long sums."""
+ROWS = 256
+"""Rows in a Gram matrix."""
 SMALL = 1e-3
 """Multiples of 1 / β below this are not told apart."""
 LARGEST = 64
@@ -138,6 +144,9 @@ class Margins:
         if not gap > steep:
             return False
         bends = self._bends(other, r)
+        if gap > (steep + _most(bends) * r**2 / 2) * SLACK:
+            return True
+        bends = [step.tightened(b) for step, b in zip(self._bounds.steps, bends, strict=True)]
         return gap > (steep + _most(bends) * r**2 / 2) * SLACK or gap > self._lost(other, bends, r)
 
     def _back(self, other: int) -> "_Back":
@@ -178,8 +187,8 @@ class Margins:
 
 @dataclass(frozen=True)
 class _Bend:
-    """The entries of W at a step, and the bound m on the sum of W_i d_i^2 over all d with
-    |d| <= ρ|A| and |d_i| <= ρ|α_i|."""
+    """The entries of W at a step, and the bound m on the sum of W_i d_i^2 over all d = ρAv with
+    |v| <= 1."""
 
     weights: Tensor
     most: Tensor
@@ -230,6 +239,8 @@ class _Step:
         self.norm = norm_upper(operator.weight, geometry_of(operator, (side, side)))
         self.constant = self._constant(operator)
         self.rows = self.kernel.square().sum((1, 2, 3)) * SLACK
+        # Inner products of two rows by their channels, and how far the second's pixel is behind.
+        self.products = F.conv2d(self.kernel, self.kernel, padding=self.kernel.shape[-1] - 1)
         size = self.kernel.abs()
         sums = float(size.sum((1, 2, 3)).max()), float(size.sum((0, 2, 3)).max())
         self.absolute = up(up(sums[0] * sums[1]) ** 0.5)
@@ -306,6 +317,24 @@ class _Step:
         above, below = (largest * rows).cumsum(1), largest * rows.cumsum(1)
         found = largest * self.norm**2 + (above - below).clamp(min=0)
         return (found + above * (1 - 1 / SLACK)).amin(1) * self.reach**2 * SLACK
+
+    def tightened(self, bend: _Bend) -> _Bend:
+        """With the m of one image by the Gram matrix of the rows with the largest weights."""
+        largest, where = bend.weights.flatten().topk(ROWS + 1)
+        roots = (largest[:-1] - largest[-1]).clamp(min=0).sqrt()
+        channel, pixel = where[:-1] // self.side**2, where[:-1] % self.side**2
+        reach = self.kernel.shape[-1] - 1
+        down, right = (p[:, None] - p for p in (pixel // self.side, pixel % self.side))
+        near = (down.abs() <= reach) & (right.abs() <= reach)
+        place = (reach - down).clamp(0, 2 * reach), (reach - right).clamp(0, 2 * reach)
+        gram = self.products[channel[:, None], channel, *place] * near
+        proved = largest_eigenvalue(roots[:, None] * gram * roots)
+        # Entries err by this share of |α_i| |α_j|, and differences of weights by one rounding.
+        missed = gamma(self.kernel[0].numel() + 16) * float(
+            (largest[:-1] * self.rows[channel]).sum()
+        )
+        most = (float(largest[-1]) * self.norm**2 + proved + missed) * self.reach**2 * SLACK
+        return _Bend(bend.weights, bend.most.clamp(max=most))
 
 
 def smooth(net: nn.Module) -> Smooth | None:

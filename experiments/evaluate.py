@@ -24,7 +24,7 @@ from verification.bound import network_bound
 from verification.radius import ARITHMETIC
 from verification.second_order import smooth
 
-CODE = 3
+CODE = 4
 """Raised whenever the meaning of a shard's content changes, so that old ones are not reused."""
 
 Progress = Callable[[int, int, str], None]

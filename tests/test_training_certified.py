@@ -1,6 +1,7 @@
 """The certified training step: what it learns from, and that its estimates enter no proof."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -29,7 +30,7 @@ def batch(count: int = 16) -> tuple[torch.Tensor, torch.Tensor]:
     return images, torch.arange(count) % 10
 
 
-def small(arch: str, **settings: float) -> CertifiedStep:
+def small(arch: str, **settings: Any) -> CertifiedStep:
     torch.manual_seed(0)
     net = build_certified(arch, plan=SMALL)
     return CertifiedStep(net, rate=1e-2, dtype=torch.float32, **settings)

@@ -113,28 +113,17 @@ _SCALE: dict[str, dict[str, Any]] = {
 # Radii by gradients are long where small moves along the gradient change little
 # (`verification.second_order`): so margins are small, and images are moved.
 _BY_GRADIENT = {"margin": 0.15, "temperature": 0.15, "perturbation": 0.17}
+_SHORT = {**_BY_GRADIENT, "depth": (2, 2), "epochs": 11, "pad": 1}
 _OF_REGIME: dict[str, dict[str, dict[str, Any]]] = {
     "certified-smooth": {
         "smoke": _BY_GRADIENT,
-        "cpu": {
-            **_BY_GRADIENT,
-            "channels": (40, 160),
-            "depth": (2, 2),
-            "epochs": 11,
-            "pad": 1,
-        },
+        "cpu": {**_SHORT, "channels": (40, 160)},
         "paper": _BY_GRADIENT,
     },
     # A step of the switch is three: with these settings it takes about the same time.
     "certified-switch": {
         "smoke": _BY_GRADIENT,
-        "cpu": {
-            **_BY_GRADIENT,
-            "channels": (32, 128),
-            "depth": (2, 2),
-            "epochs": 11,
-            "pad": 1,
-        },
+        "cpu": {**_SHORT, "channels": (32, 128)},
         "paper": _BY_GRADIENT,
     },
 }

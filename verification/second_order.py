@@ -363,8 +363,12 @@ def _steps(unit: nn.Module, side: int) -> Iterator[_Step]:
 
 
 def _euler(unit: nn.Module) -> Iterator[nn.Module]:
-    for part in unit if isinstance(unit, nn.Sequential) else [unit]:
-        yield from _euler(part) if isinstance(part, nn.Sequential) else [part]
+    """The steps of a flow, a pair or a single step, in their order."""
+    if not isinstance(unit, nn.Sequential):
+        yield unit
+        return
+    for part in unit:
+        yield from _euler(part)
 
 
 def _is_smooth(step: nn.Module) -> TypeGuard[Euler]:

@@ -6,6 +6,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from verification.strategies import draws
+from verification.strategies.arithmetic import minus, scaled, times
 from verification.strategies.draws import Shape
 from verification.strategies.rounding import (
     COVER,
@@ -40,9 +41,7 @@ class Bent(Structure):
 def _potential(z: Tracked, kind: str) -> tuple[Tracked, Tracked]:
     """φ and φ'."""
     if kind == "quadratic":
-        value = z.value**2 / 2
-        error = (np.abs(z.value) + z.error) * z.error + 2 * UNIT * value
-        return Tracked(value, error * COVER), z
+        return scaled(0.5, times(z, z)), z
     value: Array = 4 * np.logaddexp(0, z.value)
     slope: Array = 4 / (1 + np.exp(-z.value))
     elementary = 32 * UNIT
@@ -50,11 +49,6 @@ def _potential(z: Tracked, kind: str) -> tuple[Tracked, Tracked]:
         Tracked(value, (4 * z.error + elementary * value) * COVER),
         Tracked(slope, (z.error + elementary * slope) * COVER),
     )
-
-
-def _less(x: Tracked, y: Tracked) -> Tracked:
-    value = x.value - y.value
-    return Tracked(value, (x.error + y.error + UNIT * np.abs(value)) * COVER)
 
 
 def _bend(structure: Bent, fields: int, points: int) -> Trial:
@@ -72,8 +66,8 @@ def _bend(structure: Bent, fields: int, points: int) -> Trial:
     def at(x: Array) -> tuple[Tracked, Tracked]:
         """The margin and its gradient."""
         potential, slope = _potential(affine(A, exact(x), offset), structure.kind)
-        margin = _less(affine(w, exact(x)), affine(sums, potential))
-        return margin, _less(exact(w.mT + 0 * x), affine(c * A.mT, slope))
+        margin = minus(affine(w, exact(x)), affine(sums, potential))
+        return margin, minus(exact(w.mT + 0 * x), affine(c * A.mT, slope))
 
     at_x, gradient = at(pairs.x)
     length = np.linalg.norm(gradient.value, axis=1)
@@ -81,7 +75,7 @@ def _bend(structure: Bent, fields: int, points: int) -> Trial:
     if structure.steepest:
         reach = np.linalg.norm(pairs.y - pairs.x, axis=1) / np.maximum(length, 1e-300)
         y = pairs.x - gradient.value * reach[:, None, :]
-    fall = _less(at_x, at(y)[0])
+    fall = minus(at_x, at(y)[0])
     low, high = (fall.value - fall.error)[:, 0], (fall.value + fall.error)[:, 0]
     falls = low > 0
     error = np.linalg.norm(gradient.error, axis=1)

@@ -17,6 +17,7 @@ from dsnn.errors import UserError
 from dsnn.models import CERTIFIED, CertifiedNet, build_certified
 from dsnn.models.certified import Plan as Shape
 from dsnn.training.certified import CertifiedStep, finalise
+from dsnn.training.constructed import CONSTRUCTIONS, construct
 from dsnn.training.engine import Plan
 from dsnn.training.images import ResidentImages
 from dsnn.training.precision import fastest_dtype
@@ -39,7 +40,8 @@ RADIUS = 36 / 255
 class Certified:
     """What a run computes. `channels` and `depth` are those of the two flows; the rate rises for
     the share `warmup` of the run and falls to 0; crops come from images padded by `pad`, and are
-    moved by `perturbation` (l2, in pixels) along the gradient of their loss. `images`,
+    moved by `perturbation` (l2, in pixels) along the gradient of their loss. `construction` is how
+    norms are kept at their limits (`dsnn.training.constructed`). `images`,
     `monitored`, `tested`, `bound_every` and `reduction` as in `protocol.Configuration`."""
 
     regime: str
@@ -55,6 +57,7 @@ class Certified:
     temperature: float = 0.25
     pad: int = 2
     perturbation: float = 0.0
+    construction: str = "measured"
     reduction: float = 0.1
     images: int | None = None
     monitored: int | None = None
@@ -65,7 +68,12 @@ class Certified:
 
     def __post_init__(self) -> None:
         check_dataset(self.dataset)
-        for name, known in (("regime", CERTIFIED), ("scale", SCALES), ("dtype", DTYPES)):
+        for name, known in (
+            ("regime", CERTIFIED),
+            ("scale", SCALES),
+            ("dtype", DTYPES),
+            ("construction", CONSTRUCTIONS),
+        ):
             value = getattr(self, name)
             if value not in known:
                 raise UserError(f"unknown {name} {value!r}: one of {', '.join(known)}")
@@ -157,6 +165,8 @@ def task(asked: Certified, folder: DataFolder, device: torch.device, *, compiled
         net = build_certified(
             asked.regime, CLASSES[asked.dataset], Shape(asked.channels, asked.depth)
         )
+    if asked.construction == "parametrized":
+        construct(net)
     mean, _ = training(asked.dataset)
 
     def resident(split: str, limit: int | None, augment: bool) -> ResidentImages:

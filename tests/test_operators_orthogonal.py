@@ -29,6 +29,11 @@ def test_cayley_is_orthogonal_and_its_export_has_norm_at_most_1(size: int, seed:
     assert found.smallest[0] >= 1 - 1e-5
 
 
+def test_cayley_of_a_kernel_of_one_pixel_is_that_of_its_matrix():
+    matrix = torch.randn(6, 6)
+    assert torch.equal(Cayley()(matrix[:, :, None, None])[:, :, 0, 0], Cayley()(matrix))
+
+
 @pytest.mark.parametrize("circular", [False, True])
 @pytest.mark.parametrize(("outputs", "size"), [(3, 3), (5, 3), (2, 1), (4, 5)])
 def test_a_rescaled_kernel_has_norm_at_most_1(outputs: int, size: int, circular: bool):

@@ -11,6 +11,7 @@ from safetensors import safe_open
 from dsnn.errors import UserError
 from dsnn.models import CERTIFIED
 from dsnn.training.certified import DIRECTION
+from dsnn.training.constructed import CONSTRUCTIONS
 from dsnn.weights import load
 from experiments import certified
 from experiments.train import configured
@@ -46,11 +47,15 @@ def test_the_saved_network_is_the_proved_one(regime: str, tmp_path: Path, dsnn: 
         assert not any(DIRECTION in name for name in file.keys())  # noqa: SIM118
 
 
-def test_slices_end_with_the_weights_of_an_undisturbed_run(tmp_path: Path, dsnn: Dsnn):
+@pytest.mark.parametrize("construction", CONSTRUCTIONS)
+def test_slices_end_with_the_weights_of_an_undisturbed_run(
+    construction: str, tmp_path: Path, dsnn: Dsnn
+):
     hashes = []
     for name, options in (("whole", []), ("sliced", ["--resume", "--max-seconds", 0])):
         (tmp_path / name).mkdir()
-        asked = [*arguments(tmp_path / name, "certified-non-expansive"), *options]
+        asked = arguments(tmp_path / name, "certified-switch", construction=construction)
+        asked += options
         while dsnn(*asked)[0] == 3:
             pass
         hashes.append(json.loads((tmp_path / name / "out" / "run.json").read_text())["sha256"])
@@ -66,6 +71,7 @@ def test_slices_end_with_the_weights_of_an_undisturbed_run(tmp_path: Path, dsnn:
         ({"gamma": 0.1}, "is unknown"),
         ({"pad": -1}, "at least 0"),
         ({"perturbation": float("inf")}, "0 or more"),
+        ({"construction": "hoped"}, "measured, parametrized"),
     ],
 )
 def test_settings_outside_their_limits(changes: dict[str, Any], says: str):

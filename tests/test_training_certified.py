@@ -19,6 +19,7 @@ from dsnn.training.certified import (
     margin_cross_entropy,
     retract,
 )
+from dsnn.training.constructed import construct, is_constructed
 from verification.bound import network_bound
 
 SMALL = Plan((12, 48), (1, 1))
@@ -34,6 +35,13 @@ def small(arch: str, **settings: Any) -> CertifiedStep:
     torch.manual_seed(0)
     net = build_certified(arch, plan=SMALL)
     return CertifiedStep(net, rate=1e-2, dtype=torch.float32, **settings)
+
+
+def constructed(arch: str) -> CertifiedStep:
+    torch.manual_seed(0)
+    net = build_certified(arch, plan=SMALL)
+    construct(net)
+    return CertifiedStep(net, rate=1e-2, dtype=torch.float32)
 
 
 def test_the_loss_is_cross_entropy_with_an_offset():
@@ -52,6 +60,21 @@ def test_training_learns_and_the_trained_network_is_proved(arch: str):
     bound = network_bound(net, (1.0, 1.0, 1.0))
     assert bound.lipschitz <= 1
     assert bound.lipschitz_pixel <= 1
+
+
+@pytest.mark.parametrize("arch", CERTIFIED)
+def test_a_constructed_network_is_proved_whenever_training_ends_and_computes_the_same(arch: str):
+    step, (images, labels) = constructed(arch), batch()
+    losses = [float(step(images, labels).loss) for _ in range(12)]
+    assert losses[-1] < 0.7 * losses[0]
+    assert not any(DIRECTION in name for name in step.net.state_dict())
+    with torch.no_grad():
+        before = step.net.body(images)
+        net = finalise(step.net)
+        after = net.body(images)
+    assert not is_constructed(net)
+    assert torch.allclose(before, after, rtol=1e-4, atol=1e-5)
+    assert network_bound(net, (1.0, 1.0, 1.0)).lipschitz_pixel <= 1
 
 
 @pytest.mark.parametrize("arch", CERTIFIED)

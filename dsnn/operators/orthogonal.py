@@ -32,13 +32,15 @@ def polar(weight: Tensor, iterations: int = 1) -> Tensor:
 
 
 class Cayley(nn.Module):
-    """X (n, n) -> (1 - 1e-6) (I - S)(I + S)⁻¹, S = X - Xᵀ: all rotations without eigenvalue -1."""
+    """X (n, n), or a kernel (n, n, 1, 1), -> (1 - 1e-6) (I - S)(I + S)⁻¹, S = X - Xᵀ: all rotations
+    without eigenvalue -1."""
 
     def forward(self, x: Tensor) -> Tensor:
-        skew = x - x.mT
+        square = x.reshape(len(x), -1)
+        skew = square - square.mT
         identity = torch.eye(len(x), dtype=x.dtype, device=x.device)
         # The two factors commute.
-        return KEEP * torch.linalg.solve(identity + skew, identity - skew)
+        return KEEP * torch.linalg.solve(identity + skew, identity - skew).reshape(x.shape)
 
 
 class Rescaled(nn.Module):

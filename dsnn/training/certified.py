@@ -2,7 +2,8 @@
 
 In training the norm of a convolution is a power iteration's, one step of it each update on a vector
 that is kept, and differentiated through: an estimate. `finalise` measures all spectra rigorously
-and sets the times that the laws allow for what was measured; no estimate enters a proof.
+and sets the times that the laws allow for what was measured; no estimate enters a proof. A network
+that is constructed (`dsnn.training.constructed`) has the times for norms of 1 from the beginning.
 """
 
 import math
@@ -18,10 +19,10 @@ from dsnn.errors import UserError
 from dsnn.fields import GradientField, ResidualField
 from dsnn.integrators import Euler
 from dsnn.models.certified import SIDE, SLOPES, CertifiedNet, Pair
-from dsnn.operators import Convolution
 from dsnn.operators.bounds import geometry_of, singular_values
 from dsnn.operators.bounds import norm_upper as convolution_norm
 from dsnn.operators.orthogonal import polar
+from dsnn.training.constructed import export, is_constructed, operator_of
 from dsnn.training.muon import Muon
 from dsnn.training.precision import check_batch, training_device, training_dtype
 from theory import projections
@@ -98,23 +99,33 @@ class CertifiedStep:
                 raise UserError(f"{name} {value!r} is not allowed: {limit}")
         self.device = training_device(device)
         self.dtype = training_dtype(dtype, self.device)
-        _remember(net)
+        self.constructed = is_constructed(net)
+        if self.constructed:
+            _set_times(net)
+        else:
+            _remember(net)
         self.net = net.to(self.device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         self.offset, self.temperature, self.perturbation = offset, temperature, perturbation
         learned = [p for p in self.net.parameters() if p.requires_grad]
         kernels = [p for p in learned if p.ndim == 4]
         others = [p for p in learned if p.ndim != 4]
         self.optimizer = Muon(kernels, others, lr=rate, dtype=self.dtype)
-        if net.arch != "certified-non-expansive":
+        if net.arch != "certified-non-expansive" and not self.constructed:
             self.optimizer.param_groups[0]["lr"] *= NORMALISED
-        retract(self.net)
+        self._retract()
 
     def __call__(self, images: Tensor, labels: Tensor) -> CertifiedLosses:
         losses = self.accumulate(images, labels)
         self.optimizer.step()
         self.optimizer.zero_grad()
-        retract(self.net)
+        self._retract()
         return losses
+
+    def _retract(self) -> None:
+        if self.constructed:
+            normalise_head(self.net)
+        else:
+            retract(self.net)
 
     def accumulate(self, images: Tensor, labels: Tensor) -> CertifiedLosses:
         """Forward and backward pass only: gradients are added to those the parameters hold."""
@@ -123,7 +134,7 @@ class CertifiedStep:
             self.device, self.dtype, memory_format=torch.channels_last, non_blocking=True
         )
         labels = labels.to(self.device, non_blocking=True)
-        times = estimated_times(self.net)
+        times = {} if self.constructed else estimated_times(self.net)
         # The times' own graph is walked once, after all parts of the batch.
         leaves = {name: time.detach().requires_grad_() for name, time in times.items()}
         loss, right = torch.zeros(2, device=self.device).unbind()
@@ -136,7 +147,8 @@ class CertifiedStep:
             share.backward()
             loss = loss + share.detach()
             right = right + (scores.detach().argmax(1) == own).sum() / len(images)
-        torch.autograd.backward(list(times.values()), [leaf.grad for leaf in leaves.values()])
+        if times:
+            torch.autograd.backward(list(times.values()), [leaf.grad for leaf in leaves.values()])
         return CertifiedLosses(loss, right)
 
     def _scores(self, images: Tensor, times: dict[str, Tensor]) -> Tensor:
@@ -182,8 +194,14 @@ def retract(net: CertifiedNet, iterations: int = 1) -> None:
         if _is_smooth(first):
             _scale(first, 1 / _estimate(first, side))
         if isinstance(step, Pair):
-            kernel = _operator(step.steps[1]).weight
+            kernel = operator_of(step.steps[1]).weight
             kernel.copy_(polar(kernel[:, :, 0, 0], iterations)[:, :, None, None])
+    normalise_head(net)
+
+
+@torch.no_grad()
+def normalise_head(net: CertifiedNet) -> None:
+    """Bring the rows of the head to norm 1."""
     net.head.weight.copy_(F.normalize(net.head.weight))
 
 
@@ -193,24 +211,20 @@ def finalise(net: CertifiedNet) -> CertifiedNet:
     operators, by the laws [T8, T9], and a head of norm at most 1. Returns it in eval mode, on the
     processor, with nothing but what it executes.
 
-    Scaling the head changes no radius.
+    Scaling the head changes no radius. What was constructed is exported, and keeps its times.
     """
     net.to("cpu", torch.float32)
-    _remember(net)
-    retract(net, SETTLED)
-    for _, step, side in net.steps():
-        if isinstance(step, Pair):
-            expansive, contractive = step.steps
-            _scale(expansive, 1 / _norm(expansive, side))
-            spectrum = singular_values(_operator(contractive), (side, side))
-            up, down = _allowed(spectrum.smallest[0], spectrum.norm[1], _norm(expansive, side))
-            expansive.u.fill_(up)
-            contractive.u.fill_(down)
-        else:
-            if _is_smooth(step):
-                _scale(step, 1 / _norm(step, side))
-            (time,) = _largest(s_max=_norm(step, side))
-            step.u.fill_(float(time))
+    if is_constructed(net):
+        export(net)
+        _set_times(net)
+    else:
+        _remember(net)
+        retract(net, SETTLED)
+        for _, step, side in net.steps():
+            first = step.steps[0] if isinstance(step, Pair) else step
+            if _is_smooth(first):
+                _scale(first, 1 / _norm(first, side))
+        _set_times(net, least=0.0)
     scale = KEEP / singular_values(net.head).norm[1]
     net.head.weight.mul_(scale)
     net.head.bias.mul_(scale)
@@ -219,11 +233,27 @@ def finalise(net: CertifiedNet) -> CertifiedNet:
     return net.eval()
 
 
+@torch.no_grad()
+def _set_times(net: CertifiedNet, least: float = 1.0) -> None:
+    """The times that the laws allow for the measured spectra, norms below `least` taken as that."""
+    for _, step, side in net.steps():
+        if isinstance(step, Pair):
+            expansive, contractive = step.steps
+            spectrum = singular_values(operator_of(contractive), (side, side))
+            limit = max(_norm(expansive, side), least)
+            up, down = _allowed(spectrum.smallest[0], spectrum.norm[1], limit)
+            expansive.u.fill_(up)
+            contractive.u.fill_(down)
+        else:
+            (time,) = _largest(s_max=max(_norm(step, side), least))
+            step.u.fill_(float(time))
+
+
 def _remember(net: CertifiedNet) -> None:
     """A starting vector for the power iteration of every convolution whose norm is estimated."""
     generator = torch.Generator().manual_seed(0)
     for _, step, side in net.steps():
-        operator = _operator(step.steps[0] if isinstance(step, Pair) else step)
+        operator = operator_of(step.steps[0] if isinstance(step, Pair) else step)
         if DIRECTION not in operator._buffers:
             start = torch.randn(1, operator.inputs, side, side, generator=generator)
             operator.register_buffer(DIRECTION, start / start.norm())
@@ -232,7 +262,7 @@ def _remember(net: CertifiedNet) -> None:
 def _estimate(step: Euler, side: int) -> Tensor:
     """|Au| at the kept vector u after one power iteration: an estimate of |A| from below, with the
     gradient of the kernel."""
-    operator = _operator(step)
+    operator = operator_of(step)
     vector = operator.get_buffer(DIRECTION)
     with torch.no_grad():
         moved = operator.adjoint(operator(vector))
@@ -246,17 +276,13 @@ def _is_smooth(step: Euler) -> bool:
 
 def _scale(step: Euler, factor: Tensor | float) -> None:
     """Multiply the field's operator and bias."""
-    _operator(step).weight.mul_(factor)
+    operator_of(step).weight.mul_(factor)
     cast(GradientField | ResidualField, step.field).bias.mul_(factor)
-
-
-def _operator(step: Euler) -> Convolution:
-    return cast(Convolution, step.field.get_submodule("operator"))
 
 
 def _norm(step: Euler, side: int) -> float:
     """A proved upper bound on the norm of the step's operator."""
-    operator = _operator(step)
+    operator = operator_of(step)
     return convolution_norm(operator.weight, geometry_of(operator, (side, side)))
 
 

@@ -1,7 +1,7 @@
-"""The table of kept certified networks in docs/certified-networks.md.
+"""The tables of kept certified networks in docs/certified-networks.md.
 
-`python -m paper_repro.certified_page` writes it from the results that `paper_repro.keep` kept. A
-test finds the page out of date.
+`python -m paper_repro.certified_page` writes them from the results that `paper_repro.keep` and
+`paper_repro.constructions` kept. A test finds the page out of date.
 """
 
 import json
@@ -13,10 +13,12 @@ from paper_repro.models import KEPT
 from paper_repro.structured_page import markdown
 
 PAGE = Path(__file__).parent.parent / "docs" / "certified-networks.md"
-BEGIN, END = "<!-- results: python -m paper_repro.certified_page -->", "<!-- end of results -->"
+MARKS = "<!-- {name}: python -m paper_repro.certified_page -->", "<!-- end of {name} -->"
+CONSTRUCTIONS = KEPT / "constructions"
+"""Short runs that compare how norms are kept at their limits, a folder like `KEPT` for each."""
 HEADER = (
-    "network", "seed", "epochs", "images/s", "training [s]", "processor [s]", "images", "clean",
-    "36/255 by L", "36/255", "72/255", "108/255", "1", "L, body", "commit",
+    "network", "norms", "seed", "epochs", "images/s", "training [s]", "processor [s]", "images",
+    "clean", "36/255 by L", "36/255", "72/255", "108/255", "1", "L, body", "commit",
 )  # fmt: skip
 
 
@@ -40,6 +42,7 @@ def row(network: dict[str, Any]) -> list[str]:
     by_constant, *_ = certified_shares(found.get("certified_by_constant", certified))
     return [
         asked["regime"],
+        asked.get("construction", "measured"),
         str(asked["seed"]),
         str(asked["epochs"]),
         f"{run['images_a_second']:.0f}",
@@ -57,11 +60,15 @@ def certified_shares(certified: Any) -> list[float]:
     return [entry["accuracy"] for entry in sorted(certified, key=lambda entry: entry["epsilon"])]
 
 
-def page(text: str, folder: Path = KEPT) -> str:
-    """The page with the table put between its marks."""
-    before, rest = text.split(BEGIN)
-    _, after = rest.split(END)
-    return f"{before}{BEGIN}\n\n{markdown(HEADER, map(row, kept(folder)))}\n\n{END}{after}"
+def page(text: str) -> str:
+    """The page with the tables put between their marks."""
+    compared = [one for folder in sorted(CONSTRUCTIONS.glob("*")) for one in kept(folder)]
+    for name, networks in (("results", kept()), ("constructions", compared)):
+        begin, end = (mark.format(name=name) for mark in MARKS)
+        before, rest = text.split(begin)
+        _, after = rest.split(end)
+        text = f"{before}{begin}\n\n{markdown(HEADER, map(row, networks))}\n\n{end}{after}"
+    return text
 
 
 def _read(path: Path) -> Any:

@@ -1,9 +1,9 @@
-"""Keep a trained certified network: its results, its weights in the zoo, and its certificate.
+"""Keep a trained network: its results and, of a certified one, its weights and its certificate.
 
 `python -m paper_repro.keep RUN EVALUATION.json`: RUN is the folder of a run of `dsnn train`, the
 other the result of `dsnn evaluate --json` on its weights. The results go to where
-`paper_repro.models` finds them, the weights into the zoo of this checkout, with a certificate that
-`dsnn check` accepted.
+`paper_repro.models` finds them. The weights of a certified network go into the zoo of this
+checkout, with a certificate that `dsnn check` accepted.
 """
 
 import json
@@ -14,6 +14,7 @@ from typing import Any
 
 from dsnn.errors import UserError
 from dsnn.files import write_json
+from dsnn.models import CERTIFIED
 from dsnn.zoo import index
 from paper_repro import certified_page
 from paper_repro.models import KEPT, Model, Source
@@ -30,7 +31,10 @@ def keep(run: Path, evaluation: Path, folder: Path = KEPT) -> Model:
         raise UserError(f"{evaluation} is not about the weights of {run}: evaluate those")
     evaluated = {key: value for key, value in evaluated.items() if key not in PLACES}
     asked = trained["configuration"]
-    model = Model(Source.certified, asked["regime"], asked["dataset"], seed=asked["seed"])
+    known = asked["regime"], asked["dataset"]
+    model = Model(Source.certified, *known, seed=asked["seed"])
+    if asked["regime"] not in CERTIFIED:
+        model = Model(Source.retrained, *known, f"{asked['margin']:g}", asked["seed"])
     write_json(folder / asked["scale"] / "models" / model.id / "run.json", trained)
     write_json(folder / asked["scale"] / "evaluations" / f"{model.id}.json", evaluated)
     return model
@@ -81,6 +85,8 @@ def main(arguments: list[str]) -> None:
     model = keep(folder / "run.json", evaluation)
     run, found = (json.loads(p.read_text()) for p in (folder / "run.json", evaluation))
     asked = run["configuration"]
+    if model.source != Source.certified:
+        return
     variant = f"{model.regime.removeprefix('certified-')}-{model.seed}"
     kept = index.add(
         weights,

@@ -1,6 +1,6 @@
 """The published robust accuracies and areas beside ours, each with a tolerance and a verdict."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from paper_repro import published
@@ -14,6 +14,9 @@ authors'."""
 RETRAINED_TOLERANCE = 44 / published.IMAGES
 """By which the shares of two networks of the same accuracy differ at most in 95 % of cases, were
 each seen on 1024 images of its own: 1.96 sqrt(2 / (4 1024))."""
+
+PICTURED = (0.0, 0.5, 1.0)
+"""Sizes of attacks: at the first the paper's unconstrained networks are ahead, then behind."""
 
 _STATISTICS = (
     "evaluated with the statistics of training; the authors evaluated this regime with others"
@@ -73,6 +76,31 @@ def areas(
     return rows
 
 
+def picture(
+    dataset: str, margin: str, inputs: Mapping[str, Path], found: Mapping[str, Evaluated]
+) -> list[Comparison]:
+    """What the paper shows, in our networks: that the unconstrained one is ahead of the best of the
+    others on clean images, and behind the least of them under larger attacks. One-sided: agrees
+    where our lead has the sign of the published one."""
+    every = published.curves(dataset, inputs["robustness"]).values()
+    curves = [curve for curve in every if curve.margin == margin]
+    models = [Model(Source.retrained, curve.regime, dataset, margin) for curve in curves]
+    rows = []
+    for epsilon in PICTURED:
+        rival = "least" if epsilon else "best"
+        what = f"lead of unconstrained over the {rival} other, margin {margin}, epsilon {epsilon:g}"
+        lead = _lead(epsilon, [curve.at(epsilon) for curve in curves])
+        shares = [_accuracy(dataset, epsilon, one, found.get(one.id)) for one in models]
+        if whys := [share for share in shares if isinstance(share, str)]:
+            rows.append(Comparison(what, lead, None, None, "not run", whys[0]))
+            continue
+        ours = _lead(epsilon, [share for share in shares if not isinstance(share, str)])
+        same = ours * lead > 0
+        verdict, reason = ("agrees", "") if same else ("differs", _OTHER)
+        rows.append(Comparison(what, lead, ours, None, verdict, reason))
+    return rows
+
+
 def networks(dataset: str, regime: str, margin: str, found: Mapping[str, Evaluated]) -> list[Model]:
     """What a published number can be held to: the authors' weights where they published them, a
     network of ours where there is one or nothing else."""
@@ -92,6 +120,12 @@ def comparable(dataset: str, model: Model, ours: Evaluated | None) -> str:
     if ours.dataset != dataset:
         return f"evaluated on {ours.dataset} images"
     return ""
+
+
+def _lead(epsilon: float, shares: Sequence[float]) -> float:
+    """Of the first over the best of the others, or under attack over the least."""
+    first, *others = shares
+    return first - (min if epsilon else max)(others)
 
 
 def _accuracy(dataset: str, epsilon: float, model: Model, ours: Evaluated | None) -> float | str:

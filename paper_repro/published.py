@@ -35,6 +35,10 @@ class Curve:
         points = list(zip(self.epsilons, self.accuracies, strict=True))
         return sum((b - a) * (p + q) / 2 for (a, p), (b, q) in pairwise(points))
 
+    def at(self, epsilon: float) -> float:
+        """The accuracy at one of the sizes."""
+        return self.accuracies[self.epsilons.index(epsilon)]
+
 
 def curves(dataset: str, path: Path = ROBUSTNESS) -> dict[tuple[str, str], Curve]:
     """Curves of `dataset` by (regime, margin), regimes in the order of the file."""

@@ -199,7 +199,8 @@ def _curves(dataset: str, margin: str, inputs: Mapping[str, Path], stem: Path) -
     numbers = [curve for curve in curves if curve.margin == margin]
     _figure(dataset, margin, numbers, found, stem)
     write_csv(beside(stem, "csv"), _HEADER, _rows(dataset, margin, numbers, found))
-    return compared.accuracies(dataset, margin, inputs, found)
+    at = dataset, margin, inputs, found
+    return [*compared.accuracies(*at), *compared.picture(*at)]
 
 
 def artefacts() -> Iterator[Artefact]:

@@ -216,6 +216,38 @@ def test_retrained_networks_stand_beside_the_authors(tmp_path: Path, trained: Pa
     assert all("our training" in row.reason for row in differs)
 
 
+REGIMES = dict.fromkeys(regime for regime, _ in published.curves("cifar10"))
+
+
+@pytest.mark.parametrize(
+    ("regime", "added", "verdicts"),
+    [
+        ("unconstrained", 0, ["agrees", "agrees", "agrees"]),
+        ("switch-flexible", 200, ["differs", "agrees", "agrees"]),
+        ("naive", -300, ["agrees", "differs", "agrees"]),
+        ("naive", -378, ["agrees", "differs", "differs"]),
+    ],
+)
+def test_the_paper_s_picture_is_held_to_the_networks_of_ours(
+    tmp_path: Path, trained: Path, regime: str, added: int, verdicts: list[str]
+) -> None:
+    """The published counts as ours, those of one regime all changed."""
+    base = json.loads((trained / "evaluation.json").read_text())
+    models = [Model(Source.retrained, one, "cifar10", "0.15") for one in REGIMES]
+    found: dict[str, Evaluated] = {}
+    for model in models:
+        change = added if model.regime == regime else 0
+        counts = [max(count + change, 0) for count in _counts(model)]
+        found |= _evaluated(tmp_path, base, model, counts)
+    inputs = {"robustness": published.ROBUSTNESS}
+    rows = compared.picture("cifar10", "0.15", inputs, found)
+    assert [row.verdict for row in rows] == verdicts
+    assert [row.published > 0 for row in rows] == [True, False, False]
+    del found[models[2].id]
+    rows = compared.picture("cifar10", "0.15", inputs, found)
+    assert {row.verdict for row in rows} == {"not run"}
+
+
 def test_tables_mark_the_best_of_each_row_as_the_paper_does(tmp_path: Path) -> None:
     """Bold in the paper's CIFAR-10 table at margin 0.07."""
     table = robustness_table.groups("cifar10", "0.07", published.ROBUSTNESS, {})

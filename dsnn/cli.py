@@ -6,6 +6,7 @@ for a group) that returns its exit code: 0 all holds, 1 something is refuted or 
 3 undecided. Wrong usage and bad input are 2, always as one line on stderr.
 """
 
+import errno
 import gc
 import os
 import sys
@@ -63,6 +64,7 @@ def run(arguments: list[str]) -> int:
     """Run one command line and return its exit code."""
     try:
         outcome = build_app(arguments)(args=arguments, prog_name="dsnn", standalone_mode=False)
+        sys.stdout.flush()
     except (UserError, _ClickError) as error:
         text = getattr(error, "format_message", error.__str__)()
         line = " ".join(text.split()) or "no command given: see dsnn --help"
@@ -76,6 +78,12 @@ def run(arguments: list[str]) -> int:
     except BrokenPipeError:  # the reader of our output went away, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        print(f"dsnn: cannot write the output: {error.strerror}; make room", file=sys.stderr)
+        return BAD_INPUT
     return outcome if isinstance(outcome, int) else 0
 
 

@@ -9,18 +9,25 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
+
 from dsnn.errors import UserError
 
 
 @contextmanager
 def atomic(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path` that replaces it when the block ends without error.
+    """Yield a temporary path that replaces `path` when the block ends without error.
 
-    Parent folders are created. Raises UserError where the folder cannot be written.
+    Parent folders are created. A link is followed, and what is no file, as /dev/null, is written
+    to and not replaced. Raises UserError where the folder cannot be written or is full.
     """
+    target = path.resolve() if path.is_symlink() else path
+    special = target.exists() and not target.is_file() and not target.is_dir()
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        if not special:
+            target.parent.mkdir(parents=True, exist_ok=True)
+        folder = None if special else target.parent
+        handle, name = tempfile.mkstemp(dir=folder, prefix=f".{target.name}.")
     except OSError as error:
         raise UserError(
             f"cannot write {path}: {error.strerror or error}; choose a folder you can write to"
@@ -29,10 +36,16 @@ def atomic(path: Path) -> Iterator[Path]:
     temporary = Path(name)
     try:
         yield temporary
-        temporary.chmod(0o644)
-        temporary.replace(path)
+        if special:
+            target.write_bytes(temporary.read_bytes())
+        else:
+            temporary.chmod(0o644)
+            temporary.replace(target)
     except IsADirectoryError as error:
         raise UserError(f"cannot write {path}: it is a folder; name a file in it") from error
+    except (OSError, SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"cannot write {path}: {reason}; make room, or choose another") from error
     finally:
         temporary.unlink(missing_ok=True)
 

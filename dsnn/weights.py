@@ -60,11 +60,14 @@ def canonical_sha256(state: Mapping[str, Tensor]) -> str:
     """SHA-256 over, by sorted name: name, dtype, shape and little-endian data, 0-separated."""
     digest = hashlib.sha256()
     for name in sorted(state):
-        array = state[name].detach().cpu().contiguous().numpy()
-        array = array.astype(array.dtype.newbyteorder("<"), copy=False)
+        tensor = state[name].detach().cpu().contiguous()
+        dtype = str(tensor.dtype).removeprefix("torch.")
+        # NumPy has no bfloat16; its bytes are those of an integer.
+        bits = tensor.view(torch.int16) if tensor.dtype == torch.bfloat16 else tensor
+        array = bits.numpy()
         shape = ",".join(str(extent) for extent in array.shape)
-        digest.update(f"{name}\0{array.dtype.name}\0{shape}\0".encode())
-        digest.update(array.tobytes())
+        digest.update(f"{name}\0{dtype}\0{shape}\0".encode())
+        digest.update(array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes())
     return digest.hexdigest()
 
 
@@ -82,7 +85,9 @@ def load(path: str | Path, arch: str | None = None) -> Loaded:
     try:
         file_sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError as error:
-        raise UserError(f"cannot read weights {path}: {error.strerror or error}") from error
+        raise UserError(
+            f"cannot read weights {path}: {error.strerror or error}; name a file that is there"
+        ) from error
     state, card = (_read_pt if path.suffix == ".pt" else _read_safetensors)(path, arch)
     net = _fill(path, card, state)
     return Loaded(net, card, path, file_sha256, canonical_sha256(net.state_dict()))
@@ -104,14 +109,17 @@ def _read_pt(path: Path, arch: str | None) -> tuple[dict[str, Tensor], Card]:
             warnings.simplefilter("ignore")
             state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # the unpickler raises whatever the bytes make it raise
-        reason = "it would run code" if "Unsupported" in str(error) else "damaged or not weights"
-        raise UserError(
-            f"cannot load {path} safely ({reason}): fetch it again, or use .safetensors"
-        ) from error
+        code = "unsupported" in str(error).lower()
+        reason = (
+            "it would run code: do not, and ask for .safetensors"
+            if code
+            else "damaged or not weights: fetch it again, or use .safetensors"
+        )
+        raise UserError(f"cannot load {path} safely, {reason}") from error
     if not isinstance(state, Mapping) or not all(
         isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items()
     ):
-        raise UserError(f"{path} is not a state dict of tensors")
+        raise UserError(f"{path} is not a state dict of tensors: save model.state_dict() itself")
     _check_values(path, state)
     head, lifts = state.get("FC.1.weight"), [state.get(f"seq.{k}.conv1.0.weight") for k in range(3)]
     if head is None or head.ndim != 2 or any(lift is None or lift.ndim != 4 for lift in lifts):
@@ -196,7 +204,9 @@ def _check_values(path: Path, state: Mapping[str, Tensor]) -> None:
         if tensor.dtype != torch.float32 or tensor.layout != torch.strided:
             raise UserError(f"{path}: {name!r} is {tensor.dtype}, expected dense float32")
         if not torch.isfinite(tensor).all():
-            raise UserError(f"{path}: {name!r} holds NaN or infinite values")
+            raise UserError(
+                f"{path}: {name!r} holds NaN or infinite values: fetch or train it again"
+            )
 
 
 def _skeleton(card: Card, classes: int, channels: list[int]) -> CifarNet:

@@ -30,6 +30,11 @@ def _circulant(x: Tensor) -> Tensor:
     return torch.tanh(F.linear(x, torch.stack([row.roll(k) for k in range(5)])))
 
 
+def _rows(x: Tensor, kernel: nn.Module) -> Tensor:
+    """The rows of an image of one channel are taken for the channels of a sequence."""
+    return kernel(x.squeeze(1)).unsqueeze(1)
+
+
 def _true() -> dict[str, tuple[nn.Module, tuple[int, ...]]]:
     torch.manual_seed(0)
     circular = Convolution(2, 3, 3, circular=True)
@@ -75,6 +80,10 @@ def _false() -> dict[str, tuple[nn.Module, tuple[int, ...]]]:
             (1, 4, 4),
         ),
         "dense": (nn.Linear(5, 5), (5,)),
+        "rows as channels": (
+            Function(_rows, nn.Conv1d(4, 4, 3, padding=1, padding_mode="circular")),
+            (1, 4, 5),
+        ),
         "half circular": (
             Function(lambda x: F.avg_pool2d(F.pad(x, (0, 0, 1, 1), mode="circular"), 3, 1, (0, 1))),
             (1, 4, 4),

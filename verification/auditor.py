@@ -5,6 +5,7 @@ of inputs whose ratio, replayed outside the search, has a rigorous lower bound a
 (`witness`). Anything else is `unknown`, with the interval that is known.
 """
 
+import contextlib
 import math
 import time
 from collections.abc import Callable, Iterable
@@ -12,7 +13,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
 from torch import Tensor, nn
 
 from dsnn.errors import UserError
@@ -28,7 +28,6 @@ from verification.judgement import Judgement, Outcome
 from verification.norms import Operator
 from verification.parts import Shape
 from verification.radius import PixelInput
-from verification.running_error import UnboundedOperation
 from verification.store import Store, key
 from verification.targets import Target
 from verification.verdicts import Report, Verdict
@@ -147,8 +146,10 @@ class Audit:
                 seconds = min(LONG_SEARCH, spent) if long else self.search_seconds
                 seconds = min(HOPELESS, seconds) if hopeless else seconds
                 self.found[place] = self._found(claim, name, shape, seconds)
-            except (UnboundedOperation, RuntimeError, TypeError, ValueError):
-                self.found[place] = None  # somebody's module: the claim stays unknown
+            except UserError:
+                raise
+            except Exception:  # somebody's module raises what it likes: the claim stays unknown
+                self.found[place] = None
         return self.found[place]
 
     def _found(
@@ -293,12 +294,13 @@ class Audit:
         return {"kind": "witness", "text": text, "ratio": pair.ratio, "distance": distance}
 
     def _operators(self) -> tuple[dict[str, Any], ...]:
-        """All that the whole module executes, if their weights are finite."""
-        return tuple(
-            self._operator(module, kind, operator)
-            for module, kind, operator in self.ledger.operators()
-            if bool(torch.isfinite(operator.weight).all())
-        )
+        """All that the whole module executes, but those whose weights, or their squares, are not
+        finite."""
+        found = []
+        for module, kind, operator in self.ledger.operators():
+            with contextlib.suppress(ArithmeticError):
+                found.append(self._operator(module, kind, operator))
+        return tuple(found)
 
     def _operator(self, module: str, kind: str, operator: Operator) -> dict[str, Any]:
         spectrum = self.ledger.spectra.of(operator)

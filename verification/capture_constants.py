@@ -56,7 +56,7 @@ class Folded:
         if not math.isfinite(off + size):
             return math.inf
         # The factor, the product and the difference are rounded in float64.
-        rounded = 0.0 if self.factor == 1 and not off else 2.0**-50 * (size + off) + 2.0**-1000
+        rounded = 0.0 if abs(self.factor) == 1 and not off else 2.0**-50 * (size + off) + 2.0**-1000
         return off + rounded + self.drift
 
     @property
@@ -77,7 +77,11 @@ class Folded:
         return [self.factor * Fraction(number) for number in numbers]
 
     def times(self, factor: Fraction) -> "Folded":
-        return replace(self, factor=factor * self.factor)
+        """What is subtracted is added with the other sign, which rounds nothing."""
+        executed, number = self.executed, int | float
+        if factor == -1 and (self.value.is_floating_point() or isinstance(executed, number)):
+            executed = -executed
+        return replace(self, executed=executed, factor=factor * self.factor)
 
 
 def number(value: int | float | bool) -> Folded:

@@ -66,12 +66,12 @@ def judge(
     check_shapes(claim, graph)
     tolerance = claim.tolerance or DEFAULT_TOLERANCE.get(dtype, DEFAULT_TOLERANCE[torch.float32])
     proof = prove(claim, graph)
-    if isinstance(proof, Proof) and Fraction(proof.defect) <= tolerance:
+    if isinstance(proof, Proof) and proof.defect <= tolerance:
         return Judgement("proved", 0.0, proof.defect, _proved(proof))
     upper = proof.defect if isinstance(proof, Proof) else None
     found = search(claim.name, graph, claim.dim, float(tolerance), budget_seconds, seed)
     lower = 0.0 if found is None else found.lower
-    if found is not None and Fraction(lower) > tolerance:
+    if found is not None and lower > tolerance:
         evidence = _refuted(claim, found)
         return Judgement("refuted", lower, upper, evidence, found.x, found.directions)
     reason = (

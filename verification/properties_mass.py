@@ -40,7 +40,7 @@ def analyse(graph: Graph, dim: int = -1) -> Proof | Open:
             node = graph[name]
             what = node.attributes.get("operator", node.attributes.get("function", node.kind))
             return Open(f"the sum of the output depends on {what} ({name})")
-        total += _up(largest) * bound
+        total += up(_up(largest) * bound) if bound else 0.0
     if total == 0:
         text = "1ᵀf(x) = 1ᵀx: the sum cancels at every nonlinearity, in exact arithmetic"
         return Proof(0.0, "T14", text)

@@ -155,10 +155,11 @@ def _constants_are_flat(node: Node, axis: int) -> bool:
 
 
 def _convolved(node: Node, axis: int) -> str | None:
+    """A kernel mixes the channels, which are the dimension before those that it moves along."""
     a = node.attributes
     dim = len(a["stride"]) + axis
     if dim < 0:
-        return MOVING
+        return None
     size = node.constants["weight"].value.shape[axis]
     pads = a["padding"][dim]
     same = sum(pads) == a["dilation"][dim] * (size - 1) and a["stride"][dim] == 1

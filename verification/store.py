@@ -106,7 +106,7 @@ class Store:
             if self._room < 0:
                 self._evict(self.largest - share)
                 self._room = share - size
-        except (UserError, OSError):
+        except (UserError, OSError):  # a cache that cannot be written is none
             pass
 
     def _path(self, key: str) -> Path:

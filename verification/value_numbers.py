@@ -70,7 +70,9 @@ def _is_entrywise(node: Node) -> bool:
 
 
 def _label(node: Node, inputs: list[np.ndarray]) -> Any:
-    """Equal only for nodes that compute the same: the name, unless there are no constants."""
+    """Equal only for nodes that compute the same: the name, unless there are no constants. What
+    dimensions mean depends on the shapes."""
     if node.constants or node.kind in ("input", "constant", "unknown"):
         return node.name
-    return (node.kind, repr(sorted(node.attributes.items())), tuple(x.tobytes() for x in inputs))
+    about = (node.kind, node.shape, repr(sorted(node.attributes.items())))
+    return (*about, *((x.shape, x.tobytes()) for x in inputs))

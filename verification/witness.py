@@ -182,8 +182,9 @@ def _precision(module: nn.Module) -> torch.dtype:
 
 def inputs_of(net: nn.Module, name: str, x: Tensor) -> Tensor | None:
     """What the submodule `name` of `net` receives when `net` is applied to the batch x: starts
-    that look like data. Of several calls, the first; None where it is not called."""
-    seen: list[Tensor] = []
+    that look like data. Of several calls, the first; None where it is not called. `net` itself is
+    not run: in training mode that would change its statistics."""
+    net, seen = copy.deepcopy(net).eval(), list[Tensor]()
 
     def stop(_: nn.Module, args: tuple[Tensor, ...]) -> None:
         seen.append(args[0].detach().clone())

@@ -37,6 +37,8 @@ def largest_eigenvalue(gram: Tensor, known: float = 0.0) -> float:
     """
     n = gram.shape[-1]
     pending = gram.reshape(-1, n, n)
+    if not torch.isfinite(pending).all():
+        raise ArithmeticError("the numbers of this matrix overflow")
     estimate, bound, step = max(known, _proposed(pending)), 0.0, 1e-12 + 4 * n * UNIT
     while step < 1:
         shift = estimate * (1 + step) + TINY
@@ -71,6 +73,8 @@ def smallest_eigenvalue(gram: Tensor) -> float:
     """Lower bound, at least 0, on the smallest eigenvalue over a batch of positive semidefinite
     matrices as in `largest_eigenvalue`."""
     n = gram.shape[-1]
+    if not torch.isfinite(gram).all():
+        return 0.0
     eigenvalues = torch.linalg.eigvalsh(gram)
     estimate, largest = float(eigenvalues.min()), float(eigenvalues.max())
     step = 1e-12 * estimate + 4 * n * UNIT * largest

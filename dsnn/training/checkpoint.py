@@ -85,12 +85,9 @@ class Checkpoints:
         try:
             with atomic(self.folder / name) as temporary:
                 save_file(tensors, temporary, metadata)
-        except (OSError, SafetensorError) as error:
-            kept = self.newest()
-            remedy = "make room, then go on with --resume" if kept else "make room"
-            raise UserError(
-                f"cannot write checkpoint {self.folder / name}: {error}; {remedy}"
-            ) from error
+        except UserError as error:
+            remedy = "; then go on with --resume" if self.newest() else ""
+            raise UserError(f"checkpoint: {error}{remedy}") from error
         superfluous = self._found("epoch")[:-KEPT]
         if kind == "epoch":
             superfluous += self._found("partial")

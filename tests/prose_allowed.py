@@ -72,6 +72,8 @@ ALLOWED = {
         "Singla and Feizi (2020)",
         "Jaakkola and Jordan (2000)",
         "Goodfellow et al. 2015",
+        "Prach and Lampert 2022",
+        "Araujo et al. 2023",
     ],
     "numbers of the paper": [
         f"first {request.PAPER_LIMIT} test images",

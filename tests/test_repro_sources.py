@@ -222,14 +222,14 @@ REGIMES = dict.fromkeys(regime for regime, _ in published.curves("cifar10"))
 @pytest.mark.parametrize(
     ("regime", "added", "verdicts"),
     [
-        ("unconstrained", 0, ["agrees", "agrees", "agrees"]),
-        ("switch-flexible", 200, ["differs", "agrees", "agrees"]),
-        ("naive", -300, ["agrees", "differs", "agrees"]),
-        ("naive", -378, ["agrees", "differs", "differs"]),
+        ("unconstrained", 0, "AAAAA"),
+        ("switch-flexible", 200, "DAAAA"),
+        ("naive", -300, "ADDDA"),
+        ("naive", -378, "ADDDD"),
     ],
 )
 def test_the_paper_s_picture_is_held_to_the_networks_of_ours(
-    tmp_path: Path, trained: Path, regime: str, added: int, verdicts: list[str]
+    tmp_path: Path, trained: Path, regime: str, added: int, verdicts: str
 ) -> None:
     """The published counts as ours, those of one regime all changed."""
     base = json.loads((trained / "evaluation.json").read_text())
@@ -241,8 +241,8 @@ def test_the_paper_s_picture_is_held_to_the_networks_of_ours(
         found |= _evaluated(tmp_path, base, model, counts)
     inputs = {"robustness": published.ROBUSTNESS}
     rows = compared.picture("cifar10", "0.15", inputs, found)
-    assert [row.verdict for row in rows] == verdicts
-    assert [row.published > 0 for row in rows] == [True, False, False]
+    assert "".join(row.verdict[0].upper() for row in rows) == verdicts
+    assert [row.published > 0 for row in rows] == [True, False, False, False, False]
     del found[models[2].id]
     rows = compared.picture("cifar10", "0.15", inputs, found)
     assert {row.verdict for row in rows} == {"not run"}

@@ -159,7 +159,7 @@ def test_the_regime_is_not_asked_for_twice():
 
 
 def test_what_may_not_be_added(planted: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    file = tmp_path / "net.safetensors"
+    file = fitted("naive", 10, "generated", tmp_path / "other.safetensors")
     before = (index.FOLDER / "index.json").read_text()
     for id, card, expected in (
         (planted.id, CARD, "choose another name"),
@@ -168,8 +168,17 @@ def test_what_may_not_be_added(planted: Model, tmp_path: Path, monkeypatch: pyte
     ):
         with pytest.raises(UserError, match=expected):
             add(file, id, "generated", 0.15, card)
-    monkeypatch.setattr(index, "LARGEST", 2 * file.stat().st_size - 1)
+    there = index.FOLDER / planted.file
+    room = there.stat().st_size + file.stat().st_size
+    monkeypatch.setattr(index, "LARGEST", room - 1)
     with pytest.raises(UserError, match="at most"):
         add(file, "Another2026", "generated", 0.15, CARD)
     assert (index.FOLDER / "index.json").read_text() == before
     assert len(list(index.FOLDER.glob("*.safetensors"))) == 1
+
+
+def test_a_file_that_is_there_gets_a_new_card(planted: Model, tmp_path: Path):
+    card = CARD | {"accuracy": "0.6"}
+    again = add(tmp_path / "net.safetensors", planted.id, "generated", 0.15, card)
+    assert (again.sha256, again.card["accuracy"]) == (planted.sha256, "0.6")
+    assert [model for model in index.models() if not model.published] == [again]

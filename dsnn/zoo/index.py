@@ -115,8 +115,9 @@ def _unknown(asked: str) -> UserError:
 def add(source: Path, id: str, dataset: str, margin: float, card: Mapping[str, str]) -> Model:
     """Put a `.safetensors` file into the package's zoo and its index, in a checkout of the source.
 
-    `card` has the entries proved, arithmetic, accuracy and trained. Raises UserError on a name
-    that is taken or malformed, a card without them, and where the zoo would grow too large.
+    `card` has the entries proved, arithmetic, accuracy and trained; it replaces that of the same
+    file. Raises UserError on a malformed name, one that another file has, a card without them, and
+    where the zoo would grow too large.
     """
     if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", id, re.ASCII) or source.suffix != ".safetensors":
         raise UserError(f"{id!r} with {source}: letters, digits, _ . - and a .safetensors file")
@@ -125,14 +126,16 @@ def add(source: Path, id: str, dataset: str, margin: float, card: Mapping[str, s
     content = source.read_bytes()
     file = f"{id}-{dataset}-{margin:g}.safetensors"
     model = Model(id, dataset, margin, file, hashlib.sha256(content).hexdigest(), dict(card))
-    if any(model.name == other.name for other in models()):
+    others = [other for other in models() if other.name != model.name]
+    if any(other.name == model.name and other.sha256 != model.sha256 for other in models()):
         raise UserError(f"{model.name} is in the zoo: choose another name")
-    size = sum(path.stat().st_size for path in FOLDER.glob("*.safetensors")) + len(content)
+    sizes = (path.stat().st_size for path in FOLDER.glob("*.safetensors") if path.name != file)
+    size = sum(sizes) + len(content)
     if size > LARGEST:
         raise UserError(f"with {source} the zoo takes {size} bytes, at most {LARGEST}: leave some")
     with atomic(FOLDER / file) as place:
         shutil.copyfile(source, place)
-    ours = sorted([*(m for m in models() if not m.published), model], key=lambda m: m.name)
+    ours = sorted([*(m for m in others if not m.published), model], key=lambda m: m.name)
     entries = [{k: v for k, v in asdict(m).items() if k != "arch"} for m in ours]
     write_json(FOLDER / "index.json", entries)
     return model

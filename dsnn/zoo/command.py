@@ -1,24 +1,18 @@
 """`dsnn zoo`: the trained networks that there are, and what is known of each."""
 
-from pathlib import Path
-from typing import Annotated
-
-import typer
+from dsnn.options import Data, Json
 
 
 def zoo(
-    data: Annotated[
-        Path | None, typer.Option(help="The data folder; else DSNN_DATA, else your cache.")
-    ] = None,
-    json: Annotated[str | None, typer.Option(metavar="FILE", help="Result; - is stdout.")] = None,
+    data: Data = None,
+    json: Json = None,
 ) -> int:
     """List the networks that TARGET zoo:ID/DATASET/MARGIN and dsnn.load know."""
     from dsnn.data.folder import data_folder
-    from dsnn.files import check_writable, write_json
+    from dsnn.files import check_result, write_json
     from dsnn.zoo.index import PREFIX, models
 
-    if json not in (None, "-"):
-        check_writable(Path(json))
+    check_result(json)
     folder = data_folder(data)
     entries = [
         {

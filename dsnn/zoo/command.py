@@ -14,6 +14,7 @@ def zoo(
 
     check_result(json)
     folder = data_folder(data)
+    known = models()
     entries = [
         {
             "target": PREFIX + model.name,
@@ -23,15 +24,15 @@ def zoo(
             "sha256": model.sha256,
             **model.card,
         }
-        for model in models()
+        for model in known
     ]
     if json is not None:
         write_json(json, {"models": entries})
     if json != "-":
         print(f"published weights are looked for in {folder}")
-        for entry in entries:
-            facts = [entry["proved"], entry["arithmetic"], entry["accuracy"], entry["trained"]]
-            missing = [] if entry["there"] else ["missing: dsnn data weights"]
+        for model, entry in zip(known, entries, strict=True):
+            facts = [f"{name}: {fact}" for name, fact in model.card.items() if fact]
+            missing = [] if entry["there"] else [f"its file is missing: {model.remedy}"]
             print(f"  {entry['target']}")
-            print(f"    {'; '.join(filter(None, [*facts, *missing]))}")
+            print(f"    {'; '.join([*facts, *missing])}")
     return 0

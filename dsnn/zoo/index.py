@@ -152,7 +152,7 @@ def _published() -> list[Model]:
         dataset, *regime, margin = Path(file.path).stem.split("_")
         arch = "-".join(regime)
         card = {
-            "proved": "nothing by its authors: see dsnn audit",
+            "proved": "nothing by its authors (see dsnn audit)",
             "arithmetic": "",
             "accuracy": "",
             "trained": f"by the authors of arXiv 2210.02373, loss margin {margin}",

@@ -20,7 +20,7 @@ def reproduce(
         typer.Argument(help="Artefacts that --status lists, or figures, tables, models, data."),
     ] = None,
     everything: Annotated[
-        bool, typer.Option("--all", help="All artefacts that can be made here.")
+        bool, typer.Option("--all", help="Make all artefacts that can be made here.")
     ] = False,
     status: Annotated[bool, typer.Option(help="Only say what is fresh; make nothing.")] = False,
     out: Annotated[Path, typer.Option(help="The folder to write to.")] = Path("out/reproduce"),

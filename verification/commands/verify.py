@@ -21,7 +21,7 @@ COLOUR = {"holds": "green", "failed": "bold red", "undecided": "yellow"}
 
 def verify(
     ids: Annotated[
-        list[str] | None, typer.Argument(metavar="[ID ...]", help="Theorems; default: all.")
+        list[str] | None, typer.Argument(metavar="ID", help="Theorems; default: all.")
     ] = None,
     profile: Annotated[
         str, typer.Option(metavar="quick|default|thorough", help="How many fields are drawn.")

@@ -65,6 +65,12 @@ def write_json(target: str | Path, content: Any) -> None:
         write_text(Path(target), text)
 
 
+def check_result(target: str | None) -> None:
+    """Raise UserError now, as `check_writable`, where `write_json` could not write later."""
+    if target not in (None, "-"):
+        check_writable(Path(str(target)))
+
+
 def check_writable(path: Path) -> None:
     """Raise UserError now, before any long work, where `path` could not be written later."""
     if path.is_dir():

@@ -18,13 +18,11 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from dsnn import published
-from dsnn.data.statistics import training
+from dsnn.data.statistics import Channels, training
 from dsnn.errors import UserError
 from dsnn.files import atomic
 from dsnn.models import ALL_ARCHITECTURES, CERTIFIED, CertifiedNet, CifarNet, build
-from dsnn.models.certified import build_certified, plan_of
-
-Channels = tuple[float, float, float]
+from dsnn.models.certified import build_certified, sizes_of
 
 
 @dataclass(frozen=True)
@@ -219,11 +217,11 @@ def _skeleton(card: Card, classes: int, channels: list[int]) -> CifarNet:
 def _expected(path: Path, card: Card, state: Mapping[str, Tensor]) -> CifarNet | CertifiedNet:
     """The network without storage that the file's shapes speak of."""
     if card.arch in CERTIFIED:
-        plan, head = plan_of(card.arch, state), state.get("head.weight")
-        if plan is None or head is None or head.ndim != 2:
+        sizes, head = sizes_of(card.arch, state), state.get("head.weight")
+        if sizes is None or head is None or head.ndim != 2:
             raise UserError(f"{path}: not {card.arch} weights, the steps or the head are missing")
         with torch.device("meta"):
-            return build_certified(card.arch, head.shape[0], plan)
+            return build_certified(card.arch, head.shape[0], sizes)
     lifts = [state.get(f"stages.{k}.lift.operator.weight") for k in range(3)]
     head = state.get("head.weight")
     if head is None or head.ndim != 2 or any(lift is None or lift.ndim != 4 for lift in lifts):

@@ -14,8 +14,7 @@ from dsnn.data.cifar import CLASSES, check_dataset, pixels_and_labels
 from dsnn.data.folder import DataFolder
 from dsnn.data.statistics import Channels, training
 from dsnn.errors import UserError
-from dsnn.models import CERTIFIED, CertifiedNet, build_certified
-from dsnn.models.certified import Plan as Shape
+from dsnn.models import CERTIFIED, CertifiedNet, Sizes, build_certified
 from dsnn.training.certified import CertifiedStep, finalise
 from dsnn.training.constructed import CONSTRUCTIONS, construct
 from dsnn.training.engine import Plan
@@ -48,8 +47,8 @@ class Certified:
     dataset: str
     margin: float
     scale: str
-    channels: tuple[int, int] = (48, 192)
-    depth: tuple[int, int] = (3, 4)
+    channels: tuple[int, int] = Sizes().channels
+    depth: tuple[int, int] = Sizes().depth
     epochs: int = 11
     batch: int = 64
     rate: float = 6e-3
@@ -163,7 +162,7 @@ def task(asked: Certified, folder: DataFolder, device: torch.device, *, compiled
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(asked.seed)
         net = build_certified(
-            asked.regime, CLASSES[asked.dataset], Shape(asked.channels, asked.depth)
+            asked.regime, CLASSES[asked.dataset], Sizes(asked.channels, asked.depth)
         )
     if asked.construction == "parametrized":
         construct(net)

@@ -8,9 +8,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from dsnn.data.statistics import Channels
 from dsnn.errors import UserError
-
-Channels = tuple[float, float, float]
+from dsnn.training.precision import out_of_memory
 
 
 def device_named(name: str) -> torch.device:
@@ -67,9 +67,8 @@ def memory_errors(device: str, kept: Path) -> Iterator[None]:
     """
     try:
         yield
-    except (MemoryError, RuntimeError) as error:  # torch.OutOfMemoryError is a RuntimeError
-        signs = ("out of memory", "not enough memory", "can't allocate memory")
-        if isinstance(error, RuntimeError) and not any(s in str(error).lower() for s in signs):
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
             raise
         other = " or use --device cpu," if device != "cpu" else ""
         raise UserError(

@@ -9,9 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dsnn.data.statistics import Channels
 from experiments import attacks, autoattack
 from experiments.epsilons import CERTIFIED
-from experiments.executed import Channels, Executed
+from experiments.executed import Executed
 from experiments.shards import Content, Key, seed_of
 from experiments.table import Table
 from verification.radius import radii

@@ -6,11 +6,10 @@ from pathlib import Path
 
 from dsnn.data.cifar import CLASSES, check_dataset
 from dsnn.data.folder import DataFolder
-from dsnn.data.statistics import published_evaluation
+from dsnn.data.statistics import Channels, published_evaluation
 from dsnn.errors import UserError
 from dsnn.weights import Loaded
 from experiments import autoattack, epsilons
-from experiments.executed import Channels
 
 ATTACKS = ("clean", "pgd-paper", "autoattack")
 PROTOCOLS = ("consistent", "published")

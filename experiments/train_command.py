@@ -10,7 +10,8 @@ from typing import Annotated, Any
 import typer
 
 from dsnn.errors import UserError
-from dsnn.files import check_writable, write_json
+from dsnn.files import check_result, check_writable, write_json
+from dsnn.options import Data, Json
 from experiments.choices import Device, Scale
 
 UNFINISHED = 3
@@ -20,40 +21,60 @@ UNFINISHED = 3
 def train(
     regime: Annotated[
         str,
-        typer.Option(help="One of the paper's five, or certified-non-expansive, -smooth, -switch"),
+        typer.Option(
+            help="One of the paper's five, or certified-non-expansive, -smooth or -switch."
+        ),
     ],
     dataset: Annotated[str, typer.Option(help="cifar10, cifar100 or generated.")] = "cifar10",
     margin: Annotated[
-        float | None, typer.Option(help="Of the loss; 0.15, and the certified networks' own.")
+        float | None,
+        typer.Option(
+            help="Margin of the loss; default: 0.15, or the regime's own for certified networks."
+        ),
     ] = None,
-    scale: Annotated[Scale, typer.Option(help="Seconds, minutes, or the paper's.")] = Scale.cpu,
-    config: Annotated[Path | None, typer.Option(help="TOML of settings to change.")] = None,
+    scale: Annotated[
+        Scale, typer.Option(help="How much to compute: seconds, minutes, or the paper's.")
+    ] = Scale.cpu,
+    config: Annotated[Path | None, typer.Option(help="A TOML file of settings to change.")] = None,
     start: Annotated[
         Path | None,
-        typer.Option("--from", metavar="WEIGHTS", help="CIFAR-10 weights cifar100 starts from."),
+        typer.Option(
+            "--from", metavar="WEIGHTS", help="CIFAR-10 weights to start from, for cifar100."
+        ),
     ] = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="Of weights and order.")] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="Seed of weights and image order.")
+    ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Result folder; out/train/REGIME-DATASET-MARGIN-SCALE.")
+        Path | None,
+        typer.Option(help="Result folder; default: out/train/REGIME-DATASET-MARGIN-SCALE."),
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with what OUT holds.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from what the result folder holds.")
+    ] = False,
     max_seconds: Annotated[
-        float | None, typer.Option(min=0, help="Stop cleanly after so long (exit code 3).")
+        float | None,
+        typer.Option(min=0, help="Stop cleanly after this many seconds (exit code 3)."),
     ] = None,
     save_steps: Annotated[
-        int | None, typer.Option(min=1, help="Save every so many steps, not only each epoch.")
+        int | None, typer.Option(min=1, help="Save every N steps as well as after each epoch.")
     ] = None,
-    data: Annotated[
-        Path | None, typer.Option(help="The data folder; else DSNN_DATA, else your cache.")
-    ] = None,
+    data: Data = None,
     device: Annotated[Device, typer.Option(help="Where to train.")] = Device.cpu,
     compiled: Annotated[
-        bool, typer.Option("--compile/--no-compile", help="CUDA graphs by torch.compile.")
+        bool,
+        typer.Option(
+            "--compile/--no-compile",
+            help="Compile the step with torch.compile (CUDA graphs on a GPU).",
+        ),
     ] = True,
     tensorboard: Annotated[
-        bool, typer.Option("--tensorboard", help="Event files in OUT/tensorboard as well.")
+        bool,
+        typer.Option(
+            "--tensorboard", help="Write event files to the result folder's tensorboard/ as well."
+        ),
     ] = False,
-    json: Annotated[str | None, typer.Option(metavar="FILE", help="Result; - is stdout.")] = None,
+    json: Json = None,
 ) -> int:
     """Train a network of the paper or of ours; resumable, in slices, in processes (torchrun)."""
     from experiments.settings import read_changes
@@ -67,8 +88,7 @@ def train(
     )
     out = out or Path("out/train") / f"{regime}-{dataset}-{asked.margin:g}-{scale.value}"
     check_writable(out / "run.json")
-    if json not in (None, "-"):
-        check_writable(Path(json))
+    check_result(json)
 
     from dsnn.data.folder import data_folder
     from dsnn.training.engine import Limits

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from dsnn.options import Data, Json
 from experiments.choices import Scale
 
 if TYPE_CHECKING:
@@ -19,24 +20,25 @@ def reproduce(
         typer.Argument(help="Artefacts that --status lists, or figures, tables, models, data."),
     ] = None,
     everything: Annotated[
-        bool, typer.Option("--all", help="All artefacts that can be made here.")
+        bool, typer.Option("--all", help="Make all artefacts that can be made here.")
     ] = False,
-    status: Annotated[bool, typer.Option(help="Only say what is fresh, and make nothing.")] = False,
+    status: Annotated[bool, typer.Option(help="Only say what is fresh; make nothing.")] = False,
     out: Annotated[Path, typer.Option(help="The folder to write to.")] = Path("out/reproduce"),
-    data: Annotated[Path | None, typer.Option(help="The data folder.")] = None,
+    data: Data = None,
     scale: Annotated[Scale, typer.Option(help="How much to compute.")] = Scale.cpu,
     minutes: Annotated[
-        float | None, typer.Option(min=0, help="Do what fits; exit code 3 where more is left.")
+        float | None,
+        typer.Option(min=0, help="Do what fits into this time; exit code 3 where more is left."),
     ] = None,
     profile: Annotated[
-        str | None, typer.Option(help="Snakemake's: where to compute, as on a cluster.")
+        str | None, typer.Option(help="Snakemake profile that says where jobs run.")
     ] = None,
-    json: Annotated[str | None, typer.Option(help="Write the result as JSON; - is stdout.")] = None,
+    json: Json = None,
 ) -> int:
     """Make figures and tables of the paper; what is fresh by content is not made again."""
     from dsnn.data.folder import data_folder
     from dsnn.errors import UserError
-    from dsnn.files import check_writable, write_json
+    from dsnn.files import check_result, check_writable, write_json
     from paper_repro.networks import check_data
     from paper_repro.plan import jobs
     from paper_repro.registry import registry, select
@@ -49,8 +51,7 @@ def reproduce(
     folder, known = data_folder(data).path, registry(scale)
     named = select(ids or [], known)
     places = {name: Place(artefact, out, folder, scale) for name, artefact in known.items()}
-    if json not in (None, "-"):
-        check_writable(Path(json))
+    check_result(json)
     code = 0
     if not status:
         wanted = named if ids else [name for name, artefact in known.items() if artefact.in_all]

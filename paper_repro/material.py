@@ -11,8 +11,9 @@ from torch import Tensor
 
 from dsnn.data.cifar import images_and_labels
 from dsnn.data.folder import DataFolder
+from dsnn.data.statistics import SIDE, Channels
 from dsnn.errors import UserError
-from dsnn.models.cifar import SIDE, CifarNet
+from dsnn.models.cifar import CifarNet
 from dsnn.operators import Convolution, estimate
 from dsnn.operators.bounds import norm_upper
 from dsnn.operators.geometry import Geometry
@@ -30,7 +31,6 @@ LANCZOS = 80
 """Steps behind a vector whose ratio |Av| / |v| is enclosed."""
 BATCH = 128
 CLAIMS = ("stages.*.flow:lipschitz<=1", "lipschitz<=1", "lipschitz[pixel]<=1")
-Channels = tuple[float, float, float]
 
 
 @dataclass(frozen=True)

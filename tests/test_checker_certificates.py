@@ -166,6 +166,51 @@ def test_the_command(
     assert "is not a file" in refused("check", written.path.with_name("none.json"))
 
 
+def test_the_command_writes_json(
+    written: Written,
+    dsnn: Callable[..., tuple[int, str, str]],
+    refused: Callable[..., str],
+    tmp_path: Path,
+) -> None:
+    code, out, _ = dsnn("check", written.path, written.weights, "--json", "-")
+    found, claims = json.loads(out), written.content["claims"]
+    assert code == 0
+    assert found["certificate"] == str(written.path)
+    assert (found["accepted"], found["reasons"], found["left_out"]) == (True, [], [])
+    assert "those of the certificate" in found["target"]
+    for key in ("claim", "module", "verdict", "bound"):
+        assert [entry[key] for entry in found["verdicts"]] == [claim[key] for claim in claims]
+    file = tmp_path / "result.json"
+    (tmp_path / "other.pt").write_bytes(b"other")
+    code, out, _ = dsnn("check", written.path, tmp_path / "other.pt", "--json", file)
+    found = json.loads(file.read_text())
+    assert code == 1
+    assert found["reasons"][0] in out
+    assert not found["accepted"]
+    assert "is not the file that was audited" in found["reasons"][0]
+    for read in (written.path, written.path.with_suffix(".safetensors")):
+        assert "write over" in refused("check", written.path, "--json", read)
+    refused("check", written.weights, "--json", tmp_path / "none.json")
+    assert not (tmp_path / "none.json").exists()
+
+
+def test_json_of_what_is_left_out_is_printable(
+    written: Written, dsnn: Callable[..., tuple[int, str, str]], tmp_path: Path
+) -> None:
+    entry = {"claim": "contractive", "module": "a\x1b\ud800", "reason": "too\nlarge"}
+    content = {**written.content, "left_out": [entry]}
+    del content["digest"]
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps({**content, "digest": reading.digest(content)}))
+    (tmp_path / content["tensors"]["file"]).write_bytes(written.data)
+    code, out, _ = dsnn("check", path, "--json", "-")
+    found = json.loads(out)
+    assert code == 3
+    assert found["left_out"] == [{"claim": "contractive", "module": "a??", "reason": "too?large"}]
+    assert not found["accepted"]
+    assert "1 of 8 verdicts" in found["reasons"][0]
+
+
 def test_an_audit_writes_what_the_command_checks(
     data_folder: Path, tmp_path: Path, dsnn: Callable[..., tuple[int, str, str]]
 ) -> None:

@@ -41,6 +41,19 @@ def test_a_documented_command_is_one(page: str, line: str) -> None:
     takes(line)
 
 
+def test_every_command_takes_json() -> None:
+    """Every registered command, and of groups every command."""
+    application: Any = typer.main.get_command(build_app([]))
+    commands = dict(application.commands)
+    for name, group in application.commands.items():
+        if hasattr(group, "commands"):
+            commands |= {f"{name} {sub}": command for sub, command in group.commands.items()}
+            del commands[name]
+    assert {"check", "convert", "experiment", "theory show"} <= commands.keys()
+    without = [n for n, c in commands.items() if not any("--json" in p.opts for p in c.params)]
+    assert without == []
+
+
 def test_commands_are_found_and_a_wrong_option_is_refused() -> None:
     assert len(LINES) > 30
     with pytest.raises(typer.BadParameter.__mro__[2], match="--quickly"):

@@ -1,6 +1,8 @@
 """Local constants: never below what the graph does in the ball, and worth having."""
 
+import re
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -162,3 +164,13 @@ def test_more_is_certified_than_by_the_global_constant(
     assert len(gains) >= 10
     assert min(gains) >= 1
     assert sorted(gains)[len(gains) // 2] > 2
+
+
+def test_the_documented_example_runs(capsys: pytest.CaptureFixture[str]):
+    page = Path(__file__).parents[1] / "docs" / "bounds.md"
+    (code,) = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    torch.manual_seed(0)
+    exec(code, {})
+    constant, radius = map(float, capsys.readouterr().out.split())
+    assert constant > 0
+    assert radius >= 0

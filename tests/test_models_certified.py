@@ -10,7 +10,7 @@ import verification
 from dsnn import weights
 from dsnn.errors import UserError
 from dsnn.integrators import Euler
-from dsnn.models import CERTIFIED, CertifiedNet, Plan, build_certified
+from dsnn.models import CERTIFIED, CertifiedNet, Sizes, build_certified
 from dsnn.models.certified import Pair
 from dsnn.training.certified import finalise
 from dsnn.weights import Card
@@ -22,13 +22,13 @@ from verification.parts import Live
 from verification.radius import certified_radii
 
 IMAGE = (3, 32, 32)
-SMALL = Plan((12, 48), (1, 2))
+SMALL = Sizes((12, 48), (1, 2))
 
 
-def disturbed(arch: str, seed: int, plan: Plan = SMALL) -> CertifiedNet:
+def disturbed(arch: str, seed: int, sizes: Sizes = SMALL) -> CertifiedNet:
     """As training may leave it: every number moved, matrices a little off orthogonal ones."""
     torch.manual_seed(seed)
-    net = build_certified(arch, plan=plan)
+    net = build_certified(arch, sizes=sizes)
     with torch.no_grad():
         for parameter in net.parameters():
             parameter.add_(0.02 * torch.randn_like(parameter))
@@ -142,7 +142,7 @@ def test_plans_and_names_that_no_network_has():
     with pytest.raises(UserError, match="one of certified-non-expansive"):
         build_certified("certified")
     with pytest.raises(UserError, match="at least as many"):
-        build_certified("certified-switch", plan=Plan((48, 96)))
+        build_certified("certified-switch", sizes=Sizes((48, 96)))
 
 
 @pytest.mark.parametrize("arch", CERTIFIED)

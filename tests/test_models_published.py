@@ -1,6 +1,7 @@
 """Converted networks compute what the published code computes, by a forward pass written from the
 formulae alone: notes on the paper, sections 5.1 and 8."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -48,8 +49,14 @@ def published_forward(regime, state, x):
 def test_same_outputs(data_folder: Path, name: str, tmp_path: Path, dsnn):
     regime = next(r for r in REGIMES if r in name)
     source, out = data_folder / "published" / name, tmp_path / "net.safetensors"
-    code, _, error = dsnn("convert", source, "--arch", REGIMES[regime], "--out", out)
+    code, said, error = dsnn(
+        "convert", source, "--arch", REGIMES[regime], "--out", out, "--json", "-"
+    )
     assert (code, error) == (0, "")
+    result = json.loads(said)
+    assert (result["file"], result["sha256"]) == (str(out), load(out).sha256)
+    assert result["parameters"] == sum(p.numel() for p in load(out).net.parameters())
+    assert (result["arch"], result["signed_steps"]) == (REGIMES[regime], False)
     state = torch.load(source, map_location="cpu", weights_only=True)
     x = torch.randn(8, 3, 32, 32, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():

@@ -9,7 +9,7 @@ import pytest
 import torch
 from sympy import exp, lambdify, simplify
 
-from dsnn.models import CertifiedNet, Plan, build_certified
+from dsnn.models import CertifiedNet, Sizes, build_certified
 from dsnn.training.certified import finalise
 from theory import curvature
 from verification.radius import certified_radii, radii, separations
@@ -22,7 +22,7 @@ MEAN, UNIT = (0.5, 0.4, 0.3), (1.0, 1.0, 1.0)
 def network(seed: int = 0, arch: str = "certified-smooth") -> CertifiedNet:
     """With random kernels, biases and head, and almost orthogonal matrices."""
     torch.manual_seed(seed)
-    net = build_certified(arch, plan=Plan((12, 48), (2, 1)))
+    net = build_certified(arch, sizes=Sizes((12, 48), (2, 1)))
     with torch.no_grad():
         for name, parameter in net.named_parameters():
             if name.endswith("operator.weight"):
@@ -248,7 +248,7 @@ def test_what_is_lost_in_any_direction_is_no_more_than_said(arch: str, r: float)
     [(ARCHS[0], "flow.0.u"), (ARCHS[1], "flow.1.0.u"), (ARCHS[1], "flow.1.1.u")],
 )
 def test_only_networks_of_smooth_steps_and_pairs_that_do_not_expand_have_it(arch: str, time: str):
-    plain = build_certified("certified-non-expansive", plan=Plan((12, 48), (1, 1)))
+    plain = build_certified("certified-non-expansive", sizes=Sizes((12, 48), (1, 1)))
     assert smooth(finalise(plain)) is None
     assert smooth(torch.nn.Linear(2, 2)) is None
     net = network(arch=arch)

@@ -193,6 +193,11 @@ def test_the_command(dsnn, refused, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     code, out, _ = dsnn("experiment")
     assert code == 0
     assert [line.split()[0] for line in out.splitlines()] == list(structured.experiments())
+    code, out, _ = dsnn("experiment", "--json", "-")
+    assert code == 0
+    assert [entry["name"] for entry in json.loads(out)["experiments"]] == list(
+        structured.experiments()
+    )
     assert "unknown experiment 'sirr'" in refused("experiment", "sirr")
     assert refused("experiment", "sir-map", "--out", Path(__file__) / "in")
 
@@ -205,6 +210,11 @@ def test_the_command(dsnn, refused, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     code, out, _ = dsnn("experiment", "sir-map", "--out", tmp_path)
     assert code == 1
     assert "FAILS  too high: 1.5 (at most 1)" in out
+    code, out, _ = dsnn("experiment", "sir-map", "--out", tmp_path, "--json", "-")
+    assert code == 1
+    (entry,) = json.loads(out)["experiments"]
+    assert entry["file"] == str(tmp_path / "sir-map.json")
+    assert [bar["holds"] for bar in entry["bars"]] == [True, False]
     assert dsnn("experiment", "sir-map", "--out", tmp_path, "--scale", "smoke")[0] == 0
     measured = math.nan
     assert dsnn("experiment", "sir-map", "--out", tmp_path)[0] == 1

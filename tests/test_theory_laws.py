@@ -11,7 +11,6 @@ from sympy import Integer, Matrix, Symbol
 
 from theory import balls, theorems
 from theory.algebra import ratio
-from theory.budget import euler_budget
 from theory.nonexpansive import contractive_euler, expansive_euler, nonexpansive_euler
 from theory.projections import (
     flexible,
@@ -19,7 +18,6 @@ from theory.projections import (
     measured,
     nonexpansive,
     prescribed,
-    within_budget,
 )
 from theory.runge_kutta import circle_radius
 from theory.switching import (
@@ -231,41 +229,6 @@ def test_projections_leave_admissible_steps_where_they_are() -> None:
     assert nonexpansive.numeric("math")(h=1.5) == (1.5,)
     assert flexible.numeric("math")(h_1=1.0, h_2=-0.5) == (1.0, -0.5)
     assert prescribed.numeric("math")(h_C=0.6)[0] == 0.6
-
-
-@pytest.mark.parametrize("seed", range(20))
-def test_steps_within_budget_satisfy_their_law_in_float32(seed: int) -> None:
-    """Measured spectra, any raw steps: what is projected and rounded to float32 is 1-Lipschitz."""
-    rng = np.random.default_rng(seed)
-    down, up = int(rng.integers(1, 5)), int(rng.integers(0, 5))
-    raw = {f"h_c{i}": rng.uniform(-1, 5) for i in range(down)}
-    raw |= {f"h_e{j}": rng.uniform(-5, 5) for j in range(up)}
-    raw |= {f"w_max{j}": rng.uniform(0, 2) for j in range(up)}
-    for i in range(down):
-        raw[f"s_min{i}"], raw[f"s_max{i}"] = np.sort(rng.uniform(0.1, 2, 2))
-    raw = {name: float(np.float32(value)) for name, value in raw.items()}
-    tensors = {name: torch.tensor(value, dtype=torch.float32) for name, value in raw.items()}
-    projection = within_budget(down, up)
-    steps = [float(s) for s in projection.numeric("torch")(a=torch.tensor(0.5), **tensors)]
-    decay = growth = 0.0
-    for i, step in enumerate(steps[:down]):
-        low, high = raw[f"s_min{i}"], raw[f"s_max{i}"]
-        assert 0 <= step <= 2 / (high**2 + 0.5 * low**2)
-        assert _at(contractive_euler.law, a=0.5, h=step, s_min=low, s_max=high) <= 1
-        decay += step * 0.5 * low**2
-    for j, step in enumerate(steps[down:]):
-        assert abs(step) <= abs(raw[f"h_e{j}"])
-        growth += abs(step) * raw[f"w_max{j}"]
-    assert _at(euler_budget.law, decay=decay, growth=growth) <= 1
-    assert euler_budget.admits(decay=decay, growth=growth)
-
-
-def test_a_budget_that_is_kept_is_left_alone_and_an_empty_one_allows_nothing() -> None:
-    project = within_budget(1, 1).numeric("math")
-    spectrum = {"a": 0.5, "s_min0": 1.0, "s_max0": 1.0, "w_max0": 1.0}
-    assert project(h_c0=1.0, h_e0=-0.25, **spectrum) == (1.0, -0.25)
-    assert project(h_c0=0.0, h_e0=1.0, **spectrum) == (0.0, 0.0)
-    assert project(h_c0=0.0, h_e0=0.0, **spectrum) == (0.0, 0.0)
 
 
 def test_circle_radii_of_methods() -> None:

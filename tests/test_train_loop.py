@@ -17,12 +17,12 @@ from safetensors.torch import load_file
 from training_cases import BATCH, EPOCHS, PLAN, STEPS, AdamStep, run, until_finished
 
 from dsnn.errors import UserError
-from dsnn.models.certified import Plan as CertifiedPlan
-from dsnn.models.certified import build_certified
+from dsnn.models.certified import Sizes, build_certified
 from dsnn.training.certified import CertifiedStep
 from dsnn.training.checkpoint import KEPT, Checkpoints
 from dsnn.training.engine import RESTARTS, Limits, Plan, Report, train
 from dsnn.training.images import ResidentImages
+from dsnn.training.precision import out_of_memory
 from dsnn.training.schedule import Schedule, Steps, WarmupLinear
 
 
@@ -78,7 +78,7 @@ def test_metrics_and_times_add_up_over_slices(tmp_path: Path):
 
 def certified_step() -> CertifiedStep:
     torch.manual_seed(0)
-    net = build_certified("certified-switch", plan=CertifiedPlan((12, 48), (1, 1)))
+    net = build_certified("certified-switch", sizes=Sizes((12, 48), (1, 1)))
     return CertifiedStep(net, rate=1e-2, dtype=torch.float32)
 
 
@@ -228,10 +228,35 @@ def test_a_full_disk_is_one_line_and_costs_nothing_that_was_saved(
     assert run(tmp_path, resume=True)[0].sha256() == straight
 
 
-def test_a_full_device_is_one_line_and_the_run_goes_on(tmp_path: Path, straight: str):
+@pytest.mark.parametrize(
+    ("error", "full"),
+    [
+        (MemoryError(), True),
+        (torch.OutOfMemoryError("tried to allocate 80 GiB"), True),
+        (RuntimeError("CUDA error: out of memory"), True),
+        (RuntimeError("DefaultCPUAllocator: not enough memory: you tried to"), True),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to"), True),
+        (RuntimeError("shapes do not match"), False),
+        (ValueError("out of memory"), False),
+    ],
+)
+def test_what_full_memory_is(error: Exception, full: bool):
+    assert out_of_memory(error) is full
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("tried to allocate 80 GiB"),
+        RuntimeError("DefaultCPUAllocator: not enough memory: you tried to"),
+    ],
+)
+def test_a_full_device_is_one_line_and_the_run_goes_on(
+    tmp_path: Path, straight: str, error: Exception
+):
     def exhausted(step: AdamStep) -> None:
         if step.calls == 2 * STEPS + 2:
-            raise torch.OutOfMemoryError("tried to allocate 80 GiB")
+            raise error
 
     with pytest.raises(UserError, match="out of memory with batches of 8") as caught:
         run(tmp_path, AdamStep(exhausted))

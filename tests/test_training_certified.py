@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from dsnn.errors import UserError
-from dsnn.models import CERTIFIED, Plan, build_certified
+from dsnn.models import CERTIFIED, Sizes, build_certified
 from dsnn.models.certified import SLOPES, Pair
 from dsnn.operators.bounds import singular_values
 from dsnn.training.certified import (
@@ -22,7 +22,7 @@ from dsnn.training.certified import (
 from dsnn.training.constructed import construct, is_constructed
 from verification.bound import network_bound
 
-SMALL = Plan((12, 48), (1, 1))
+SMALL = Sizes((12, 48), (1, 1))
 
 
 def batch(count: int = 16) -> tuple[torch.Tensor, torch.Tensor]:
@@ -33,13 +33,13 @@ def batch(count: int = 16) -> tuple[torch.Tensor, torch.Tensor]:
 
 def small(arch: str, **settings: Any) -> CertifiedStep:
     torch.manual_seed(0)
-    net = build_certified(arch, plan=SMALL)
+    net = build_certified(arch, sizes=SMALL)
     return CertifiedStep(net, rate=1e-2, dtype=torch.float32, **settings)
 
 
 def constructed(arch: str) -> CertifiedStep:
     torch.manual_seed(0)
-    net = build_certified(arch, plan=SMALL)
+    net = build_certified(arch, sizes=SMALL)
     construct(net)
     return CertifiedStep(net, rate=1e-2, dtype=torch.float32)
 
@@ -161,7 +161,7 @@ def test_retraction_restores_orthogonal_matrices_and_rows():
     ],
 )
 def test_settings_that_are_not_allowed(settings: dict, expected: str):
-    net = build_certified("certified-non-expansive", plan=SMALL)
+    net = build_certified("certified-non-expansive", sizes=SMALL)
     with pytest.raises(UserError, match=expected):
         CertifiedStep(net, **settings)
 

@@ -6,9 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from dsnn.data.statistics import SIDE
 from dsnn.integrators import Alternation, Step
 from dsnn.models import ARCHITECTURES, CifarNet, build
-from dsnn.models.cifar import SIDE, Stage
+from dsnn.models.cifar import Stage
 from dsnn.operators import Convolution
 from dsnn.operators.bounds import singular_values
 from dsnn.training import project

@@ -93,13 +93,16 @@ def test_a_network_of_ours_is_found_by_every_door(
     assert json.loads(out)["target"] == target
     code, out, _ = dsnn("zoo")
     assert code == 0
-    assert f"{target}\n    1; real; 0.5; here" in out
+    facts = "proved: 1; arithmetic: real; accuracy: 0.5; trained: here"
+    assert f"{target}\n    {facts}\n" in out
     code, out, _ = dsnn("zoo", "--json", "-")
     listed = json.loads(out)["models"][-1]
     assert (listed["target"], listed["there"], listed["published"]) == (target, True, False)
 
 
-def test_a_changed_or_missing_file_is_not_read(planted: Model):
+def test_a_changed_or_missing_file_is_not_read(
+    planted: Model, dsnn: Callable[..., tuple[int, str, str]], tmp_path: Path
+):
     path = index.FOLDER / planted.file
     content = path.read_bytes()
     path.write_bytes(content[:-1] + b"\x01")
@@ -108,6 +111,10 @@ def test_a_changed_or_missing_file_is_not_read(planted: Model):
     path.unlink()
     with pytest.raises(UserError, match="missing; reinstall"):
         load(planted.id)
+    code, out, _ = dsnn("zoo", "--data", tmp_path)
+    assert code == 0
+    assert "trained: here; its file is missing: reinstall" in out
+    assert "its file is missing: run `dsnn data weights`" in out
 
 
 def test_a_missing_published_file_says_what_to_put_where(

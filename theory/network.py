@@ -24,20 +24,20 @@ def stage_facts(stage: int):
     return symbols(f"used_scale_{stage} lift_norm_{stage} flow_lipschitz_{stage}", nonnegative=True)
 
 
-def lipschitz(stages: int = STAGES) -> Expr:
-    """Constant with respect to the normalised input, for this number of stages (0-based)."""
+def lipschitz() -> Expr:
+    """Constant with respect to the normalised input; stages are counted from 0."""
     factors = [
         factor
-        for stage in range(stages)
+        for stage in range(STAGES)
         for scale, lift, flow in [stage_symbols(stage)]
         for factor in (Abs(scale), lift, flow)
     ]
     return Mul(head_max, *factors)
 
 
-def lipschitz_pixel(stages: int = STAGES) -> Expr:
+def lipschitz_pixel() -> Expr:
     """Constant with respect to pixels in [0, 1]: the input is (pixel - mean) / std."""
-    return lipschitz(stages) / std_min
+    return lipschitz() / std_min
 
 
 def _product(theorem: Theorem) -> bool:

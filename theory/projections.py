@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from sympy import Add, Expr, Max, Min, Rational, Symbol, sqrt, symbols
+from sympy import Expr, Max, Min, Rational, Symbol, sqrt, symbols
 
 from theory.algebra import ratio
 from theory.compile import Backend, compiled
@@ -76,25 +76,3 @@ _up = (KEEP / (1 - _down * a * s_min**2) - 1) / Max(w_max, TINY)
 measured = Projection(
     "T9-switching", (a, h_C, h_E, s_min, s_max, w_max), (_down, Min(Max(h_E, 0), Max(_up, 0)))
 )
-
-
-# T6 for Euler steps with measured spectra.
-
-
-def within_budget(contractive: int, expansive: int) -> Projection:
-    """Steps of a block with so many contractive and expansive Euler steps, in any order.
-
-    Raw parameters: the slope bound `a`, the steps `h_c0`, ... of the contractive operators with
-    their spectra `s_min0`, `s_max0`, ..., and the steps `h_e0`, ... of the expansive operators with
-    norms at most `w_max0`, ... A contractive step is clamped to [0, 2 / (s_max^2 + a s_min^2)],
-    and all expansive ones are scaled by one factor, so that their growth is at most the decay of
-    the others. Both bounds keep a factor 1 - 1e-6, which covers float32 for up to 8 steps.
-    """
-    down = [symbols(f"h_c{i} s_min{i} s_max{i}", real=True) for i in range(contractive)]
-    up = [symbols(f"h_e{j} w_max{j}", real=True) for j in range(expansive)]
-    steps = [Min(Max(step, 0), KEEP * 2 / (high**2 + a * low**2)) for step, low, high in down]
-    decay = KEEP * Add(*(step * a * low**2 for step, (_, low, _) in zip(steps, down, strict=True)))
-    growth = Add(*(Max(step, -step) * norm for step, norm in up))
-    share = decay / Max(growth, decay, TINY)
-    raw = (a, *(symbol for group in (*down, *up) for symbol in group))
-    return Projection("T6-euler-budget", raw, (*steps, *(step * share for step, _ in up)))

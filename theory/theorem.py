@@ -9,13 +9,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from sympy import Expr, Ge, Le, symbols
+from sympy import Expr
 from sympy.logic.boolalg import Boolean
 
 from theory.compile import Backend, arguments, compiled
-
-measured = symbols("measured", nonnegative=True)
-"""What a theorem's `measures` names, on a concrete instance."""
 
 Status = Literal["published", "recalled", "derived"]
 
@@ -101,11 +98,6 @@ class Theorem:
         if self.constant is None:
             raise ValueError(f"{self.id} has no constant")
         return self.constant
-
-    @property
-    def conclusion(self) -> Boolean:
-        """The predicate that follows from the hypotheses, about the symbol `measured`."""
-        return Le(measured, self.law) if self.bound == "upper" else Ge(measured, self.law)
 
     def numeric(self, backend: Backend = "numpy") -> Callable[..., Any]:
         """The constant as a compiled function of keyword arguments named like its symbols.

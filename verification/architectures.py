@@ -8,8 +8,8 @@ network satisfies a claim says nothing about the others, so anything else is unk
 Admissible is what `dsnn.training.project` leaves unchanged, in float32: for the constrained
 regimes its times and rescalings, lifts of norm at most 1 before their scale, a head of Frobenius
 norm at most 1. The kernels of the flows are free: the paper has a penalty on them and no bound.
-For our certified ones it is what `dsnn.training.finalise` makes: steps by their law for the
-spectra that their own matrices are proved to have, a head of norm at most 1.
+For our certified ones it is what `dsnn.training.certified.finalise` makes: steps by their law for
+the spectra that their own matrices are proved to have, a head of norm at most 1.
 """
 
 import dataclasses

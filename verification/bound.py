@@ -10,8 +10,8 @@ from fractions import Fraction
 
 from torch import nn
 
+from dsnn.data.statistics import SIDE, Channels
 from dsnn.models import CertifiedNet
-from dsnn.models.cifar import SIDE
 from verification import sdp
 from verification.capture import Uncapturable
 from verification.constant import Constant, product
@@ -32,12 +32,10 @@ class NetworkBound:
     body_pixel: float | None = None
 
 
-def network_bound(
-    net: nn.Module, std: tuple[float, float, float], *, tight: bool = False
-) -> NetworkBound:
+def network_bound(net: nn.Module, std: Channels) -> NetworkBound:
     """Upper bounds on the constant of `net`, a map of images (3, 32, 32), and of `net` after
     (pixel - mean) / std."""
-    ledger = Ledger(Live(net, (3, SIDE, SIDE)), tight=tight)
+    ledger = Ledger(Live(net, (3, SIDE, SIDE)))
     body = None
     if isinstance(net, CertifiedNet):
         body = pixel(ledger.constant("body"), std).upper

@@ -58,16 +58,6 @@ class Exact:
             abs(self.scale) * int(abs(self.ints.flatten()).max()) if self.ints.size else Fraction(0)
         )
 
-    def upper(self) -> np.ndarray:
-        """Float64 upper bounds of the absolute values."""
-        flat = [_float_up(abs(value)) for value in self.fractions()]
-        return np.array(flat).reshape(self.ints.shape)
-
-
-def _float_up(value: Fraction) -> float:
-    near = float(value)
-    return near if Fraction(near) >= value else math.nextafter(near, math.inf)
-
 
 def zeros(shape: Sequence[int]) -> Exact:
     return Exact(np.full(tuple(shape), 0, dtype=object))

@@ -56,7 +56,6 @@ def judge(
     *,
     dtype: torch.dtype = torch.float32,
     budget_seconds: float = 5.0,
-    seed: int = 0,
 ) -> Judgement:
     """The verdict on an equality `claim` about what `graph` computes.
 
@@ -69,7 +68,7 @@ def judge(
     if isinstance(proof, Proof) and proof.defect <= tolerance:
         return Judgement("proved", 0.0, proof.defect, _proved(proof))
     upper = proof.defect if isinstance(proof, Proof) else None
-    found = search(claim.name, graph, claim.dim, float(tolerance), budget_seconds, seed)
+    found = search(claim.name, graph, claim.dim, float(tolerance), budget_seconds)
     lower = 0.0 if found is None else found.lower
     if found is not None and lower > tolerance:
         evidence = _refuted(claim, found)

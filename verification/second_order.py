@@ -48,10 +48,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dsnn.data.statistics import SIDE
 from dsnn.fields import GradientField, ResidualField
 from dsnn.integrators import Euler
 from dsnn.models import CertifiedNet
-from dsnn.models.certified import BLOCK, SIDE
+from dsnn.models.certified import BLOCK
 from dsnn.operators import Convolution
 from dsnn.operators.bounds import geometry_of, norm_upper, singular_values
 from dsnn.operators.definite import largest_eigenvalue

@@ -17,8 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from dsnn.data.statistics import SIDE
 from dsnn.errors import UserError
-from dsnn.models.cifar import SIDE
 from dsnn.zoo.loading import load_target
 from verification import architectures, sandbox
 from verification.architectures import Architecture

@@ -15,15 +15,17 @@ def at_least(value: float | Fraction, digits: int = 4) -> str:
     return _rounded(value, digits, ROUND_FLOOR)
 
 
-def above(value: float, limit: float | Fraction, digits: int = 4) -> str:
+def above(value: float, limit: float | Fraction) -> str:
     """A lower bound rounded down, with as many digits as it takes to stay above `limit`."""
+    digits = 4
     while value > limit and Fraction(at_least(value, digits)) <= limit and digits < 17:
         digits += 1
     return at_least(value, digits)
 
 
-def about(value: float | Fraction, digits: int = 6) -> str:
+def about(value: float | Fraction) -> str:
     """A given number, no bound, rounded to the nearest: `= 0.5`, or `≈ 0.333333`."""
+    digits = 6
     sign = "=" if at_least(value, digits) == at_most(value, digits) else "≈"
     return f"{sign} {_rounded(value, digits, ROUND_HALF_EVEN)}"
 

@@ -5,7 +5,6 @@ hash (it is never overwritten), 2 when something is missing and cannot be fetche
 """
 
 import sys
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -13,18 +12,17 @@ import typer
 from dsnn.data.folder import DataFolder, data_folder
 from dsnn.data.sources import Source
 from dsnn.errors import UserError
-from dsnn.files import check_writable, write_json
+from dsnn.files import check_result, check_writable, write_json
+from dsnn.options import Data, Json
 
 
 def data(
     names: Annotated[
         list[str] | None,
-        typer.Argument(metavar="NAME", help="cifar10, cifar100, weights; else all three."),
+        typer.Argument(metavar="NAME", help="cifar10, cifar100 or weights; default: all three."),
     ] = None,
-    data: Annotated[
-        Path | None, typer.Option(help="The data folder; else DSNN_DATA, else your cache.")
-    ] = None,
-    json: Annotated[str | None, typer.Option(metavar="FILE", help="Result; - is stdout.")] = None,
+    data: Data = None,
+    json: Json = None,
 ) -> int:
     """Say what data is there and whether its hashes match; fetch what is missing."""
     from dsnn.data import sources
@@ -33,8 +31,7 @@ def data(
     for name in wanted:
         if name not in sources.NAMES:
             raise UserError(f"unknown data {name!r}: choose from {', '.join(sources.NAMES)}")
-    if json not in (None, "-"):
-        check_writable(Path(json))
+    check_result(json)
     folder = data_folder(data)
     entries, failures, wrong = [], [], []
     for name in wanted:

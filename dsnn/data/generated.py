@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dsnn.data.statistics import SIDE
 from dsnn.errors import UserError
 
-SIDE = 32
 NAMES = (
     "horizontal stripes",
     "vertical stripes",

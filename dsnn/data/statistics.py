@@ -1,4 +1,4 @@
-"""Means and standard deviations of the input normalisation, per channel, for pixels in [0, 1].
+"""Images: their size, and the input normalisation per channel, for pixels in [0, 1].
 
 Two protocols read them. `consistent` normalises with the statistics a network was trained with;
 `published` with those the paper's authors evaluated with, which for one regime are others (notes
@@ -8,6 +8,8 @@ on the paper, section 8, number 14).
 from dsnn.errors import UserError
 
 Channels = tuple[float, float, float]
+SIDE = 32
+"""Height and width of all images here."""
 
 TRAINING: dict[str, tuple[Channels, Channels]] = {
     "cifar10": ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)),

@@ -1,4 +1,4 @@
-from dsnn.models.certified import CERTIFIED, CertifiedNet, Plan, build_certified
+from dsnn.models.certified import CERTIFIED, CertifiedNet, Sizes, build_certified
 from dsnn.models.cifar import ARCHITECTURES, CifarNet, build
 from dsnn.models.layers import (
     Exchange,
@@ -34,8 +34,8 @@ __all__ = [
     "NormProjection",
     "OperatorLayer",
     "Permutation",
-    "Plan",
     "PresnovNet",
+    "Sizes",
     "StructuredLayer",
     "StructuredNet",
     "ZeroLift",

@@ -2,7 +2,7 @@
 
 Every map is an isometry by structure or an Euler step, alone or in a pair, of constant at most 1:
 
-    pixels -> 2 x 2 blocks -> zero channels -> flow -> 2 x 2 blocks -> flow
+    pixels -> 2 x 2 blocks -> zero channels -> flow -> 2 x 2 blocks -> zero channels -> flow
            -> half of the sums over 2 x 2 blocks (constant 1) -> head
 
 `certified-non-expansive`: steps x - h A'ReLU(Ax + b), A a 3 x 3 convolution, h = 2 / |A|^2 [T8].
@@ -18,6 +18,7 @@ h_E |W| = 2a / (1 - a), so that a pair stretches by up to 1.105 and then shrinks
 (a = 1/10 learned more slowly, and so did a random A for one that starts as the identity.)
 """
 
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,14 +27,14 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from dsnn.data.statistics import SIDE
 from dsnn.errors import UserError
 from dsnn.fields import GradientField, ResidualField, VectorField
 from dsnn.integrators import Euler
 from dsnn.models.layers import ZeroLift
 from dsnn.operators import Convolution
+from theory import projections
 
-SIDE = 32
-"""Height and width of the images."""
 BLOCK = 2
 """Side of the blocks that become one pixel."""
 SLOPES = {"expansive": 0.5, "contractive": 0.05}
@@ -42,15 +43,16 @@ NOISE = 0.3
 """Norm, about, of what is added to the identity in a new kernel."""
 SHARPNESS = 64.0
 """β of the smooth networks: 1 / β is the width of a kink where |A| = 1."""
+_measured = projections.measured.numeric("math")
 CERTIFIED = ("certified-non-expansive", "certified-smooth", "certified-switch")
 
 
 @dataclass(frozen=True)
-class Plan:
+class Sizes:
     """Channels, and steps (switch: steps each with a pair), at 16 x 16 pixels and at 8 x 8."""
 
     channels: tuple[int, int] = (48, 192)
-    depth: tuple[int, int] = (3, 5)
+    depth: tuple[int, int] = (3, 4)
 
 
 class Pair(nn.Sequential):
@@ -136,7 +138,16 @@ def _switch(width: int) -> Iterator[nn.Module]:
     contractive = GradientField(Convolution(width, width, 1), width, a, SHARPNESS)
     with torch.no_grad():
         contractive.operator.weight.copy_(torch.eye(width)[:, :, None, None])
-    yield Pair(_fixed(expansive, a / (1 - a)), _fixed(contractive, 2 / (1 + a)))
+    up, down = pair_times()
+    yield Pair(_fixed(expansive, up), _fixed(contractive, down))
+
+
+def pair_times(s_min: float = 1.0, s_max: float = 1.0, w_max: float = 1.0) -> tuple[float, float]:
+    """The largest expansive and contractive times that T9 allows for these spectra."""
+    down, up = _measured(
+        a=SLOPES["contractive"], h_C=math.inf, h_E=math.inf, s_min=s_min, s_max=s_max, w_max=w_max
+    )
+    return float(up), float(down)
 
 
 def _fixed(field: VectorField, time: float) -> Euler:
@@ -160,13 +171,13 @@ def _near_identity(width: int) -> Convolution:
     return operator
 
 
-def build_certified(arch: str, classes: int = 10, plan: Plan | None = None) -> CertifiedNet:
-    """A freshly initialised network. Raises UserError on an unknown architecture, and on a plan
-    that drops channels."""
+def build_certified(arch: str, classes: int = 10, sizes: Sizes | None = None) -> CertifiedNet:
+    """A freshly initialised network. Raises UserError on an unknown architecture, and on
+    sizes that drop channels."""
     if arch not in _STEPS:
         raise UserError(f"unknown architecture {arch!r}: one of {', '.join(CERTIFIED)}")
-    plan, inputs, stages = plan or Plan(), 3, []
-    for width, depth in zip(plan.channels, plan.depth, strict=True):
+    sizes, inputs, stages = sizes or Sizes(), 3, []
+    for width, depth in zip(sizes.channels, sizes.depth, strict=True):
         steps = [step for _ in range(depth) for step in _STEPS[arch](width)]
         stages.append(Stage(inputs, width, nn.Sequential(*steps)))
         inputs = width
@@ -177,8 +188,8 @@ def build_certified(arch: str, classes: int = 10, plan: Plan | None = None) -> C
     return CertifiedNet(arch, Body(stages), head)
 
 
-def plan_of(arch: str, state: Mapping[str, Tensor]) -> Plan | None:
-    """The plan of a network with these weights, by names and shapes; None where they show none."""
+def sizes_of(arch: str, state: Mapping[str, Tensor]) -> Sizes | None:
+    """The sizes of a network with these weights, by names and shapes; None where they show none."""
     pattern = re.compile(r"body\.stages\.([01])\.flow\.(\d{1,3})\.field\.operator\.weight")
     widths: tuple[list[int], list[int]] = ([], [])
     for name, tensor in state.items():
@@ -186,4 +197,4 @@ def plan_of(arch: str, state: Mapping[str, Tensor]) -> Plan | None:
             widths[int(found[1])].append(tensor.shape[0])
     if not all(widths) or not 12 <= widths[0][0] <= widths[1][0] // BLOCK**2:
         return None
-    return Plan((widths[0][0], widths[1][0]), (len(widths[0]), len(widths[1])))
+    return Sizes((widths[0][0], widths[1][0]), (len(widths[0]), len(widths[1])))

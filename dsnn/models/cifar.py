@@ -11,13 +11,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dsnn.data.statistics import SIDE
 from dsnn.errors import UserError
 from dsnn.fields import GradientField, ResidualField, TwoLayerField
 from dsnn.integrators import Alternation, Euler, FixedEuler, FlexiblePair, Step
 from dsnn.operators import Convolution
 
-SIDE = 32
-"""Height and width of the images."""
 CHANNELS = (32, 64, 128)
 DEPTH = 4
 """Fields per flow."""

@@ -16,11 +16,11 @@ _SLACK = 2.0**-44
 """Covers the few scalar operations that combine one bound: relative, at most 256 of them."""
 
 
-def gamma(n: int, unit: float = UNIT) -> float:
+def gamma(n: int) -> float:
     """n u / (1 - n u), an upper bound. Complex inner products of length n take gamma(4 n)."""
-    if n * unit > 0.01:
+    if n * UNIT > 0.01:
         raise ValueError(f"an inner product of length {n} is too long for this error bound")
-    return n * unit / (1 - n * unit) * (1 + _SLACK)
+    return n * UNIT / (1 - n * UNIT) * (1 + _SLACK)
 
 
 def up(x: float) -> float:

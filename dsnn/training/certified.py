@@ -15,10 +15,11 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.func import functional_call
 
+from dsnn.data.statistics import SIDE
 from dsnn.errors import UserError
 from dsnn.fields import GradientField, ResidualField
 from dsnn.integrators import Euler
-from dsnn.models.certified import SIDE, SLOPES, CertifiedNet, Pair
+from dsnn.models.certified import CertifiedNet, Pair, pair_times
 from dsnn.operators.bounds import geometry_of, singular_values
 from dsnn.operators.bounds import norm_upper as convolution_norm
 from dsnn.operators.orthogonal import polar
@@ -37,7 +38,6 @@ NORMALISED = 0.3
 DIRECTION = "direction"
 """The buffer of a convolution that keeps its power iteration's vector while it is trained."""
 
-_measured = projections.measured.numeric("math")
 _largest = projections.largest_step.numeric("math")
 _largest_of_tensor = projections.largest_step.numeric("torch")
 
@@ -177,7 +177,7 @@ def estimated_times(net: CertifiedNet) -> dict[str, Tensor]:
     for name, step, side in net.steps():
         name = name.removeprefix("body.")
         if isinstance(step, Pair):
-            up, _ = _allowed(1.0, 1.0, 1.0)
+            up, _ = pair_times()
             times[f"{name}.0.u"] = (up / _estimate(step.steps[0], side)).reshape(1)
         else:
             (time,) = _largest_of_tensor(s_max=_estimate(step, side))
@@ -241,7 +241,7 @@ def _set_times(net: CertifiedNet, least: float = 1.0) -> None:
             expansive, contractive = step.steps
             spectrum = singular_values(operator_of(contractive), (side, side))
             limit = max(_norm(expansive, side), least)
-            up, down = _allowed(spectrum.smallest[0], spectrum.norm[1], limit)
+            up, down = pair_times(spectrum.smallest[0], spectrum.norm[1], limit)
             expansive.u.fill_(up)
             contractive.u.fill_(down)
         else:
@@ -284,11 +284,3 @@ def _norm(step: Euler, side: int) -> float:
     """A proved upper bound on the norm of the step's operator."""
     operator = operator_of(step)
     return convolution_norm(operator.weight, geometry_of(operator, (side, side)))
-
-
-def _allowed(s_min: float, s_max: float, w_max: float) -> tuple[float, float]:
-    """The largest expansive and contractive times that T9 allows for these spectra."""
-    down, up = _measured(
-        a=SLOPES["contractive"], h_C=math.inf, h_E=math.inf, s_min=s_min, s_max=s_max, w_max=w_max
-    )
-    return float(up), float(down)

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from dsnn.errors import UserError
 from dsnn.training.checkpoint import Checkpoints, Progress
 from dsnn.training.images import Draw, ResidentImages
+from dsnn.training.precision import out_of_memory
 from dsnn.training.processes import ALONE, Processes
 from dsnn.training.schedule import Schedule
 
@@ -298,8 +299,7 @@ def _memory(batch: int, checkpoints: Checkpoints):
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        full = isinstance(error, torch.OutOfMemoryError | MemoryError)
-        if not full and "can't allocate memory" not in str(error):  # as torch's processor says it
+        if not out_of_memory(error):
             raise
         kept = checkpoints.newest()
         raise UserError(

@@ -17,7 +17,6 @@ from torch.func import functional_call, grad_and_value, stack_module_state, vmap
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from dsnn.errors import UserError
-from dsnn.training.precision import training_device
 
 Model = Callable[[Tensor], Tensor]
 Loss = Callable[[Model, Tensor, Tensor], Tensor]
@@ -61,22 +60,19 @@ def train_ensemble(
     schedule: Schedule,
     *,
     loss: Loss = mean_square,
-    device: str = "cpu",
-    dtype: torch.dtype = torch.float64,
 ) -> Ensemble:
     """Train `make()` on inputs x (N, ...) and targets y (N, ...), once a seed.
 
     A seed decides the initial weights and the order of the batches; the last batch of an epoch may
     be smaller. `loss` gets the network as a function, so it may unroll it. What looks at numbers
-    while it computes, as implicit solvers do, cannot be mapped over. Raises UserError without
-    seeds or data, on inputs and targets that differ in number, on networks with learned buffers,
-    an absent device, and when a loss is not finite.
+    while it computes, as implicit solvers do, cannot be mapped over. All is float64 on a processor.
+    Raises UserError without seeds or data, on inputs and targets that differ in number, on networks
+    with learned buffers, and when a loss is not finite.
     """
     if not seeds or len(x) != len(y) or len(x) == 0:
         raise UserError(f"{len(seeds)} seeds, {len(x)} inputs, {len(y)} targets: some, and as many")
-    place = training_device(device)
-    x, y = x.to(place, dtype), y.to(place, dtype)
-    networks = [_seeded(make, seed).to(place, dtype) for seed in seeds]
+    x, y = x.to("cpu", torch.float64), y.to("cpu", torch.float64)
+    networks = [_seeded(make, seed).to("cpu", torch.float64) for seed in seeds]
     stacked, _ = stack_module_state(networks)
     shell, buffers = copy.deepcopy(networks[0]), _shared_buffers(networks)
 
@@ -93,9 +89,8 @@ def train_ensemble(
     history = []
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
     for epoch in range(schedule.epochs):
-        total = torch.zeros(len(seeds), dtype=dtype, device=place)
+        total = torch.zeros(len(seeds), dtype=torch.float64)
         for chosen in _batches(generators, len(x), schedule.batch):
-            chosen = chosen.to(place)
             gradients, values = step(stacked, x[chosen], y[chosen])
             for name, weight in stacked.items():
                 weight.grad = gradients[name]

@@ -38,6 +38,14 @@ def bf16_is_faster(device: torch.device) -> bool:
     return amd or not words.isdisjoint(("amx_bf16", "bf16"))
 
 
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory is full: Python's, a GPU's, or torch's on a processor."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    signs = ("out of memory", "not enough memory", "can't allocate memory")
+    return isinstance(error, RuntimeError) and any(s in str(error).lower() for s in signs)
+
+
 def training_dtype(dtype: torch.dtype | None, device: torch.device) -> torch.dtype:
     """`dtype`, or the fastest where it is None. Raises UserError unless it is one of DTYPES."""
     dtype = dtype or fastest_dtype(device)

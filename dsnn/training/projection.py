@@ -10,9 +10,10 @@ from typing import cast
 import torch
 from torch import Tensor
 
+from dsnn.data.statistics import SIDE
 from dsnn.integrators import Alternation, Euler, FlexiblePair
 from dsnn.models import CifarNet
-from dsnn.models.cifar import SIDE, Stage
+from dsnn.models.cifar import Stage
 from dsnn.training.lift_norm import lift_norm_bound
 from theory import projections
 

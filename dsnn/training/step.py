@@ -7,9 +7,10 @@ from typing import cast
 import torch
 from torch import Tensor
 
+from dsnn.data.statistics import SIDE
 from dsnn.errors import UserError
 from dsnn.models import CifarNet
-from dsnn.models.cifar import SIDE, Stage
+from dsnn.models.cifar import Stage
 from dsnn.operators import Convolution
 from dsnn.training.loss import multi_class_hinge
 from dsnn.training.orthogonality import orthogonality_penalty

@@ -1,25 +1,20 @@
 """`dsnn zoo`: the trained networks that there are, and what is known of each."""
 
-from pathlib import Path
-from typing import Annotated
-
-import typer
+from dsnn.options import Data, Json
 
 
 def zoo(
-    data: Annotated[
-        Path | None, typer.Option(help="The data folder; else DSNN_DATA, else your cache.")
-    ] = None,
-    json: Annotated[str | None, typer.Option(metavar="FILE", help="Result; - is stdout.")] = None,
+    data: Data = None,
+    json: Json = None,
 ) -> int:
     """List the networks that TARGET zoo:ID/DATASET/MARGIN and dsnn.load know."""
     from dsnn.data.folder import data_folder
-    from dsnn.files import check_writable, write_json
+    from dsnn.files import check_result, write_json
     from dsnn.zoo.index import PREFIX, models
 
-    if json not in (None, "-"):
-        check_writable(Path(json))
+    check_result(json)
     folder = data_folder(data)
+    known = models()
     entries = [
         {
             "target": PREFIX + model.name,
@@ -29,15 +24,15 @@ def zoo(
             "sha256": model.sha256,
             **model.card,
         }
-        for model in models()
+        for model in known
     ]
     if json is not None:
         write_json(json, {"models": entries})
     if json != "-":
         print(f"published weights are looked for in {folder}")
-        for entry in entries:
-            facts = [entry["proved"], entry["arithmetic"], entry["accuracy"], entry["trained"]]
-            missing = [] if entry["there"] else ["missing: dsnn data weights"]
+        for model, entry in zip(known, entries, strict=True):
+            facts = [f"{name}: {fact}" for name, fact in model.card.items() if fact]
+            missing = [] if entry["there"] else [f"its file is missing: {model.remedy}"]
             print(f"  {entry['target']}")
-            print(f"    {'; '.join(filter(None, [*facts, *missing]))}")
+            print(f"    {'; '.join([*facts, *missing])}")
     return 0

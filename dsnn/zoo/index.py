@@ -3,7 +3,7 @@
 A network is named `ID/DATASET/MARGIN`, the identifier in the manner of RobustBench:
 `FirstauthorYearTitleword_variant`. The published ones are known from `dsnn.data.sources`, with
 their hashes; ours from `weights/index.json` beside this file, a list of objects with the fields of
-`Model` but `published`.
+`Model` but `arch`.
 """
 
 import hashlib
@@ -54,13 +54,21 @@ class Model:
         """Its file, whether it is there or not."""
         return (folder.path if self.published else FOLDER) / self.file
 
+    @property
+    def remedy(self) -> str:
+        """What to do where its file is missing."""
+        if self.published:
+            return "run `dsnn data weights`, or put it there"
+        return "reinstall dsnn, which it comes with"
+
     def checked(self, folder: DataFolder) -> Path:
         """Its file. Raises UserError where it is missing or has another hash."""
         path = self.path(folder)
         if not path.is_file():
-            remedy = "run `dsnn data weights`, or put it there" if self.published else "reinstall"
             origin = f", the data folder being {folder}" if self.published else ""
-            raise UserError(f"{PREFIX}{self.name} is read from {path}{origin}: missing; {remedy}")
+            raise UserError(
+                f"{PREFIX}{self.name} is read from {path}{origin}: missing; {self.remedy}"
+            )
         if digest(path, "sha256") != self.sha256:
             raise UserError(
                 f"{path} is not the file of {PREFIX}{self.name}, whose SHA-256 is {self.sha256}: "
@@ -147,7 +155,7 @@ def _published() -> list[Model]:
         dataset, *regime, margin = Path(file.path).stem.split("_")
         arch = "-".join(regime)
         card = {
-            "proved": "nothing by its authors: see dsnn audit",
+            "proved": "nothing by its authors (see dsnn audit)",
             "arithmetic": "",
             "accuracy": "",
             "trained": f"by the authors of arXiv 2210.02373, loss margin {margin}",

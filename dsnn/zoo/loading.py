@@ -7,8 +7,9 @@ from torch import Tensor, nn
 
 from dsnn import weights
 from dsnn.data.folder import data_folder
+from dsnn.data.statistics import Channels
 from dsnn.errors import UserError
-from dsnn.weights import Channels, Loaded
+from dsnn.weights import Loaded
 from dsnn.zoo.index import PREFIX, find, find_target
 
 

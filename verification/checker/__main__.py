@@ -2,43 +2,108 @@
 derived again, 1 when something in the certificate is wrong, 2 when it cannot be read, 3 when what
 it holds was derived again but it names verdicts of the audit that it does not hold."""
 
+import math
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from verification.checker.reading import Unreadable, Wrong
-from verification.checker.verdicts import check, compare, read
+from verification.checker.verdicts import Checked, check, compare, read
 
 
-def run(certificate: str, target: str | None = None) -> int:
-    """Check, say what was found in one line a verdict, and return the exit code."""
+@dataclass(frozen=True)
+class Outcome:
+    """What a check came to: the verdicts that were derived again, the entries of those that were
+    left out, what was found of the target, and what is wrong, if anything is."""
+
+    certificate: str
+    verdicts: list[Checked]
+    left_out: list[dict[str, str]]
+    target: str | None = None
+    wrong: str | None = None
+
+    @property
+    def exit_code(self) -> int:
+        return 1 if self.wrong is not None else 3 if self.left_out else 0
+
+    @property
+    def reasons(self) -> list[str]:
+        """Why the certificate is not accepted; empty where it is."""
+        if self.wrong is not None:
+            return [f"wrong: {_line(self.wrong)}"]
+        count = len(self.left_out)
+        total = count + len(self.verdicts)
+        text = f"{count} of {total} verdicts of the audit were left out: not checked"
+        return [text] if count else []
+
+    def as_json(self) -> dict[str, Any]:
+        """As JSON holds it: an unknown end of an interval is null."""
+        return {
+            "certificate": self.certificate,
+            "accepted": not self.reasons,
+            "reasons": self.reasons,
+            "target": self.target,
+            "verdicts": [
+                {
+                    "claim": _line(v.claim),
+                    "module": _line(v.module),
+                    "verdict": v.verdict,
+                    "bound": [end if math.isfinite(end) else None for end in (v.lower, v.upper)],
+                }
+                for v in self.verdicts
+            ],
+            "left_out": [
+                {key: _line(entry[key]) for key in ("claim", "module", "reason")}
+                for entry in self.left_out
+            ],
+        }
+
+
+def examine(certificate: str, target: str | None = None) -> Outcome:
+    """Check all of a certificate, and compare it with `target`. Raises Unreadable."""
+    path, name = Path(certificate), _line(certificate)
+    verdicts, left, said = [], [], None
     try:
-        path = Path(certificate)
         found = read(path)
+        left = found.content["left_out"]
         verdicts = check(found)
-        said = None if target is None else compare(found, Path(target))
+        said = None if target is None else _line(compare(found, Path(target)))
     except Wrong as wrong:
-        print(f"{_line(certificate)}: wrong: {_line(wrong)}")
-        return 1
-    except Unreadable as error:
-        print(f"dsnn: not a certificate that can be read: {_line(error)}", file=sys.stderr)
-        return 2
-    except MemoryError:
-        print(f"dsnn: {_line(certificate)} needs more memory than there is", file=sys.stderr)
-        return 2
-    for verdict in verdicts:
+        return Outcome(name, verdicts, left, wrong=str(wrong))
+    except MemoryError as error:
+        raise Unreadable(f"{name} needs more memory than there is") from error
+    return Outcome(name, verdicts, left, said)
+
+
+def show(outcome: Outcome) -> None:
+    """Print what was found, one line a verdict; of a wrong certificate, what is wrong."""
+    if outcome.wrong is not None:
+        print(f"{outcome.certificate}: {outcome.reasons[0]}")
+        return
+    for verdict in outcome.verdicts:
         known = f"[{verdict.lower:.6g}, {verdict.upper:.6g}]"
         module = _line(verdict.module or "(network)")
         print(f"{verdict.verdict:8} {_line(verdict.claim)}  {module}  {known}  derived again")
-    left = found.content["left_out"]
-    for entry in left:
+    for entry in outcome.left_out:
         module = _line(entry["module"] or "(network)")
         print(f"left out {_line(entry['claim'])}  {module}  {_line(entry['reason'])}")
-    if left:
-        count = len(left) + len(verdicts)
-        print(f"{len(left)} of {count} verdicts of the audit were left out: not checked")
-    if said is not None:
-        print(said)
-    return 3 if left else 0
+    for reason in outcome.reasons:
+        print(reason)
+    if outcome.target is not None:
+        print(outcome.target)
+
+
+def run(certificate: str, target: str | None = None, tell: Callable[[Outcome], None] = show) -> int:
+    """Check, `tell` what was found, and return the exit code."""
+    try:
+        outcome = examine(certificate, target)
+    except Unreadable as error:
+        print(f"dsnn: not a certificate that can be read: {_line(error)}", file=sys.stderr)
+        return 2
+    tell(outcome)
+    return outcome.exit_code
 
 
 def _line(text: object) -> str:
@@ -51,7 +116,7 @@ def main() -> int:
     if len(arguments) not in (1, 2):
         print("usage: python -m verification.checker CERTIFICATE [TARGET]", file=sys.stderr)
         return 2
-    return run(*arguments)
+    return run(arguments[0], arguments[1] if len(arguments) > 1 else None)
 
 
 if __name__ == "__main__":

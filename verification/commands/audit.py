@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dsnn.options import Json
+
 if TYPE_CHECKING:
     from verification.verdicts import Verdict
 
@@ -15,28 +17,40 @@ def audit(
     target: Annotated[
         str,
         typer.Argument(
-            help="Weights (.safetensors, published .pt), package.module:factory, arch:NAME, zoo:ID."
+            help="Weights (.safetensors, published .pt), package.module:factory, arch:NAME "
+            "or zoo:ID/DATASET/MARGIN."
         ),
     ],
-    claim: Annotated[list[str], typer.Option(help="[MODULE-GLOB:]PROPERTY; may be repeated.")],
+    claim: Annotated[
+        list[str],
+        typer.Option(
+            metavar="CLAIM",
+            help="[MODULE-GLOB:]PROPERTY, repeatable. PROPERTY: lipschitz<=L, lipschitz[pixel]<=L, "
+            "contractive, orthogonal, gradient-field, norm-preserving, mass-preserving, "
+            "volume-preserving, symplectic or equivariant:shift.",
+        ),
+    ],
     arch: Annotated[str | None, typer.Option(help="The regime; needed for a .pt file.")] = None,
     input_shape: Annotated[
-        str | None, typer.Option(help="Shape of one input, as in 3,32,32; for a factory.")
+        str | None, typer.Option(help="Shape of one input, e.g. 3,32,32; for a factory.")
     ] = None,
-    tight: Annotated[bool, typer.Option(help="Factorise every operator (minutes).")] = False,
-    budget: Annotated[float, typer.Option(help="Seconds to search and tighten.")] = 5.0,
+    tight: Annotated[bool, typer.Option(help="Factorise every operator (takes minutes).")] = False,
+    budget: Annotated[
+        float, typer.Option(help="Seconds to spend on searching and tightening.")
+    ] = 5.0,
     arithmetic: Annotated[
-        str, typer.Option(help="real, or float32: with a bound on the rounding of the execution.")
+        str,
+        typer.Option(help="real, or float32, which adds a bound on the rounding of the execution."),
     ] = "real",
     radius: Annotated[
-        float | None, typer.Option(help="Norm of the inputs that the rounding is bounded for.")
+        float | None, typer.Option(help="Bound the rounding for inputs of at most this norm.")
     ] = None,
-    json: Annotated[str | None, typer.Option(help="Result as JSON; - is stdout.")] = None,
+    json: Json = None,
     certificate: Annotated[
-        Path | None, typer.Option(help="A .json file that `dsnn check` derives the verdicts from.")
+        Path | None, typer.Option(help="Write a certificate for `dsnn check` to this .json file.")
     ] = None,
     html: Annotated[
-        Path | None, typer.Option(help="A page of all that was found, with pictures.")
+        Path | None, typer.Option(help="Write a page of all that was found, with pictures.")
     ] = None,
 ) -> int:
     """Audit claims about a trained network: proved, refuted or unknown, with evidence.

@@ -1,9 +1,14 @@
 """`dsnn check`: derive every verdict of a certificate again."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from dsnn.options import Json
+
+if TYPE_CHECKING:
+    from verification.checker.__main__ import Outcome
 
 
 def check(
@@ -11,12 +16,31 @@ def check(
     target: Annotated[
         Path | None, typer.Argument(help="The weights it is about, to compare with it.")
     ] = None,
+    json: Json = None,
 ) -> int:
     """Check a certificate with code that shares nothing with what wrote it.
 
     0: every verdict was derived again. 1: something in it is wrong. 2: it cannot be read. 3: all
     that it holds was derived again, but it names verdicts that were left out of it.
     """
-    from verification.checker.__main__ import run
+    from dsnn.errors import UserError
+    from dsnn.files import check_result, write_json
+    from verification.checker.__main__ import run, show
 
-    return run(str(certificate), None if target is None else str(target))
+    check_result(json)
+    if json not in (None, "-") and Path(json).resolve() in _resolved(certificate, target):
+        raise UserError(f"--json {json} would write over what is checked: name another file")
+
+    def tell(outcome: "Outcome") -> None:
+        if json is not None:
+            write_json(json, outcome.as_json())
+        if json != "-":
+            show(outcome)
+
+    return run(str(certificate), None if target is None else str(target), tell)
+
+
+def _resolved(certificate: Path, target: Path | None) -> set[Path]:
+    """The files that are read."""
+    files = (certificate, certificate.with_suffix(".safetensors"), target)
+    return {file.resolve() for file in files if file is not None}

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from dsnn.options import Json
 
 if TYPE_CHECKING:
     from theory import Theorem
@@ -14,10 +15,6 @@ app = typer.Typer(
     help="The registered theorems: statement, hypotheses, source, proof.",
     rich_markup_mode=None,
 )
-
-JsonOption = Annotated[
-    str | None, typer.Option("--json", metavar="FILE", help="machine-readable result, - for stdout")
-]
 
 
 def _expression(expression: Any) -> str | None:
@@ -87,7 +84,7 @@ def _write(target: str, content: Any) -> bool:
 
 
 @app.command("list")
-def list_theorems(json: JsonOption = None) -> int:
+def list_theorems(json: Json = None) -> int:
     """All theorems, one a line."""
     from rich import box
     from rich.console import Console
@@ -110,17 +107,16 @@ def list_theorems(json: JsonOption = None) -> int:
 
 @app.command("show")
 def show_theorem(
-    id: Annotated[str, typer.Argument(metavar="ID", help="as dsnn theory list names it")],
-    json: JsonOption = None,
+    id: Annotated[str, typer.Argument(metavar="ID", help="As `dsnn theory list` names it.")],
+    json: Json = None,
 ) -> int:
     """One theorem in full; its proof steps are computed as they are printed."""
     from dsnn.errors import UserError
-    from dsnn.files import check_writable
+    from dsnn.files import check_result
     from verification.commands.registry import find
 
     theorem = find(id)
-    if json not in (None, "-"):
-        check_writable(Path(json))
+    check_result(json)
     try:
         steps = [step.computed(theorem) for step in theorem.proof]
         minimal = _counterexamples(theorem)

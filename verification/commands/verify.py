@@ -6,10 +6,11 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from dsnn.options import Json
 
 if TYPE_CHECKING:
     from verification.suite import Verdict
@@ -20,35 +21,35 @@ COLOUR = {"holds": "green", "failed": "bold red", "undecided": "yellow"}
 
 def verify(
     ids: Annotated[
-        list[str] | None, typer.Argument(metavar="[ID ...]", help="all theorems when left out")
+        list[str] | None, typer.Argument(metavar="ID", help="Theorems; default: all.")
     ] = None,
     profile: Annotated[
-        str, typer.Option(metavar="quick|default|thorough", help="how many fields are drawn")
+        str, typer.Option(metavar="quick|default|thorough", help="How many fields are drawn.")
     ] = "default",
-    seed: Annotated[int, typer.Option(min=0, help="of all random draws")] = 0,
-    json: Annotated[
-        str | None,
-        typer.Option("--json", metavar="FILE", help="machine-readable result, - for stdout"),
-    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of all random draws.")] = 0,
+    json: Json = None,
     timings: Annotated[
-        str | None, typer.Option(metavar="FILE", help="seconds per theorem, as JSON")
+        str | None,
+        typer.Option(metavar="FILE", help="Write seconds per theorem as JSON; - is stdout."),
     ] = None,
     jobs: Annotated[
-        int | None, typer.Option(min=1, help="processes; all processors when left out")
+        int | None, typer.Option(min=1, help="Processes; default: all processors.")
     ] = None,
     device: Annotated[
-        str, typer.Option(metavar="auto|cpu|cuda", help="auto: a GPU where batches are large")
+        str,
+        typer.Option(
+            metavar="auto|cpu|cuda", help="Where to compute; auto: a GPU where batches are large."
+        ),
     ] = "auto",
 ) -> int:
     """Prove every theorem, attack it with random fields, attain it, and drop its hypotheses."""
     from dsnn.errors import UserError
-    from dsnn.files import check_writable, write_json
+    from dsnn.files import check_result, write_json
     from verification.commands.registry import find, registered
 
     chosen = [find(name) for name in dict.fromkeys(ids)] if ids else list(registered().values())
     for target in (json, timings):
-        if target not in (None, "-"):
-            check_writable(Path(target))
+        check_result(target)
     if json == "-" and timings == "-":
         raise UserError("--json - and --timings - cannot share stdout: name a file for one of them")
     try:

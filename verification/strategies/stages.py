@@ -75,11 +75,6 @@ def minus_transpose(X: Tracked) -> Tracked:
     return Tracked(value, (X.error + X.error.mT + UNIT * np.abs(value)) * (1 + 2.0**-40))
 
 
-def skew_action(entries: Field, size: int, *, is_skew: bool = True) -> Field:
-    """x -> (A(x) - A(x)') x, or A(x) x."""
-
-    def field(x: Tracked) -> Tracked:
-        matrix = as_matrices(entries(x), size)
-        return apply(minus_transpose(matrix) if is_skew else matrix, x)
-
-    return field
+def skew_action(entries: Field, size: int) -> Field:
+    """x -> (A(x) - A(x)') x."""
+    return lambda x: apply(minus_transpose(as_matrices(entries(x), size)), x)

@@ -11,7 +11,8 @@ from typing import Annotated, Any
 import typer
 
 from dsnn.errors import UserError
-from dsnn.files import check_writable, write_json, write_text
+from dsnn.files import check_result, check_writable, write_json, write_text
+from dsnn.options import Data, Json
 from experiments.choices import Device
 
 
@@ -30,27 +31,36 @@ def evaluate(
     target: Annotated[
         str, typer.Argument(help="Weights: .safetensors, published .pt, or zoo:ID/DATASET/MARGIN.")
     ],
-    arch: Annotated[str | None, typer.Option(help="The regime; a .pt needs it.")] = None,
+    arch: Annotated[str | None, typer.Option(help="The regime; needed for a .pt file.")] = None,
     dataset: Annotated[
-        str | None, typer.Option(help="cifar10, cifar100 or generated; else the weights' own.")
+        str | None, typer.Option(help="cifar10, cifar100 or generated; default: the weights' own.")
     ] = None,
-    attack: Annotated[list[Attack] | None, typer.Option(help="Repeat it; clean.")] = None,
+    attack: Annotated[
+        list[Attack] | None, typer.Option(help="Attack to run, repeatable; default: clean.")
+    ] = None,
     eps: Annotated[
-        list[str] | None, typer.Option(help="l2 epsilon, 0.3 or 36/255; repeat it; the paper's.")
+        list[str] | None,
+        typer.Option(
+            help="l2 epsilon in pixels, e.g. 0.3 or 36/255; repeatable; default: the attack's own."
+        ),
     ] = None,
-    protocol: Annotated[Protocol, typer.Option(help="Statistics: training's, or the authors'.")] = (
-        Protocol.consistent
-    ),
+    protocol: Annotated[
+        Protocol,
+        typer.Option(help="Normalise inputs as in training, or as the authors' evaluation does."),
+    ] = Protocol.consistent,
     limit: Annotated[
-        int | None, typer.Option(min=1, help="First N images; 1024 if attacked, else all.")
+        int | None,
+        typer.Option(
+            min=1, help="Only the first N images; default: 1024 where attacked, else all."
+        ),
     ] = None,
-    data: Annotated[
-        Path | None, typer.Option(help="The data folder; else DSNN_DATA, else your cache.")
-    ] = None,
+    data: Data = None,
     device: Annotated[Device, typer.Option(help="Where to compute.")] = Device.cpu,
-    seed: Annotated[int, typer.Option(min=0, help="Of random starts and samples.")] = 0,
-    json: Annotated[str | None, typer.Option(metavar="FILE", help="Result; - is stdout.")] = None,
-    out: Annotated[Path, typer.Option(help="Folder of shards and tables.")] = Path("out/evaluate"),
+    seed: Annotated[int, typer.Option(min=0, help="Seed of random starts and samples.")] = 0,
+    json: Json = None,
+    out: Annotated[Path, typer.Option(help="The folder to write shards and tables to.")] = Path(
+        "out/evaluate"
+    ),
 ) -> int:
     """Accuracy of a network: clean, attacked and certified, per image, resumable."""
     from experiments.epsilons import parse_all
@@ -59,8 +69,7 @@ def evaluate(
     if json is not None and json.endswith(".csv"):
         raise UserError(f"--json {json}: .csv is the table's name beside it; end it in .json")
     check_writable(out / "shards" / "file")
-    if json not in (None, "-"):
-        check_writable(Path(json))
+    check_result(json)
 
     from dsnn.data.folder import data_folder
     from dsnn.zoo.loading import load_target

@@ -7,18 +7,15 @@
 import csv
 import io
 import math
-import platform
-import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import torch
 from scipy import stats
 
 from dsnn.files import write_json, write_text
+from experiments.provenance import environment, short_commit
 
 CONFIDENCE = 0.95
 
@@ -79,7 +76,7 @@ def keep(folder: Path, name: str, scale: str, seeds: Sequence[int], result: Resu
             "scale": scale,
             "seeds": list(seeds),
             "configuration": dict(result.configuration),
-            "commit": commit(),
+            "commit": short_commit(),
             "environment": environment(),
             "seconds": {key: round(value, 1) for key, value in result.seconds.items()},
             "bars": [bar.to_json() for bar in result.bars],
@@ -109,35 +106,6 @@ def finite(value: float) -> float | str | None:
     if math.isnan(value):
         return None
     return "infinite" if math.isinf(value) else float(value)
-
-
-def environment() -> dict[str, Any]:
-    """The machine and the versions that numbers depend on."""
-    return {
-        "python": platform.python_version(),
-        "machine": platform.machine(),
-        "threads": torch.get_num_threads(),
-        **{name: version(name) for name in ("dsnn", "torch", "numpy", "scipy")},
-    }
-
-
-def commit() -> str:
-    """The commit of the sources, with "+" where they were changed since; "" outside a checkout."""
-    root = Path(__file__).parent.parent
-
-    def git(*arguments: str) -> str:
-        done = subprocess.run(
-            ["git", "-C", str(root), *arguments], capture_output=True, text=True, check=True
-        )
-        return done.stdout.strip()
-
-    try:
-        found = git("rev-parse", "--short=12", "HEAD")
-        sources = [str(root / top) for top in ("dsnn", "theory", "verification", "experiments")]
-        changed = git("status", "--porcelain", "--", *sources)
-    except (OSError, subprocess.CalledProcessError):
-        return ""
-    return found + "+" if changed else found
 
 
 def _cell(value: Any) -> Any:

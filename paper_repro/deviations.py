@@ -19,8 +19,7 @@ from dsnn.cli import BAD_INPUT
 from dsnn.data.folder import data_folder
 from dsnn.errors import UserError
 from dsnn.files import write_json, write_text
-from experiments.kept import environment
-from experiments.provenance import commit
+from experiments.provenance import environment, short_commit
 from paper_repro import deviations_code, deviations_operators, deviations_protocol, deviations_steps
 from paper_repro.deviation import STATUSES, Deviation, sentence, shown
 from paper_repro.material import Material
@@ -51,7 +50,7 @@ def measured(deviation: Deviation, material: Material) -> dict[str, Any]:
         "status": deviation.status,
         "module": deviation.module,
         "sources": [asdict(source) for source in deviation.sources],
-        "commit": _commit() if deviation.measure else "",
+        "commit": short_commit() if deviation.measure else "",
         "seconds": round(time.perf_counter() - start, 1),
         "numbers": numbers,
     }
@@ -73,12 +72,6 @@ def keep(numbers: Sequence[int], material: Material, file: Path = RESULTS) -> No
         "deviations": [entries[number] for number in sorted(entries)],
     }
     write_json(file, content)
-
-
-def _commit() -> str:
-    """The commit of the code, with "+" where files differ from it; "" outside a checkout."""
-    found = commit()
-    return "" if found is None else found["commit"][:12] + "+" * found["changed"]
 
 
 def read(file: Path = RESULTS) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from dsnn.cli import BAD_INPUT
 from dsnn.data.folder import DataFolder, data_folder
 from dsnn.errors import UserError
 from dsnn.files import atomic, check_writable, write_text
-from experiments.provenance import commit
+from experiments.provenance import short_commit
 from paper_repro import deviations, page, site_artefacts, site_words
 from paper_repro.registry import registry
 from verification import page_claims, page_witness
@@ -51,7 +51,7 @@ def write_report(
     common = {
         "version": version("dsnn"),
         "scale": artefacts[0]["scale"] if artefacts else "",
-        "commit": _commit(),
+        "commit": short_commit(),
         "script": script,
         "script_hash": _csp_hash(script),
     }
@@ -141,11 +141,6 @@ def _witnesses(data: DataFolder, folder: Path) -> list[dict[str, Any]]:
                 }
             )
     return shown
-
-
-def _commit() -> str:
-    found = commit()
-    return "" if found is None else found["commit"][:12] + "+" * found["changed"]
 
 
 def _csp_hash(script: str) -> str:

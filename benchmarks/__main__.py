@@ -6,7 +6,6 @@ with `median`, `low` and `high` is shown as "median (low to high)".
 """
 
 import importlib
-from pathlib import Path
 from typing import Annotated
 
 import typer

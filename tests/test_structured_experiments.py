@@ -18,7 +18,6 @@ from experiments import approximation, ode_fields, reference, sir, structured
 from experiments.free import hidden_rows, residual_network, size
 from experiments.hamiltonian import PROBLEMS
 from experiments.kept import Bar, Result, Table, over_seeds
-from experiments.provenance import short_commit
 from experiments.measures import (
     audited,
     drift,
@@ -28,6 +27,7 @@ from experiments.measures import (
     total,
     volume_defect,
 )
+from experiments.provenance import short_commit
 from experiments.published_forms import PublishedGradient
 from paper_repro import kept_results, structured_page
 from paper_repro.registry import registry

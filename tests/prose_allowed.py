@@ -23,7 +23,7 @@ from paper_repro import compared, deviations_protocol, published
 from theory import projections
 from theory.facts import h_1, h_2
 from verification import isolation
-from verification.checker import proofs, replay
+from verification.checker import replay, segments
 from verification.sandbox import Limits
 from verification.store import Store
 
@@ -128,7 +128,7 @@ ALLOWED = {
         f"scratch folder: {isolation.OPEN_FILES} of them",
         f"cache folder ({STORED // MIB} MiB at most)",
         f"a point, up to {replay.LARGEST_JACOBIAN} inputs",
-        f"more than {proofs.LARGEST_STATE} entries in a state",
+        f"more than {segments.LARGEST_STATE} entries in a state",
         f"more than {replay.LARGEST_JACOBIAN} inputs",
         f"more than {replay.LARGEST_WORK:.0e} products".replace("e+0", "e"),
         f"over {trained_invariants.ITERATIONS:,} applications",

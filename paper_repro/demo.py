@@ -6,19 +6,21 @@ it does the same with two narrow networks trained in seconds on generated images
 The audit refutes by design, so its exit code 1 is accepted; any other failure ends the demo.
 """
 
-import argparse
 import shlex
 import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from dsnn.cli import BAD_INPUT, run
+import typer
+
+from dsnn.cli import run
 from dsnn.data.folder import DataFolder, data_folder
 from dsnn.errors import UserError
 from dsnn.files import check_writable, write_json
+from paper_repro.script import answer
 
 MARGIN = "0.15"
 CLAIMS = ("stages.*.flow:lipschitz<=1", "lipschitz<=1", "lipschitz[pixel]<=1")
@@ -204,25 +206,22 @@ def demo(out: Path, data: Path | None = None) -> str:
     return finding(out)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; 0 when the page is made, else the exit code of what failed."""
-    parser = argparse.ArgumentParser(prog="python -m paper_repro.demo", description=__doc__)
-    parser.add_argument("--out", type=Path, default=Path("out/demo"), help="the folder to write")
-    parser.add_argument("--data", type=Path, help="the data folder; else DSNN_DATA or the cache")
-    options = parser.parse_args(arguments)
+def main(
+    out: Annotated[Path, typer.Option(help="The folder to write.")] = Path("out/demo"),
+    data: Annotated[
+        Path | None, typer.Option(help="The data folder; else DSNN_DATA or the cache.")
+    ] = None,
+) -> int:
     start = time.perf_counter()
     try:
-        found = demo(options.out, options.data)
-    except UserError as error:
-        print(f"demo: {error}", file=sys.stderr)
-        return BAD_INPUT
+        found = demo(out, data)
     except Failed as failure:
         print(f"demo: {failure}", file=sys.stderr)
         return failure.code
     print(f"\n{found}")
-    print(f"The report is {options.out / 'index.html'} ({time.perf_counter() - start:.0f} s).")
+    print(f"The report is {out / 'index.html'} ({time.perf_counter() - start:.0f} s).")
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(answer(main))

@@ -5,7 +5,6 @@
 allowed by its hash alone.
 """
 
-import argparse
 import base64
 import hashlib
 import json
@@ -15,15 +14,17 @@ import sys
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from dsnn.cli import BAD_INPUT
+import typer
+
 from dsnn.data.folder import DataFolder, data_folder
 from dsnn.errors import UserError
 from dsnn.files import atomic, check_writable, write_text
 from experiments.provenance import short_commit
 from paper_repro import deviations, page, site_artefacts, site_words
 from paper_repro.registry import registry
+from paper_repro.script import answer
 from verification import page_claims, page_witness
 from verification.page import environment
 
@@ -161,22 +162,17 @@ def entries(file: Path) -> list[dict[str, Any]]:
         ) from error
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; 0, or 2 on bad input."""
-    parser = argparse.ArgumentParser(prog="python -m paper_repro.site", description=__doc__)
-    parser.add_argument("folder", type=Path, help="the output folder of a scale")
-    parser.add_argument("result", type=Path, help="the JSON of `dsnn reproduce`")
-    parser.add_argument("--data", type=Path, help="the data folder; else DSNN_DATA or the cache")
-    options = parser.parse_args(arguments)
-    found = data_folder(options.data)
+def main(
+    folder: Annotated[Path, typer.Argument(help="The output folder of a scale.")],
+    result: Annotated[Path, typer.Argument(help="The JSON of `dsnn reproduce`.")],
+    data: Annotated[
+        Path | None, typer.Option(help="The data folder; else DSNN_DATA or the cache.")
+    ] = None,
+) -> None:
+    found = data_folder(data)
     weights = found if any((found.path / "published").glob("*.pt")) else None
-    try:
-        print(write_report(options.folder, entries(options.result), data=weights))
-    except UserError as error:
-        print(f"site: {error}", file=sys.stderr)
-        return BAD_INPUT
-    return 0
+    print(write_report(folder, entries(result), data=weights))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(answer(main))

@@ -24,7 +24,7 @@ from paper_repro import deviations_code, deviations_operators, deviations_protoc
 from paper_repro.deviation import STATUSES, Deviation, sentence, shown
 from paper_repro.material import Material
 from paper_repro.script import answer
-from paper_repro.structured_page import markdown
+from verification.markdown import table
 
 RESULTS = Path(__file__).parent / "results" / "deviations.json"
 PAGE = Path(__file__).parent.parent / "docs" / "deviations.md"
@@ -132,7 +132,7 @@ def page(kept: Kept) -> str:
         ]
         if record["rows"]:
             rows = [(what.replace("|", "\\|"), value) for what, value in record["rows"]]
-            parts += [markdown(("measured", "value"), rows), _origin(record)]
+            parts += [table(("measured", "value"), rows), _origin(record)]
     parts.append(
         f"Measured with torch {place['torch']}, NumPy {place['numpy']}, Python {place['python']} "
         f"on {place['machine']}, {place['threads']} thread."

@@ -30,6 +30,7 @@ from dsnn.integrators import (
     SymplecticEuler,
 )
 from dsnn.structure import ENERGY, MASS, NORM, SYMPLECTIC, VOLUME
+from verification import markdown
 from verification.integrators_problems import Cross, problems
 
 PAGE = Path(__file__).parent.parent / "docs" / "integrators.md"
@@ -184,6 +185,10 @@ def order(integrator: Integrator, field: VectorField) -> float:
 
 def page() -> str:
     """The page with its table."""
+    rows = [
+        (name, f"{power:.1f}", *(str(cells[invariant]) for invariant in INVARIANTS))
+        for name, (power, cells) in measured().items()
+    ]
     lines = [
         "# What the integrators keep",
         "",
@@ -196,13 +201,7 @@ def page() -> str:
         "- **no (h^p)**: an error that falls like h^p, and grows with time; for volume and the "
         "symplectic form p is that of one step.",
         "",
-        "| method | order | " + " | ".join(INVARIANTS.values()) + " |",
-        "| --- | --- |" + " --- |" * len(INVARIANTS),
-    ]
-    for name, (power, cells) in measured().items():
-        entries = " | ".join(str(cells[invariant]) for invariant in INVARIANTS)
-        lines.append(f"| {name} | {power:.1f} | {entries} |")
-    lines += [
+        markdown.table(("method", "order", *INVARIANTS.values()), rows),
         "",
         "Every field conserves the invariant of its column. Shears and splittings are given fields "
         "of their own form, relaxation and projection fields tangent to spheres, and energies are "

@@ -12,7 +12,7 @@ from sympy import latex
 from sympy.core.alphabets import greeks
 
 from theory import Theorem, theorems
-from verification import judging, suite
+from verification import judging, markdown, suite
 from verification.strategies.registered import strategy_of
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -45,9 +45,7 @@ def _capital(text: str) -> str:
 
 def opening(known: Sequence[Theorem]) -> str:
     """Title and table."""
-    rows = [
-        f"| [{t.id}](#{_anchor(t)}) | {t.status} | {t.words.replace('|', BAR)} |" for t in known
-    ]
+    rows = [(f"[{t.id}](#{_anchor(t)})", t.status, t.words.replace("|", BAR)) for t in known]
     return "\n".join(
         [
             "# The theorems",
@@ -56,9 +54,7 @@ def opening(known: Sequence[Theorem]) -> str:
             "step and searches each counterexample as it writes. How to read it: "
             "[theory.md](theory.md).",
             "",
-            "| theorem | status | in words |",
-            "| --- | --- | --- |",
-            *rows,
+            markdown.table(("theorem", "status", "in words"), rows),
         ]
     )
 

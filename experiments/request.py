@@ -14,8 +14,6 @@ from experiments.executed import Channels
 
 ATTACKS = ("clean", "pgd-paper", "autoattack")
 PROTOCOLS = ("consistent", "published")
-PAPER_LIMIT = 1024
-"""Images the paper attacks: the first of the test set, in published order."""
 
 
 @dataclass(frozen=True)

@@ -20,14 +20,16 @@ from dsnn.cli import run
 from dsnn.data.folder import DataFolder, data_folder
 from dsnn.errors import UserError
 from dsnn.files import check_writable, write_json
+from dsnn.published import REGIMES
+from paper_repro.models import CLAIMS
+from paper_repro.published import IMAGES
 from paper_repro.script import answer
 
 MARGIN = "0.15"
-CLAIMS = ("stages.*.flow:lipschitz<=1", "lipschitz<=1", "lipschitz[pixel]<=1")
-REGIMES = ("non-expansive", "switch-prescribed", "switch-flexible")
 ATTACKED = "switch-flexible"
 CERTIFIED_AT = "36/255"
 EPSILONS = (CERTIFIED_AT, "0.5")
+STEPS = 150
 FOUND_OR_NOT = (0, 1, 3)
 """Exit codes of an audit that did its work."""
 
@@ -121,20 +123,20 @@ def published_input(folder: DataFolder) -> Input | None:
         f"Input: the authors' published weights of three regimes at margin {MARGIN} and CIFAR-10 "
         f"test images, from the data folder {folder}.",
         "published",
-        1024,
+        IMAGES,
         64,
     )
 
 
-def standin_input(folder: DataFolder, out: Path, steps: int = 150) -> Input:
-    """Two narrow networks, trained here for `steps` steps on generated images."""
+def standin_input(folder: DataFolder, out: Path) -> Input:
+    """Two narrow networks, trained here for `STEPS` steps on generated images."""
     from paper_repro.standin import PROJECTIONS, save_standin, train
 
     networks = []
     for regime in PROJECTIONS:
         print(f"training a narrow {regime} network on generated images", flush=True)
         path = out / f"standin-{regime}.safetensors"
-        save_standin(path, train(regime, steps=steps))
+        save_standin(path, train(regime, steps=STEPS))
         networks.append(Network(f"narrow {regime}", regime, str(path), "generated", None))
     return Input(
         networks,

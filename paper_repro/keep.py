@@ -18,7 +18,7 @@ from dsnn.errors import UserError
 from dsnn.files import write_json
 from dsnn.models import CERTIFIED
 from dsnn.zoo import index
-from paper_repro import certified_page
+from paper_repro import certified_page, models
 from paper_repro.models import KEPT, Model, Source
 from paper_repro.script import answer
 
@@ -26,7 +26,7 @@ PLACES = ("target", "table")
 """Entries that say where files were on the machine of the run."""
 RUN, EVALUATION = "configuration", "results"
 """What the result of a training has, and that of an evaluation."""
-CLAIMS = ("lipschitz<=1", "lipschitz[pixel]<=1")
+_, *CLAIMS = models.CLAIMS
 
 
 def keep(run: Path, evaluation: Path, folder: Path = KEPT) -> Model:

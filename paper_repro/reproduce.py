@@ -12,6 +12,7 @@ from typing import Any
 
 from dsnn.data.sources import WEIGHTS
 from dsnn.errors import UserError
+from experiments.train_command import UNFINISHED
 from paper_repro import freshness, models
 from paper_repro.artefact import Artefact
 from paper_repro.lock import held
@@ -20,8 +21,6 @@ from paper_repro.site_artefacts import duration
 
 REPORT = "report"
 """The rule of what is made from the records of all others."""
-UNFINISHED = 3
-"""The exit code of a training that its limit stopped."""
 
 
 class Unfinished(BaseException):

@@ -24,11 +24,11 @@ from dsnn.files import atomic, check_writable, write_text
 from experiments.provenance import short_commit
 from paper_repro import deviations, page, site_artefacts, site_words
 from paper_repro.registry import registry
+from paper_repro.reproduce import REPORT
 from paper_repro.script import answer
 from verification import page_claims, page_witness
 from verification.page import environment
 
-REPORT = "report"
 FIGURES, PRINT, DATA, WITNESSES = "figures", "print", "data", "witnesses"
 """Folders inside the report: pictures, print figures, tables, and witnesses of the audits."""
 _PLACES = {"png": FIGURES, "pdf": PRINT, "csv": DATA, "md": DATA}

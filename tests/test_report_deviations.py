@@ -22,7 +22,9 @@ CATALOGUE = {deviation.number: deviation for deviation in deviations.catalogue()
 
 @pytest.fixture(scope="module")
 def material(data_folder: Path) -> Material:
-    return Material(DataFolder(data_folder, "the tests"), images=8)
+    material = Material(DataFolder(data_folder, "the tests"))
+    material.images = 8
+    return material
 
 
 def _kept(number: int) -> dict[str, dict[str, Any]]:

@@ -22,7 +22,7 @@ FILES = {
     ),
     "cifar100": tuple(f"cifar-100-python/{name}" for name in ("train", "test", "meta")),
 }
-"""The files of a data set in the data folder. `dsnn.data.sources` reads them from torchvision, which
+"""The files of a data set in the data folder. `dsnn.data.sources` has them from torchvision, which
 is not needed to draw figures."""
 AUTOATTACK = "36/255"
 HEADLINE = "0.15"

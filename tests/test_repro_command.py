@@ -62,7 +62,7 @@ def test_status_makes_nothing_and_lists_what_waits_for_training(dsnn: Dsnn, tmp_
     _, text, _ = dsnn("reproduce", "--status", "--out", out, "--data", tmp_path)
     lines = {line.split()[2]: line for line in text.splitlines() if "published/cifar10" in line}
     for margin, by_hand in (("0.07", False), ("0.15", False), ("0.3", True)):
-        line = lines[f"evaluation-published-switch-flexible-cifar10-{margin}"]
+        line = lines[f"audit-published-switch-flexible-cifar10-{margin}"]
         assert f"published/cifar10_switch_flexible_{margin}.pt" in line
         assert ("by hand, `dsnn data` does not know it" in line) == by_hand
 

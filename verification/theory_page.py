@@ -12,7 +12,8 @@ from sympy import latex
 from sympy.core.alphabets import greeks
 
 from theory import Theorem, theorems
-from verification import judging, markdown, suite
+from verification import markdown, suite
+from verification.strategies import trial_laws
 from verification.strategies.registered import strategy_of
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -133,7 +134,7 @@ def _quotients(theorem: Theorem, structure: Any) -> np.ndarray:
     strategy = strategy_of(theorem)
     assert strategy is not None
     trial = strategy.draw(structure, *suite.FEW)
-    law = judging.laws(theorem, trial)
+    law = trial_laws.laws(theorem, trial)
     below, above = (trial.measured, law) if theorem.bound == "upper" else (law, trial.measured)
     return (below / above).ravel()
 

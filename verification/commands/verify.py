@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from verification.suite import Verdict
+    from verification.suite import TheoremVerdict
 
 WORTH = 2**14  # pairs of a batch from which a GPU pays for the copies to it
 COLOUR = {"holds": "green", "failed": "bold red", "undecided": "yellow"}
@@ -104,7 +104,7 @@ def _progress() -> Iterator[Callable[[int, int], None]]:
         yield lambda done, total: progress.update(bar, completed=done, total=total)
 
 
-def _print(verdicts: list[Verdict]) -> None:
+def _print(verdicts: list[TheoremVerdict]) -> None:
     from rich import box
     from rich.console import Console
     from rich.table import Table

@@ -21,11 +21,8 @@ from experiments.kept import Bar, Result, Table, over_seeds
 from experiments.measures import (
     audited,
     drift,
-    jacobian,
     length,
-    symplectic_defect,
     total,
-    volume_defect,
 )
 from experiments.provenance import short_commit
 from experiments.published_forms import PublishedGradient
@@ -33,6 +30,7 @@ from paper_repro import kept_results, structured_page
 from paper_repro.registry import registry
 from paper_repro.reproduce import Place
 from theory.presnov import presnov
+from verification.defects import jacobian, symplectic_defect, volume_defect
 
 # Problems. ---------------------------------------------------------------------------------
 

@@ -31,6 +31,7 @@ from dsnn.integrators import (
 )
 from dsnn.structure import ENERGY, MASS, NORM, SYMPLECTIC, VOLUME
 from verification import markdown
+from verification.defects import symplectic_defect, volume_defect
 from verification.integrators_problems import Cross, problems
 
 PAGE = Path(__file__).parent.parent / "docs" / "integrators.md"
@@ -150,22 +151,10 @@ def _drift(
 
 
 def _defect(integrator: Integrator, field: VectorField, h: float, invariant: str) -> float:
-    """| |det D| - 1 | or the largest entry of |DᵀJD - J|, over the states."""
-    time, largest = torch.tensor(h, dtype=torch.float64), 0.0
-    for state in _states(field):
-        jacobian = torch.autograd.functional.jacobian(
-            lambda x: integrator.advance(field, x[None], time)[0], state
-        )
-        D = cast(Tensor, jacobian)
-        if invariant == VOLUME:
-            defect = torch.linalg.det(D).abs() - 1
-        else:
-            n = len(state) // 2
-            J = torch.zeros(2 * n, 2 * n, dtype=torch.float64)
-            J[:n, n:], J[n:, :n] = torch.eye(n), -torch.eye(n)
-            defect = D.T @ J @ D - J
-        largest = max(largest, float(defect.abs().max()))
-    return largest
+    """Of one step, over the states."""
+    time = torch.tensor(h, dtype=torch.float64)
+    measure = volume_defect if invariant == VOLUME else symplectic_defect
+    return measure(lambda x: integrator.advance(field, x, time), _states(field))
 
 
 @torch.no_grad()

@@ -71,6 +71,8 @@ def _ranges(segment: Segment) -> tuple[np.ndarray, np.ndarray] | str:
             slopes = known
         low += [round_down(slopes[0])] * size
         high += [round_up(slopes[1])] * size
+    if not np.isfinite([*low, *high]).all():
+        return "slopes beyond the largest double"
     return np.array(low, dtype=float), np.array(high, dtype=float)
 
 

@@ -130,10 +130,11 @@ def published_input(folder: DataFolder) -> Input | None:
 
 def standin_input(folder: DataFolder, out: Path) -> Input:
     """Two narrow networks, trained here for `STEPS` steps on generated images."""
-    from paper_repro.standin import PROJECTIONS, save_standin, train
+    from paper_repro.standin import REGIMES as NARROW
+    from paper_repro.standin import save_standin, train
 
     networks = []
-    for regime in PROJECTIONS:
+    for regime in NARROW:
         print(f"training a narrow {regime} network on generated images", flush=True)
         path = out / f"standin-{regime}.safetensors"
         save_standin(path, train(regime, steps=STEPS))

@@ -245,7 +245,7 @@ def test_the_planted_law_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
     explicit, _ = finding("symplectic", CASES["explicit Euler"][2], (4,))
     chain, output = parsed(explicit.graph)  # type: ignore[arg-type]
     honest = proofs.prove("symplectic", chain.graph, output, -1)
-    monkeypatch.setattr(proofs, "_size_of", lambda matrix: Fraction(0))
+    monkeypatch.setattr(proofs, "size_of", lambda matrix: Fraction(0))
     planted = proofs.prove("symplectic", chain.graph, output, -1)
     assert planted == ("T13", 0)
     assert isinstance(honest, str) or honest[1] > Fraction(explicit.upper) / 10

@@ -6,11 +6,8 @@ with `median`, `low` and `high` is shown as "median (low to high)".
 """
 
 import importlib
-import platform
-from pathlib import Path
 from typing import Annotated
 
-import torch
 import typer
 from rich.console import Console
 from rich.table import Table
@@ -18,6 +15,7 @@ from rich.table import Table
 from benchmarks import documents
 from dsnn.errors import UserError
 from dsnn.files import write_json
+from experiments.provenance import environment
 
 BENCHMARKS = (
     "training_step",
@@ -62,26 +60,6 @@ def _run(name: str) -> None:
         documents.RESULTS / f"{name}.json",
         {"benchmark": name, "title": title, "environment": environment(), "rows": rows},
     )
-
-
-def environment() -> dict[str, object]:
-    """What a reader needs to know about the machine and the versions."""
-    return {
-        "processor": _processor(),
-        "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-        "system": platform.system(),
-    }
-
-
-def _processor() -> str:
-    information = Path("/proc/cpuinfo")
-    if information.is_file():
-        for line in information.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()
 
 
 if __name__ == "__main__":

@@ -12,10 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.norms import published_files
+from paper_repro.models import CLAIMS
 from verification.claims import limit
 from verification.wording import above, at_most
-
-CLAIMS = ("stages.*.flow:lipschitz<=1", "lipschitz<=1", "lipschitz[pixel]<=1")
 
 
 def run() -> list[dict[str, object]]:

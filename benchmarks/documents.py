@@ -7,9 +7,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+from verification import markdown
+
 ROOT = Path(__file__).parent.parent
 RESULTS = Path(__file__).parent / "results"
-BEGIN, END = "<!-- findings: python -m benchmarks.documents -->", "<!-- end of findings -->"
 
 
 def cell(value: object) -> str:
@@ -21,12 +22,7 @@ def cell(value: object) -> str:
 
 def table(rows: list[dict[str, Any]]) -> str:
     """Rows of the same keys as a Markdown table."""
-    lines = [
-        list(rows[0]),
-        ["---"] * len(rows[0]),
-        *([cell(v) for v in row.values()] for row in rows),
-    ]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return markdown.table(list(rows[0]), ([cell(v) for v in row.values()] for row in rows))
 
 
 def results(name: str) -> dict[str, Any]:
@@ -65,9 +61,7 @@ def findings() -> str:
 
 def readme(text: str) -> str:
     """README.md with the findings put between their marks."""
-    before, rest = text.split(BEGIN)
-    _, after = rest.split(END)
-    return f"{before}{BEGIN}\n\n{findings()}\n\n{END}{after}"
+    return markdown.between(text, "findings", "benchmarks.documents", findings())
 
 
 def main() -> None:

@@ -11,8 +11,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-REGIMES = ("non-expansive", "switch-prescribed", "switch-flexible")
-
 
 @dataclass
 class Block:

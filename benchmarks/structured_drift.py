@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from dsnn.errors import UserError
 from dsnn.fields import VectorField, separable_hamiltonian
 from dsnn.integrators import NumericalStep, RungeKutta4, StormerVerlet
+from experiments.reference import pendulum, pendulum_energy
 
 STEP, STEPS, ITERATIONS, POINTS = 0.1, 10_000, 1_500, 400
 LAYERS, WIDTH = 4, 16
@@ -27,11 +28,6 @@ def run() -> list[dict[str, object]]:
     return rows
 
 
-def energy(x: Tensor) -> Tensor:
-    """H(q, p) = p²/2 - cos q."""
-    return x[:, 1] ** 2 / 2 - torch.cos(x[:, 0])
-
-
 @torch.no_grad()
 def exact(x: Tensor) -> Tensor:
     """The time-0.1 map by 20 steps of Runge-Kutta: an error below 1e-12."""
@@ -43,7 +39,7 @@ def exact(x: Tensor) -> Tensor:
 
 class _Pendulum(VectorField):
     def forward(self, x: Tensor) -> Tensor:
-        return torch.stack([x[:, 1], -torch.sin(x[:, 0])], 1)
+        return pendulum(x)
 
 
 class _Free(nn.Module):
@@ -127,10 +123,10 @@ def _measured(net: nn.Module) -> dict[str, object]:
 
 @torch.no_grad()
 def _drift(net: nn.Module, x: Tensor) -> float:
-    start, largest = energy(x), 0.0
+    start, largest = pendulum_energy(x), 0.0
     for _ in range(STEPS):
         x = net(x)
-        change = float((energy(x) - start).abs().max())
+        change = float((pendulum_energy(x) - start).abs().max())
         if not math.isfinite(change):
             return math.inf
         largest = max(largest, change)

@@ -7,11 +7,12 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from benchmarks.literal_step import REGIMES, Block, LiteralStep
+from benchmarks.literal_step import Block, LiteralStep
 from dsnn.fields import GradientField, ResidualField
 from dsnn.integrators import Alternation, Step
 from dsnn.models import CifarNet, build
 from dsnn.models.cifar import Stage
+from dsnn.published import REGIMES
 from dsnn.training import TrainingStep
 from dsnn.training.precision import bf16_is_faster
 

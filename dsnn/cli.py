@@ -20,7 +20,7 @@ from dsnn.errors import UserError
 BAD_INPUT = 2
 
 # typer vendors click since 0.26; its base exception has no public name that holds for both.
-_ClickError = cast(type[Exception], typer.BadParameter.__mro__[2])
+ClickError = cast(type[Exception], typer.BadParameter.__mro__[2])
 
 
 def _commands() -> dict[str, EntryPoint]:
@@ -65,7 +65,7 @@ def run(arguments: list[str]) -> int:
     try:
         outcome = build_app(arguments)(args=arguments, prog_name="dsnn", standalone_mode=False)
         sys.stdout.flush()
-    except (UserError, _ClickError) as error:
+    except (UserError, ClickError) as error:
         text = getattr(error, "format_message", error.__str__)()
         line = " ".join(text.split()) or "no command given: see dsnn --help"
         print(f"dsnn: {line}", file=sys.stderr)

@@ -1,4 +1,5 @@
-"""Perturbation sizes: l2, for pixels in [0, 1], written as a number or a fraction."""
+"""What is attacked: perturbation sizes, l2 for pixels in [0, 1], written as a number or a fraction,
+and how many images."""
 
 import math
 
@@ -6,6 +7,8 @@ from dsnn.errors import UserError
 
 PAPER = (0.0, 8 / 255, 16 / 255, 36 / 255, 0.3, 0.5, 0.6, 0.8, 1.0)
 """The nine epsilons of the paper's robustness curves."""
+PAPER_LIMIT = 1024
+"""Images the paper attacks: the first of the test set, in published order."""
 
 AUTOATTACK = 36 / 255
 """Where AutoAttack is run unless told otherwise, and certified accuracies are compared."""

@@ -14,10 +14,10 @@ import torch
 from dsnn.data.cifar import images_and_labels
 from experiments import autoattack, counts, pieces
 from experiments.curves import certified_curve
-from experiments.epsilons import CERTIFIED
+from experiments.epsilons import CERTIFIED, PAPER_LIMIT
 from experiments.executed import Executed, device_named, exact_float32, memory_errors
-from experiments.pieces import AUTOATTACK_SHARD, Subject, finite
-from experiments.request import PAPER_LIMIT, Request
+from experiments.pieces import AUTOATTACK_SHARD, Subject, finite_or_none
+from experiments.request import Request
 from experiments.shards import Content, Key, Shard, Store
 from experiments.table import Table, merge
 from verification.bound import network_bound
@@ -67,8 +67,8 @@ def evaluate(request: Request, progress: Progress = lambda done, total, what: No
         "protocol": request.protocol,
         "mean": list(subject.mean),
         "std": list(subject.std),
-        "lipschitz_pixel": finite(subject.lipschitz),
-        **({} if subject.body is None else {"body_pixel": finite(subject.body)}),
+        "lipschitz_pixel": finite_or_none(subject.lipschitz),
+        **({} if subject.body is None else {"body_pixel": finite_or_none(subject.body)}),
         "certified_arithmetic": ARITHMETIC,
         "images": len(table.index),
         "seed": request.seed,

@@ -15,7 +15,7 @@ from dsnn.models import symplectic_network
 from dsnn.training.ensemble import Schedule, train_ensemble
 from experiments.free import free_steps, size, spread
 from experiments.kept import Bar, Result, Table, over_seeds
-from experiments.measures import drift, inverse_defect, mean_square_error, symplectic_defect
+from experiments.measures import drift, inverse_defect, mean_square_error
 from experiments.reference import (
     Field,
     flow,
@@ -24,6 +24,7 @@ from experiments.reference import (
     pendulum,
     pendulum_energy,
 )
+from verification.defects import symplectic_defect
 
 SYMPLECTIC_BAR, INVERSE_BAR = 1e-10, 1e-12
 

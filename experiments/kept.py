@@ -4,21 +4,17 @@
 `NAME-TABLE.csv` beside it one table each, which the figures are drawn from.
 """
 
-import csv
-import io
 import math
-import platform
-import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import torch
 from scipy import stats
 
 from dsnn.files import write_json, write_text
+from experiments.csv_table import csv_table
+from experiments.provenance import environment, short_commit
 
 CONFIDENCE = 0.95
 
@@ -36,7 +32,7 @@ class Bar:
         return self.measured <= self.limit
 
     def to_json(self) -> dict[str, Any]:
-        return {**vars(self), "measured": finite(self.measured), "holds": self.holds}
+        return {**vars(self), "measured": spelled(self.measured), "holds": self.holds}
 
 
 @dataclass(frozen=True)
@@ -47,11 +43,7 @@ class Table:
     rows: tuple[tuple[Any, ...], ...]
 
     def to_csv(self) -> str:
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(self.columns)
-        writer.writerows([[_cell(value) for value in row] for row in self.rows])
-        return text.getvalue()
+        return csv_table(self.columns, self.rows)
 
 
 @dataclass(frozen=True)
@@ -79,7 +71,7 @@ def keep(folder: Path, name: str, scale: str, seeds: Sequence[int], result: Resu
             "scale": scale,
             "seeds": list(seeds),
             "configuration": dict(result.configuration),
-            "commit": commit(),
+            "commit": short_commit(),
             "environment": environment(),
             "seconds": {key: round(value, 1) for key, value in result.seconds.items()},
             "bars": [bar.to_json() for bar in result.bars],
@@ -93,7 +85,7 @@ def over_seeds(values: Iterable[float]) -> dict[str, Any]:
     """The values of all seeds, their mean and the ends of its t-interval at 95 %, which one seed
     does not have; where a value is not finite, neither mean nor interval."""
     found = [float(value) for value in values]
-    summary: dict[str, Any] = {"values": [finite(v) for v in found], "mean": None}
+    summary: dict[str, Any] = {"values": [spelled(v) for v in found], "mean": None}
     if not all(map(math.isfinite, found)):
         return summary
     mean = math.fsum(found) / len(found)
@@ -104,41 +96,8 @@ def over_seeds(values: Iterable[float]) -> dict[str, Any]:
     return summary
 
 
-def finite(value: float) -> float | str | None:
+def spelled(value: float) -> float | str | None:
     """The value as JSON can hold it: "infinite" for infinities, None for what is not defined."""
     if math.isnan(value):
         return None
     return "infinite" if math.isinf(value) else float(value)
-
-
-def environment() -> dict[str, Any]:
-    """The machine and the versions that numbers depend on."""
-    return {
-        "python": platform.python_version(),
-        "machine": platform.machine(),
-        "threads": torch.get_num_threads(),
-        **{name: version(name) for name in ("dsnn", "torch", "numpy", "scipy")},
-    }
-
-
-def commit() -> str:
-    """The commit of the sources, with "+" where they were changed since; "" outside a checkout."""
-    root = Path(__file__).parent.parent
-
-    def git(*arguments: str) -> str:
-        done = subprocess.run(
-            ["git", "-C", str(root), *arguments], capture_output=True, text=True, check=True
-        )
-        return done.stdout.strip()
-
-    try:
-        found = git("rev-parse", "--short=12", "HEAD")
-        sources = [str(root / top) for top in ("dsnn", "theory", "verification", "experiments")]
-        changed = git("status", "--porcelain", "--", *sources)
-    except (OSError, subprocess.CalledProcessError):
-        return ""
-    return found + "+" if changed else found
-
-
-def _cell(value: Any) -> Any:
-    return repr(float(value)) if isinstance(value, float) else value

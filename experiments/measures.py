@@ -74,28 +74,6 @@ def along(step: Map, x: Tensor, counts: Iterable[int]) -> Tensor:
     return torch.cat(found)
 
 
-def jacobian(function: Map, x: Tensor) -> Tensor:
-    """Of one state (n,): (n, n)."""
-    found = torch.autograd.functional.jacobian(lambda s: function(s[None])[0], x)
-    return cast(Tensor, found)
-
-
-def volume_defect(function: Map, states: Iterable[Tensor]) -> float:
-    """The largest ||det J| - 1|."""
-    return max(abs(float(torch.linalg.det(jacobian(function, x)).abs()) - 1) for x in states)
-
-
-def symplectic_defect(function: Map, states: Iterable[Tensor]) -> float:
-    """The largest entry of |JᵀSJ - S|, S = [[0, I], [-I, 0]]."""
-    worst = 0.0
-    for x in states:
-        D, n = jacobian(function, x), len(x) // 2
-        S = torch.zeros(2 * n, 2 * n, dtype=x.dtype)
-        S[:n, n:], S[n:, :n] = torch.eye(n), -torch.eye(n)
-        worst = max(worst, float((D.T @ S @ D - S).abs().max()))
-    return worst
-
-
 @torch.no_grad()
 def inverse_defect(net: nn.Module, x: Tensor) -> float:
     """The largest entry of |inverse(net(x)) - x|; `net` has an `inverse`."""

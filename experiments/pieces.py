@@ -64,14 +64,14 @@ def _sha256(*tensors: Tensor) -> str:
     return hashlib.sha256(b"".join(t.cpu().numpy().tobytes() for t in tensors)).hexdigest()
 
 
-def finite(value: float) -> float | None:
+def finite_or_none(value: float) -> float | None:
     """JSON has no infinity and no NaN: None stands for them."""
     return value if math.isfinite(value) else None
 
 
 def clean_key(subject: Subject, piece: Piece) -> Key:
-    key = {**piece.key, "kind": "clean", "lipschitz_pixel": finite(subject.lipschitz)}
-    return key if subject.body is None else {**key, "body_pixel": finite(subject.body)}
+    key = {**piece.key, "kind": "clean", "lipschitz_pixel": finite_or_none(subject.lipschitz)}
+    return key if subject.body is None else {**key, "body_pixel": finite_or_none(subject.body)}
 
 
 def clean(subject: Subject, piece: Piece) -> Content:
@@ -97,7 +97,7 @@ def clean(subject: Subject, piece: Piece) -> Content:
     return {
         "label": piece.labels.tolist(),
         "prediction": logits.argmax(1).tolist(),
-        "margin": [finite(margin) for margin in margins],
+        "margin": [finite_or_none(margin) for margin in margins],
         "radius": found.largest.tolist(),
         "radius_by_constant": found.by_constant.tolist(),
     }

@@ -13,8 +13,6 @@ from experiments import autoattack, epsilons
 
 ATTACKS = ("clean", "pgd-paper", "autoattack")
 PROTOCOLS = ("consistent", "published")
-PAPER_LIMIT = 1024
-"""Images the paper attacks: the first of the test set, in published order."""
 
 
 @dataclass(frozen=True)

@@ -34,9 +34,7 @@ from experiments.measures import (
     inverse_defect,
     length,
     mean_square_error,
-    symplectic_defect,
     total,
-    volume_defect,
 )
 from experiments.published_forms import PublishedGradient
 from experiments.reference import (
@@ -49,6 +47,7 @@ from experiments.reference import (
     rigid_body,
     sir,
 )
+from verification.defects import symplectic_defect, volume_defect
 
 ITERATIONS = 10_000
 LIMITS = {

@@ -10,10 +10,9 @@ from typing import Any
 
 from dsnn.files import write_text
 from paper_repro.models import KEPT
-from paper_repro.structured_page import markdown
+from verification import markdown
 
 PAGE = Path(__file__).parent.parent / "docs" / "certified-networks.md"
-MARKS = "<!-- {name}: python -m paper_repro.certified_page -->", "<!-- end of {name} -->"
 CONSTRUCTIONS = KEPT / "constructions"
 """Short runs that compare how norms are kept at their limits, a folder like `KEPT` for each."""
 HEADER = (
@@ -64,10 +63,8 @@ def page(text: str) -> str:
     """The page with the tables put between their marks."""
     compared = [one for folder in sorted(CONSTRUCTIONS.glob("*")) for one in kept(folder)]
     for name, networks in (("results", kept()), ("constructions", compared)):
-        begin, end = (mark.format(name=name) for mark in MARKS)
-        before, rest = text.split(begin)
-        _, after = rest.split(end)
-        text = f"{before}{begin}\n\n{markdown(HEADER, map(row, networks))}\n\n{end}{after}"
+        body = markdown.table(HEADER, map(row, networks))
+        text = markdown.between(text, name, "paper_repro.certified_page", body)
     return text
 
 

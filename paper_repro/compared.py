@@ -3,10 +3,11 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from dsnn.published import REGIMES
 from paper_repro import published
 from paper_repro.artefact import Comparison, compare, not_run
 from paper_repro.evaluated import SOURCES, Evaluated
-from paper_repro.models import PUBLISHED_REGIMES, Model, Source
+from paper_repro.models import Model, Source
 
 PGD_TOLERANCE = 12 / published.IMAGES
 """Images by which the paper's attack may differ on one network: random starts are not the
@@ -107,7 +108,7 @@ def networks(dataset: str, regime: str, margin: str, found: Mapping[str, Evaluat
     theirs, ours = (
         Model(source, regime, dataset, margin) for source in (Source.published, Source.retrained)
     )
-    available = dataset == "cifar10" and regime in PUBLISHED_REGIMES
+    available = dataset == "cifar10" and regime in REGIMES
     return [theirs] * available + [ours] * (ours.id in found or not available)
 
 

@@ -8,10 +8,15 @@ for the table in docs/certified-networks.md. A run that was stopped goes on.
 import subprocess
 import sys
 from pathlib import Path
+from typing import Annotated
 
+import typer
+
+from dsnn.errors import UserError
 from dsnn.files import write_text
 from dsnn.training.constructed import CONSTRUCTIONS
 from paper_repro import certified_page, keep
+from paper_repro.script import answer
 
 REGIMES = ("certified-non-expansive", "certified-switch")
 CONFIGURATION = """\
@@ -26,7 +31,7 @@ IMAGES = "2048"
 
 
 def compare(out: Path, regime: str, construction: str) -> None:
-    """Train, evaluate and keep one network. Raises CalledProcessError where a command fails."""
+    """Train, evaluate and keep one network. Raises UserError where a command fails."""
     folder = out / f"{regime}-{construction}"
     config, evaluation = folder.with_suffix(".toml"), folder.with_suffix(".json")
     write_text(config, CONFIGURATION.format(construction=construction))
@@ -42,10 +47,12 @@ def compare(out: Path, regime: str, construction: str) -> None:
 
 
 def _dsnn(*arguments: str) -> None:
-    subprocess.run([sys.executable, "-m", "dsnn", *arguments], check=True)
+    code = subprocess.run([sys.executable, "-m", "dsnn", *arguments], check=False).returncode
+    if code:
+        raise UserError(f"`dsnn {arguments[0]}` ended with exit code {code}: see above")
 
 
-def main(out: Path) -> None:
+def main(out: Annotated[Path, typer.Argument(help="The folder of the runs.")]) -> None:
     for regime in REGIMES:
         for construction in CONSTRUCTIONS:
             compare(out, regime, construction)
@@ -53,4 +60,4 @@ def main(out: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    sys.exit(answer(main))

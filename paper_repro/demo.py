@@ -6,26 +6,30 @@ it does the same with two narrow networks trained in seconds on generated images
 The audit refutes by design, so its exit code 1 is accepted; any other failure ends the demo.
 """
 
-import argparse
 import shlex
 import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from dsnn.cli import BAD_INPUT, run
+import typer
+
+from dsnn.cli import run
 from dsnn.data.folder import DataFolder, data_folder
 from dsnn.errors import UserError
 from dsnn.files import check_writable, write_json
+from dsnn.published import REGIMES
+from paper_repro.models import CLAIMS
+from paper_repro.published import IMAGES
+from paper_repro.script import answer
 
 MARGIN = "0.15"
-CLAIMS = ("stages.*.flow:lipschitz<=1", "lipschitz<=1", "lipschitz[pixel]<=1")
-REGIMES = ("non-expansive", "switch-prescribed", "switch-flexible")
 ATTACKED = "switch-flexible"
 CERTIFIED_AT = "36/255"
 EPSILONS = (CERTIFIED_AT, "0.5")
+STEPS = 150
 FOUND_OR_NOT = (0, 1, 3)
 """Exit codes of an audit that did its work."""
 
@@ -119,20 +123,21 @@ def published_input(folder: DataFolder) -> Input | None:
         f"Input: the authors' published weights of three regimes at margin {MARGIN} and CIFAR-10 "
         f"test images, from the data folder {folder}.",
         "published",
-        1024,
+        IMAGES,
         64,
     )
 
 
-def standin_input(folder: DataFolder, out: Path, steps: int = 150) -> Input:
-    """Two narrow networks, trained here for `steps` steps on generated images."""
-    from paper_repro.standin import PROJECTIONS, save_standin, train
+def standin_input(folder: DataFolder, out: Path) -> Input:
+    """Two narrow networks, trained here for `STEPS` steps on generated images."""
+    from paper_repro.standin import REGIMES as NARROW
+    from paper_repro.standin import save_standin, train
 
     networks = []
-    for regime in PROJECTIONS:
+    for regime in NARROW:
         print(f"training a narrow {regime} network on generated images", flush=True)
         path = out / f"standin-{regime}.safetensors"
-        save_standin(path, train(regime, steps=steps))
+        save_standin(path, train(regime, steps=STEPS))
         networks.append(Network(f"narrow {regime}", regime, str(path), "generated", None))
     return Input(
         networks,
@@ -204,25 +209,22 @@ def demo(out: Path, data: Path | None = None) -> str:
     return finding(out)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; 0 when the page is made, else the exit code of what failed."""
-    parser = argparse.ArgumentParser(prog="python -m paper_repro.demo", description=__doc__)
-    parser.add_argument("--out", type=Path, default=Path("out/demo"), help="the folder to write")
-    parser.add_argument("--data", type=Path, help="the data folder; else DSNN_DATA or the cache")
-    options = parser.parse_args(arguments)
+def main(
+    out: Annotated[Path, typer.Option(help="The folder to write.")] = Path("out/demo"),
+    data: Annotated[
+        Path | None, typer.Option(help="The data folder; else DSNN_DATA or the cache.")
+    ] = None,
+) -> int:
     start = time.perf_counter()
     try:
-        found = demo(options.out, options.data)
-    except UserError as error:
-        print(f"demo: {error}", file=sys.stderr)
-        return BAD_INPUT
+        found = demo(out, data)
     except Failed as failure:
         print(f"demo: {failure}", file=sys.stderr)
         return failure.code
     print(f"\n{found}")
-    print(f"The report is {options.out / 'index.html'} ({time.perf_counter() - start:.0f} s).")
+    print(f"The report is {out / 'index.html'} ({time.perf_counter() - start:.0f} s).")
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(answer(main))

@@ -5,7 +5,6 @@ by their number in section 8 of the notes on the paper, keeps them in `results/d
 writes docs/deviations.md from what is kept. `--page` only writes the page.
 """
 
-import argparse
 import json
 import math
 import sys
@@ -13,18 +12,19 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from dsnn.cli import BAD_INPUT
+import typer
+
 from dsnn.data.folder import data_folder
 from dsnn.errors import UserError
 from dsnn.files import write_json, write_text
-from experiments.kept import environment
-from experiments.provenance import commit
+from experiments.provenance import environment, short_commit
 from paper_repro import deviations_code, deviations_operators, deviations_protocol, deviations_steps
 from paper_repro.deviation import STATUSES, Deviation, sentence, shown
 from paper_repro.material import Material
-from paper_repro.structured_page import markdown
+from paper_repro.script import answer
+from verification.markdown import table
 
 RESULTS = Path(__file__).parent / "results" / "deviations.json"
 PAGE = Path(__file__).parent.parent / "docs" / "deviations.md"
@@ -51,7 +51,7 @@ def measured(deviation: Deviation, material: Material) -> dict[str, Any]:
         "status": deviation.status,
         "module": deviation.module,
         "sources": [asdict(source) for source in deviation.sources],
-        "commit": _commit() if deviation.measure else "",
+        "commit": short_commit() if deviation.measure else "",
         "seconds": round(time.perf_counter() - start, 1),
         "numbers": numbers,
     }
@@ -73,12 +73,6 @@ def keep(numbers: Sequence[int], material: Material, file: Path = RESULTS) -> No
         "deviations": [entries[number] for number in sorted(entries)],
     }
     write_json(file, content)
-
-
-def _commit() -> str:
-    """The commit of the code, with "+" where files differ from it; "" outside a checkout."""
-    found = commit()
-    return "" if found is None else found["commit"][:12] + "+" * found["changed"]
 
 
 def read(file: Path = RESULTS) -> dict[str, Any]:
@@ -138,7 +132,7 @@ def page(kept: Kept) -> str:
         ]
         if record["rows"]:
             rows = [(what.replace("|", "\\|"), value) for what, value in record["rows"]]
-            parts += [markdown(("measured", "value"), rows), _origin(record)]
+            parts += [table(("measured", "value"), rows), _origin(record)]
     parts.append(
         f"Measured with torch {place['torch']}, NumPy {place['numpy']}, Python {place['python']} "
         f"on {place['machine']}, {place['threads']} thread."
@@ -152,25 +146,20 @@ def _origin(record: Mapping[str, Any]) -> str:
     return f"{line}{''.join(others)}."
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; 0, or 2 on bad input."""
-    parser = argparse.ArgumentParser(prog="python -m paper_repro.deviations", description=__doc__)
-    parser.add_argument("numbers", nargs="*", type=int, help="which, else all")
-    parser.add_argument("--data", type=Path, help="the data folder; else DSNN_DATA or the cache")
-    parser.add_argument("--page", action="store_true", help="only write the page")
-    options = parser.parse_args(arguments)
+def main(
+    numbers: Annotated[list[int] | None, typer.Argument(help="Which, else all.")] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="The data folder; else DSNN_DATA or the cache.")
+    ] = None,
+    only_page: Annotated[bool, typer.Option("--page", help="Only write the page.")] = False,
+) -> None:
     known = [deviation.number for deviation in catalogue()]
-    try:
-        if unknown := sorted(set(options.numbers) - set(known)):
-            raise UserError(f"no deviation {unknown[0]}: they are numbered 1 to {max(known)}")
-        if not options.page:
-            keep(options.numbers or known, Material(data_folder(options.data)))
-        write_text(PAGE, page(read()))
-    except UserError as error:
-        print(f"deviations: {error}", file=sys.stderr)
-        return BAD_INPUT
-    return 0
+    if unknown := sorted(set(numbers or []) - set(known)):
+        raise UserError(f"no deviation {unknown[0]}: they are numbered 1 to {max(known)}")
+    if not only_page:
+        keep(numbers or known, Material(data_folder(data)))
+    write_text(PAGE, page(read()))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(answer(main))

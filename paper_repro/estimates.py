@@ -16,12 +16,16 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 from statistics import mean
-from typing import Any
+from typing import Annotated, Any
 
+import typer
+
+from dsnn.errors import UserError
 from dsnn.files import write_json
 from paper_repro import freshness
 from paper_repro.models import KEPT
 from paper_repro.reproduce import Place
+from paper_repro.script import answer
 
 _MADE = ".made.json"
 
@@ -67,13 +71,16 @@ def _kept(scale: str) -> dict[str, Any] | None:
 
 
 def keep(folder: Path) -> Path:
-    """Keep the seconds of the run in `folder`, OUT/SCALE; the path of the file."""
+    """Keep the seconds of the run in `folder`, OUT/SCALE; the path of the file. UserError where
+    nothing was timed."""
     found: dict[str, list[float]] = {}
     for path in sorted(folder.glob(f"*/*{_MADE}")):
         record = freshness.read_record(path)
         if record and record["files"]:
             name = _id(path.parent.name, path.name.removesuffix(_MADE))
             found.setdefault(kind(name), []).append(record["seconds"])
+    if not found:
+        raise UserError(f"nothing was timed in {folder}: name OUT/SCALE of `dsnn reproduce`")
     target = KEPT / folder.name / "seconds.json"
     content = {
         "calibration": calibration(),
@@ -97,5 +104,11 @@ def _id(place: str, stem: str) -> str:
     return named.get(place, stem)
 
 
+def main(
+    folder: Annotated[Path, typer.Argument(help="The output folder of a scale.")],
+) -> None:
+    print(keep(folder))
+
+
 if __name__ == "__main__":
-    print(keep(Path(sys.argv[1])))
+    sys.exit(answer(main))

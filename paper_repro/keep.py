@@ -10,23 +10,29 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+import typer
 
 from dsnn.errors import UserError
 from dsnn.files import write_json
 from dsnn.models import CERTIFIED
 from dsnn.zoo import index
-from paper_repro import certified_page
+from paper_repro import certified_page, models
 from paper_repro.models import KEPT, Model, Source
+from paper_repro.script import answer
 
 PLACES = ("target", "table")
 """Entries that say where files were on the machine of the run."""
-CLAIMS = ("lipschitz<=1", "lipschitz[pixel]<=1")
+RUN, EVALUATION = "configuration", "results"
+"""What the result of a training has, and that of an evaluation."""
+_, *CLAIMS = models.CLAIMS
 
 
 def keep(run: Path, evaluation: Path, folder: Path = KEPT) -> Model:
-    """Keep the two results of a network. Raises UserError when they are not of the same weights."""
-    trained, evaluated = (json.loads(p.read_text(encoding="utf-8")) for p in (run, evaluation))
+    """Keep the two results of a network. Raises UserError when they are no results or not of the
+    same weights."""
+    trained, evaluated = _read(run, RUN), _read(evaluation, EVALUATION)
     if trained["sha256"] is None or trained["sha256"] != evaluated["sha256"]:
         raise UserError(f"{evaluation} is not about the weights of {run}: evaluate those")
     evaluated = {key: value for key, value in evaluated.items() if key not in PLACES}
@@ -79,17 +85,29 @@ def certificate_of(name: str) -> Path:
     return index.FOLDER / "certificates" / f"{Path(name).stem}.json"
 
 
-def main(arguments: list[str]) -> None:
-    folder, evaluation = map(Path, arguments)
-    weights = folder / "weights.safetensors"
+def _read(path: Path, what: str) -> dict[str, Any]:
+    """A result with the weights' sum and an entry `what`."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        found = None
+    if not isinstance(found, dict) or not {"sha256", what} <= found.keys():
+        raise UserError(f"cannot read {path}: it is no result of `dsnn train` or `dsnn evaluate`")
+    return found
+
+
+def main(
+    folder: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of the training.")],
+    evaluation: Annotated[Path, typer.Argument(help="The JSON of `dsnn evaluate`.")],
+) -> None:
     model = keep(folder / "run.json", evaluation)
-    run, found = (json.loads(p.read_text()) for p in (folder / "run.json", evaluation))
-    asked = run["configuration"]
     if model.source != Source.certified:
         return
+    run, found = _read(folder / "run.json", RUN), _read(evaluation, EVALUATION)
+    asked = run["configuration"]
     variant = f"{model.regime.removeprefix('certified-')}-{model.seed}"
     kept = index.add(
-        weights,
+        folder / "weights.safetensors",
         f"Dsnn2026Certified_{variant}",
         asked["dataset"],
         asked["margin"],
@@ -100,4 +118,4 @@ def main(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    sys.exit(answer(main))

@@ -19,18 +19,16 @@ from dsnn.operators.bounds import norm_upper
 from dsnn.operators.geometry import Geometry
 from dsnn.weights import Loaded, load
 from experiments.executed import Executed, exact_float32
-from paper_repro.models import Model, published
+from paper_repro.models import CLAIMS, Model, published
+from paper_repro.published import IMAGES
 from verification.auditor import Audit
 from verification.claims import parse
 from verification.store import Store
 from verification.targets import Target, resolve
 
-IMAGES = 1024
-"""Test images that accuracies are measured on: the paper's."""
 LANCZOS = 80
 """Steps behind a vector whose ratio |Av| / |v| is enclosed."""
 BATCH = 128
-CLAIMS = ("stages.*.flow:lipschitz<=1", "lipschitz<=1", "lipschitz[pixel]<=1")
 
 
 @dataclass(frozen=True)
@@ -91,8 +89,8 @@ class Material:
     `witnesses`, nowhere when it is None.
     """
 
-    def __init__(self, folder: DataFolder, witnesses: Path | None = None, images: int = IMAGES):
-        self.folder, self.witnesses, self.images = folder, witnesses, images
+    def __init__(self, folder: DataFolder, witnesses: Path | None = None):
+        self.folder, self.witnesses, self.images = folder, witnesses, IMAGES
         known = [(model, folder.path / model.published_file) for model in published()]
         self.networks = [Network(m, load(path, m.regime)) for m, path in known if path.is_file()]
         self._audits: dict[str, dict[str, Any]] = {}

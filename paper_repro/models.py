@@ -12,11 +12,12 @@ from enum import StrEnum
 from pathlib import Path
 
 from dsnn.models import ARCHITECTURES, CERTIFIED
+from dsnn.published import REGIMES
 from paper_repro.published import DATASETS, MARGINS
 
 KEPT = Path(__file__).parent / "results"
-PUBLISHED_REGIMES = ("non-expansive", "switch-prescribed", "switch-flexible")
-"""Those whose CIFAR-10 weights the authors published."""
+CLAIMS = ("stages.*.flow:lipschitz<=1", "lipschitz<=1", "lipschitz[pixel]<=1")
+"""What audits ask: of the flows, of the whole network, and of it in pixels."""
 SEEDS = (0, 1, 2)
 """Of the certified networks' headline rows."""
 
@@ -60,15 +61,15 @@ def published() -> list[Model]:
     """The nine networks that the authors published."""
     return [
         Model(Source.published, regime, "cifar10", margin)
-        for regime in PUBLISHED_REGIMES
+        for regime in REGIMES
         for margin in MARGINS
     ]
 
 
-def retrained(dataset: str, seed: int = 0) -> list[Model]:
+def retrained(dataset: str) -> list[Model]:
     """The paper's grid: five regimes at three margins."""
     return [
-        Model(Source.retrained, regime, dataset, margin, seed)
+        Model(Source.retrained, regime, dataset, margin)
         for regime in ARCHITECTURES
         for margin in MARGINS
     ]

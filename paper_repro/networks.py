@@ -11,7 +11,8 @@ from pathlib import Path
 from dsnn.errors import UserError
 from dsnn.models import ARCHITECTURES
 from paper_repro.artefact import Artefact
-from paper_repro.models import Model, Source, certified, published, retrained
+from paper_repro.models import CLAIMS, Model, Source, certified, published, retrained
+from paper_repro.published import IMAGES
 
 FILES = {
     "cifar10": (
@@ -21,8 +22,8 @@ FILES = {
     ),
     "cifar100": tuple(f"cifar-100-python/{name}" for name in ("train", "test", "meta")),
 }
-"""The files of a data set in the data folder."""
-CLAIMS = ("stages.*.flow:lipschitz<=1", "lipschitz<=1", "lipschitz[pixel]<=1")
+"""The files of a data set in the data folder. `dsnn.data.sources` has them from torchvision, which
+is not needed to draw figures."""
 AUTOATTACK = "36/255"
 HEADLINE = "0.15"
 """The margin of the published networks that are attacked at all nine epsilons at `cpu`."""
@@ -48,8 +49,8 @@ class Extent:
 
 EXTENTS = {
     "smoke": Extent(16, 0, 0, (AUTOATTACK,), (AUTOATTACK,), (HEADLINE,), (0,), 128),
-    "cpu": Extent(1024, 128, 0, (), (AUTOATTACK, "0.5", "1"), ("0.07", "0.15", "0.3"), ()),
-    "paper": Extent(1024, 1000, 1000, (), (), ("0.07", "0.15", "0.3"), (0, 1, 2)),
+    "cpu": Extent(IMAGES, 128, 0, (), (AUTOATTACK, "0.5", "1"), ("0.07", "0.15", "0.3"), ()),
+    "paper": Extent(IMAGES, 1000, 1000, (), (), ("0.07", "0.15", "0.3"), (0, 1, 2)),
 }
 
 

@@ -1,7 +1,5 @@
 """Figures and tables on disk: whole or not at all, and the same bytes every time."""
 
-import csv
-import io
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +7,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from dsnn.files import atomic, write_text
+from experiments.csv_table import csv_table
 
 _WITHOUT_DATES: dict[str, dict[str, Any]] = {
     "pdf": {"CreationDate": None, "ModDate": None},
@@ -25,17 +24,9 @@ def write_figure(figure: Figure, stem: Path) -> None:
 
 def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     """A table with one header line; floats are written so that they read back unchanged."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows([[_cell(value) for value in row] for row in rows])
-    write_text(path, text.getvalue())
+    write_text(path, csv_table(header, rows))
 
 
 def beside(stem: Path, suffix: str) -> Path:
     """`stem` with `suffix` added: an artefact's name may hold a dot, as in margin 0.15."""
     return stem.parent / f"{stem.name}.{suffix}"
-
-
-def _cell(value: Any) -> Any:
-    return repr(float(value)) if isinstance(value, float) else value

@@ -6,6 +6,8 @@ from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
 
+from experiments.epsilons import PAPER_LIMIT
+
 DATA = Path(__file__).parent / "data"
 ROBUSTNESS = DATA / "published_robustness.csv"
 AUC = DATA / "published_auc.csv"
@@ -14,7 +16,7 @@ VERSION_ONE = DATA / "published_v1.csv"
 
 DATASETS = ("cifar10", "cifar100")
 MARGINS = ("0.07", "0.15", "0.3")
-IMAGES = 1024
+IMAGES = PAPER_LIMIT
 AUC_TOLERANCE = 5e-5
 """Half a unit of the last printed digit."""
 

@@ -10,7 +10,9 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
+from dsnn.data.sources import WEIGHTS
 from dsnn.errors import UserError
+from experiments.train_command import UNFINISHED
 from paper_repro import freshness, models
 from paper_repro.artefact import Artefact
 from paper_repro.lock import held
@@ -19,8 +21,6 @@ from paper_repro.site_artefacts import duration
 
 REPORT = "report"
 """The rule of what is made from the records of all others."""
-UNFINISHED = 3
-"""The exit code of a training that its limit stopped."""
 
 
 class Unfinished(BaseException):
@@ -89,12 +89,16 @@ class Place:
         return {name: path for name, path in found.items() if path.is_file()}
 
     def lacks(self) -> str:
-        """The first file of the data folder, or of the program, that is needed and not there."""
-        needed = [self.data / path for path in self.artefact.needs.values()]
-        absent = [
-            path for path in (*self.artefact.packaged.values(), *needed) if not path.is_file()
-        ]
-        return f"the file {absent[0]}" if absent else ""
+        """The first file of the program, or of the data folder, that is needed and not there, with
+        the remedy where `dsnn data` has none."""
+        packaged = [path for path in self.artefact.packaged.values() if not path.is_file()]
+        needed = [path for path in self.artefact.needs.values() if not (self.data / path).is_file()]
+        for path in packaged:
+            return f"the file {path}"
+        for path in needed:
+            remedy = ": put it there by hand, `dsnn data` does not know it" * _is_by_hand(path)
+            return f"the file {self.data / path}{remedy}"
+        return ""
 
     def obstacle(self) -> str:
         """Why the artefact cannot be made here and now; empty where it can, though others may have
@@ -245,6 +249,12 @@ def _processor_seconds() -> float:
     """Of this process and its children that ended."""
     used = os.times()
     return used.user + used.system + used.children_user + used.children_system
+
+
+def _is_by_hand(path: str) -> bool:
+    """Whether a file of the data folder is one of the authors' that `dsnn data` does not fetch."""
+    known = {file.path for file in WEIGHTS.files}
+    return path.startswith(f"{WEIGHTS.folder}/") and path not in known
 
 
 def _module(artefact: Artefact) -> str:

@@ -16,6 +16,7 @@ from paper_repro.evaluated import NUMBERS, Evaluated, evaluated
 from paper_repro.models import Source
 from paper_repro.output import beside, write_csv, write_figure
 from paper_repro.robustness import TITLES, absent, by_source, heading, inputs_of, sources
+from verification import markdown
 
 SHORT = {
     "unconstrained": "U",
@@ -182,15 +183,14 @@ def _draw(table: Sequence[Group], title: str, note: str, stem: Path) -> None:
 def _markdown(table: Sequence[Group], title: str) -> str:
     parts = [f"# {title}"]
     for group in table:
-        lines = [["size", *(column.head for column in group.columns)]]
-        lines.append(["---"] * len(lines[0]))
+        rows = []
         for row in rows_of([group]):
             cells = [_label(row)]
             for column in group.columns:
                 text = _cell(column, row)
                 cells.append(f"**{text}**" if _marked(group, column, row) else text)
-            lines.append(cells)
-        body = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+            rows.append(cells)
+        body = markdown.table(["size", *(column.head for column in group.columns)], rows)
         parts.append(f"## {group.title}\n\n{body}")
     return "\n\n".join(parts) + "\n"
 

@@ -5,7 +5,6 @@
 allowed by its hash alone.
 """
 
-import argparse
 import base64
 import hashlib
 import json
@@ -15,19 +14,21 @@ import sys
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from dsnn.cli import BAD_INPUT
+import typer
+
 from dsnn.data.folder import DataFolder, data_folder
 from dsnn.errors import UserError
 from dsnn.files import atomic, check_writable, write_text
-from experiments.provenance import commit
+from experiments.provenance import short_commit
 from paper_repro import deviations, page, site_artefacts, site_words
 from paper_repro.registry import registry
+from paper_repro.reproduce import REPORT
+from paper_repro.script import answer
 from verification import page_claims, page_witness
 from verification.page import environment
 
-REPORT = "report"
 FIGURES, PRINT, DATA, WITNESSES = "figures", "print", "data", "witnesses"
 """Folders inside the report: pictures, print figures, tables, and witnesses of the audits."""
 _PLACES = {"png": FIGURES, "pdf": PRINT, "csv": DATA, "md": DATA}
@@ -51,7 +52,7 @@ def write_report(
     common = {
         "version": version("dsnn"),
         "scale": artefacts[0]["scale"] if artefacts else "",
-        "commit": _commit(),
+        "commit": short_commit(),
         "script": script,
         "script_hash": _csp_hash(script),
     }
@@ -143,11 +144,6 @@ def _witnesses(data: DataFolder, folder: Path) -> list[dict[str, Any]]:
     return shown
 
 
-def _commit() -> str:
-    found = commit()
-    return "" if found is None else found["commit"][:12] + "+" * found["changed"]
-
-
 def _csp_hash(script: str) -> str:
     digest = hashlib.sha256(script.encode("utf-8")).digest()
     return f"sha256-{base64.b64encode(digest).decode('ascii')}"
@@ -166,22 +162,17 @@ def entries(file: Path) -> list[dict[str, Any]]:
         ) from error
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; 0, or 2 on bad input."""
-    parser = argparse.ArgumentParser(prog="python -m paper_repro.site", description=__doc__)
-    parser.add_argument("folder", type=Path, help="the output folder of a scale")
-    parser.add_argument("result", type=Path, help="the JSON of `dsnn reproduce`")
-    parser.add_argument("--data", type=Path, help="the data folder; else DSNN_DATA or the cache")
-    options = parser.parse_args(arguments)
-    found = data_folder(options.data)
+def main(
+    folder: Annotated[Path, typer.Argument(help="The output folder of a scale.")],
+    result: Annotated[Path, typer.Argument(help="The JSON of `dsnn reproduce`.")],
+    data: Annotated[
+        Path | None, typer.Option(help="The data folder; else DSNN_DATA or the cache.")
+    ] = None,
+) -> None:
+    found = data_folder(data)
     weights = found if any((found.path / "published").glob("*.pt")) else None
-    try:
-        print(write_report(options.folder, entries(options.result), data=weights))
-    except UserError as error:
-        print(f"site: {error}", file=sys.stderr)
-        return BAD_INPUT
-    return 0
+    print(write_report(folder, entries(result), data=weights))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(answer(main))

@@ -3,12 +3,13 @@
 Every number on the page is one of `results/structured`; a test finds the page out of date.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from dsnn.files import write_text
 from paper_repro.kept_results import FOLDER, numbers
+from verification.markdown import table
 
 PAGE = Path(__file__).parent.parent / "docs" / "structured-experiments.md"
 ORDER = (
@@ -32,11 +33,6 @@ def results(folder: Path = FOLDER) -> dict[str, Kept]:
     return {name: numbers(folder / f"{name}.json") for name in ORDER}
 
 
-def markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
 def cell(value: Any) -> str:
     """A number, a summary over seeds as "mean ± half of the interval", a word or a dash."""
     if isinstance(value, Mapping) and "values" in value:
@@ -55,11 +51,11 @@ def cell(value: Any) -> str:
 def rows_table(kept: Kept, left_out: Sequence[str] = ()) -> str:
     """The table of numbers of one experiment."""
     header = [name for name in kept["rows"][0] if name not in left_out]
-    return markdown(header, ([cell(row[name]) for name in header] for row in kept["rows"]))
+    return table(header, ([cell(row[name]) for name in header] for row in kept["rows"]))
 
 
 def bars_table(kept: Mapping[str, Kept]) -> str:
-    return markdown(
+    return table(
         ("experiment", "what", "measured", "at most", "holds"),
         (
             (
@@ -73,7 +69,7 @@ def bars_table(kept: Mapping[str, Kept]) -> str:
 
 
 def sources_table(kept: Mapping[str, Kept]) -> str:
-    return markdown(
+    return table(
         (
             "experiment",
             "scale",
@@ -102,7 +98,7 @@ def points_table(kept: Kept) -> str:
     by_points: dict[int, dict[str, str]] = {}
     for row in kept["rows"]:
         by_points.setdefault(row["points"], {})[row["network"]] = cell(row["test MSE"])
-    return markdown(
+    return table(
         ("training points", *names),
         ([str(points), *(found[name] for name in names)] for points, found in by_points.items()),
     )

@@ -116,6 +116,6 @@ def house() -> Iterator[None]:
         yield
 
 
-def percent(ceiling: float = 1.0) -> ticker.Formatter:
-    """Tick labels in percent of `ceiling`, without the sign (the axis label carries it)."""
-    return ticker.PercentFormatter(ceiling, decimals=0, symbol=None)
+def percent() -> ticker.Formatter:
+    """Tick labels in percent, without the sign (the axis label carries it)."""
+    return ticker.PercentFormatter(1.0, decimals=0, symbol=None)

@@ -72,6 +72,15 @@ def refused(dsnn: Callable[..., tuple[int, str, str]]) -> Callable[..., str]:
 
 
 @pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file of a narrow network that classifies generated images."""
+    from fitted_networks import fitted
+
+    folder = tmp_path_factory.mktemp("weights")
+    return fitted("non-expansive", 10, "generated", folder / "net.safetensors")
+
+
+@pytest.fixture(scope="module")
 def browser() -> Iterator["Browser"]:
     """A real Chromium, the system's where there is one; skips where none is installed."""
     from playwright.sync_api import Error, sync_playwright

@@ -27,6 +27,19 @@ class Function(nn.Module):
         return self.function(x, *self.modules_, *self.numbers)
 
 
+class Buffered(nn.Module):
+    """A function of x and of constants, which are buffers."""
+
+    def __init__(self, function: Callable[..., Tensor], *constants: Tensor):
+        super().__init__()
+        self.function = function
+        for k, constant in enumerate(constants):
+            self.register_buffer(f"c{k}", constant)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function(x, *self.buffers())
+
+
 def judged(claim: str, module: nn.Module, *shape: int) -> Judgement:
     """The judgement of a claim about a module of float32 or float64 parameters."""
     dtype = next((p.dtype for p in module.parameters()), torch.float32)
@@ -87,3 +100,13 @@ def relaxed(x: Tensor, phi: Tensor) -> Tensor:
 def heun(x: Tensor, field: Map, h: float = 0.2) -> Tensor:
     first = field(x)
     return x + h / 2 * (first + field(x + h * first))
+
+
+def symplectic_euler(x: Tensor, a: nn.Linear, b: nn.Linear) -> Tensor:
+    return split_step(x, lambda p: gradient(p, a), lambda q: gradient(q, b))
+
+
+def explicit_euler(x: Tensor, a: nn.Linear, b: nn.Linear) -> Tensor:
+    """No symplectic step, nor one that keeps the volume."""
+    q, p = x.chunk(2, -1)
+    return torch.cat([q + 0.2 * gradient(p, a), p - 0.2 * gradient(q, b)], -1)

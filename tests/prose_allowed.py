@@ -10,12 +10,12 @@ from dsnn.zoo import index
 from experiments import (
     attacks,
     curves,
+    epsilons,
     hamiltonian,
     ode_fields,
     pieces,
     protocol,
     regression,
-    request,
     sir,
     trained_invariants,
 )
@@ -23,7 +23,7 @@ from paper_repro import compared, deviations_protocol, published
 from theory import projections
 from theory.facts import h_1, h_2
 from verification import isolation
-from verification.checker import proofs, replay
+from verification.checker import replay, segments
 from verification.sandbox import Limits
 from verification.store import Store
 
@@ -76,11 +76,11 @@ ALLOWED = {
         "Araujo et al. 2023",
     ],
     "numbers of the paper": [
-        f"first {request.PAPER_LIMIT} test images",
-        f"first {request.PAPER_LIMIT} images",
-        f"as the paper: {request.PAPER_LIMIT} images",
-        f"interval that {request.PAPER_LIMIT} images alone give",
-        f"Published (%), {request.PAPER_LIMIT} images",
+        f"first {epsilons.PAPER_LIMIT} test images",
+        f"first {epsilons.PAPER_LIMIT} images",
+        f"as the paper: {epsilons.PAPER_LIMIT} images",
+        f"interval that {epsilons.PAPER_LIMIT} images alone give",
+        f"Published (%), {epsilons.PAPER_LIMIT} images",
         f"Ten steps of {attacks.PAPER.rel_stepsize} ε",
         "the published 3.35e-6",
         "published: 3.92e-6",
@@ -130,7 +130,7 @@ ALLOWED = {
         f"scratch folder: {isolation.OPEN_FILES} of them",
         f"cache folder ({STORED // MIB} MiB at most)",
         f"a point, up to {replay.LARGEST_JACOBIAN} inputs",
-        f"more than {proofs.LARGEST_STATE} entries in a state",
+        f"more than {segments.LARGEST_STATE} entries in a state",
         f"more than {replay.LARGEST_JACOBIAN} inputs",
         f"more than {replay.LARGEST_WORK:.0e} products".replace("e+0", "e"),
         f"over {trained_invariants.ITERATIONS:,} applications",

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 import torch
 from flint import arb
-from test_capture_operators import ELEMENTWISE, LINEAR, MOVEMENT, POOLING, Function, W
+from property_modules import Buffered
+from test_capture_operators import ELEMENTWISE, LINEAR, MOVEMENT, POOLING, W
 from torch import Tensor, nn
 
 from verification.capture import capture
@@ -249,7 +250,7 @@ CASES: dict[str, tuple[nn.Module, tuple[int, ...]]] = {
     **LINEAR,
     **{f"{name} pooling": case for name, case in POOLING.items()},
     **ELEMENTWISE,
-    **{f"{name} moved": (Function(f, W), shape) for name, (f, shape) in MOVEMENT.items()},
+    **{f"{name} moved": (Buffered(f, W), shape) for name, (f, shape) in MOVEMENT.items()},
 }
 
 

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import pytest
 import torch
 import torch.nn.functional as F
+from property_modules import Buffered
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
@@ -12,19 +13,6 @@ from dsnn.operators import Convolution, LinearOperator
 from verification.capture import capture
 from verification.graph import KINDS, Graph
 from verification.interpret import Interpreter
-
-
-class Function(nn.Module):
-    """A function of x and a few constants."""
-
-    def __init__(self, function: Callable[..., Tensor], *constants: Tensor):
-        super().__init__()
-        self.function = function
-        for k, constant in enumerate(constants):
-            self.register_buffer(f"c{k}", constant)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.function(x, *self.buffers())
 
 
 class Adjoint(nn.Module):
@@ -58,7 +46,7 @@ def agrees(module: nn.Module, shape: tuple[int, ...]) -> Graph:
 
 
 def f(function: Callable[..., Tensor], *constants: Tensor) -> nn.Module:
-    return Function(function, *constants)
+    return Buffered(function, *constants)
 
 
 torch.manual_seed(0)
@@ -258,7 +246,7 @@ def test_pooling(name: str):
 @pytest.mark.parametrize("name", MOVEMENT)
 def test_movement(name: str):
     function, shape = MOVEMENT[name]
-    agrees(Function(function, W), shape)
+    agrees(Buffered(function, W), shape)
 
 
 @pytest.mark.parametrize("name", ELEMENTWISE)
@@ -282,5 +270,5 @@ def test_a_border_added_elsewhere_is_no_circular_adjoint():
         core.narrow(2, 0, 1).add_(y.narrow(2, 7, 1))
         return core
 
-    graph = agrees(Function(fold, torch.randn(4, 2, 3, 1)), IMAGE)
+    graph = agrees(Buffered(fold, torch.randn(4, 2, 3, 1)), IMAGE)
     assert not any(node.attributes.get("circular") for node in graph)

@@ -7,22 +7,11 @@ from collections.abc import Callable
 import pytest
 import torch
 import torch.nn.functional as F
+from property_modules import Buffered
 from torch import Tensor, nn
 
 from verification.capture import Uncapturable, capture, input_shapes
 from verification.interpret import Interpreter
-
-
-class Function(nn.Module):
-    def __init__(self, function: Callable[..., Tensor], *constants: Tensor):
-        super().__init__()
-        self.function = function
-        for k, constant in enumerate(constants):
-            self.register_buffer(f"c{k}", constant)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.function(x, *self.buffers())
-
 
 UNKNOWN: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
     "exp": (torch.exp, "aten.exp"),
@@ -55,7 +44,7 @@ UNKNOWN: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
 @pytest.mark.parametrize("name", UNKNOWN)
 def test_an_operator_without_equivalent_is_an_unknown_node_that_names_it(name: str):
     function, operator = UNKNOWN[name]
-    graph = capture(Function(lambda x: 2 * function(x)), (4, 6, 6))
+    graph = capture(Buffered(lambda x: 2 * function(x)), (4, 6, 6))
     named = [n.attributes["operator"] for n in graph if n.kind == "unknown"]
     assert any(operator in text for text in named), named
     assert all("\n" not in text for text in named)
@@ -117,31 +106,31 @@ class Broken(nn.Module):
 
 
 REFUSED: dict[str, tuple[nn.Module, str]] = {
-    "control flow": (Function(control_flow), "data-dependent"),
-    "a number out of the data": (Function(lambda x: x * x.sum().item()), "batch"),
-    "numpy": (Function(lambda x: torch.from_numpy(x.numpy() * 2)), "numpy"),
-    "random constants": (Function(lambda x: x + torch.rand(4)), "rand"),
-    "uninitialised memory": (Function(lambda x: x + torch.empty(4)), "empty"),
-    "random numbers of python": (Function(lambda x: x * random.random()), "batch|reproduce"),
-    "the clock": (Function(lambda x: x * time.perf_counter()), "batch|reproduce"),
-    "state outside": (Function(state_outside([])), "batch|reproduce"),
-    "tracing detected": (Function(asks_for_tracing), "reproduce"),
+    "control flow": (Buffered(control_flow), "data-dependent"),
+    "a number out of the data": (Buffered(lambda x: x * x.sum().item()), "batch"),
+    "numpy": (Buffered(lambda x: torch.from_numpy(x.numpy() * 2)), "numpy"),
+    "random constants": (Buffered(lambda x: x + torch.rand(4)), "rand"),
+    "uninitialised memory": (Buffered(lambda x: x + torch.empty(4)), "empty"),
+    "random numbers of python": (Buffered(lambda x: x * random.random()), "batch|reproduce"),
+    "the clock": (Buffered(lambda x: x * time.perf_counter()), "batch|reproduce"),
+    "state outside": (Buffered(state_outside([])), "batch|reproduce"),
+    "tracing detected": (Buffered(asks_for_tracing), "reproduce"),
     "a buffer that changes": (Counter(), "count"),
     "an attribute that changes": (Remembers(), "batch|call to call"),
     "two inputs": (TwoInputs(), "missing|argument"),
     "two outputs": (TwoOutputs(), "2 results"),
-    "a constant": (Function(lambda x, c: c, torch.ones(2, 4)), "does not depend|batch"),
-    "the mean of the batch": (Function(lambda x: x - x.mean(0, keepdim=True)), "batch"),
-    "the whole batch summed": (Function(lambda x: x.sum()), "batch"),
-    "the batch reversed": (Function(lambda x: x.flip(0)), "batch"),
-    "the batch in the middle": (Function(lambda x: x.transpose(0, 1) * 2), "batch"),
+    "a constant": (Buffered(lambda x, c: c, torch.ones(2, 4)), "does not depend|batch"),
+    "the mean of the batch": (Buffered(lambda x: x - x.mean(0, keepdim=True)), "batch"),
+    "the whole batch summed": (Buffered(lambda x: x.sum()), "batch"),
+    "the batch reversed": (Buffered(lambda x: x.flip(0)), "batch"),
+    "the batch in the middle": (Buffered(lambda x: x.transpose(0, 1) * 2), "batch"),
     "a constant along the batch": (
-        Function(lambda x: x + torch.arange(x.shape[0])[:, None]), "batch"),
-    "a special batch of one": (Function(lambda x: x if len(x) == 1 else 2 * x), "batch"),
-    "a special batch of three": (Function(lambda x: x if len(x) < 3 else 2 * x), "reproduce"),
-    "squeezed batch": (Function(lambda x: x.squeeze(0).softmax(-1).sum(0)), "batch"),
+        Buffered(lambda x: x + torch.arange(x.shape[0])[:, None]), "batch"),
+    "a special batch of one": (Buffered(lambda x: x if len(x) == 1 else 2 * x), "batch"),
+    "a special batch of three": (Buffered(lambda x: x if len(x) < 3 else 2 * x), "reproduce"),
+    "squeezed batch": (Buffered(lambda x: x.squeeze(0).softmax(-1).sum(0)), "batch"),
     "weights that are no numbers": (
-        Function(lambda x, w: x @ w, torch.full((4, 4), float("nan"))), "not finite"),
+        Buffered(lambda x, w: x @ w, torch.full((4, 4), float("nan"))), "not finite"),
     "an exception": (Broken(), "first line"),
 }  # fmt: skip
 

@@ -23,8 +23,8 @@ def test_every_kept_network_has_a_proved_constant_and_falling_shares() -> None:
 
 def test_results_of_other_weights_are_not_kept(tmp_path: Path) -> None:
     run, evaluation = tmp_path / "run.json", tmp_path / "evaluation.json"
-    run.write_text(json.dumps({"sha256": "a"}))
-    evaluation.write_text(json.dumps({"sha256": "b"}))
+    run.write_text(json.dumps({"sha256": "a", "configuration": {}}))
+    evaluation.write_text(json.dumps({"sha256": "b", "results": []}))
     with pytest.raises(UserError, match="not about the weights"):
         keep.keep(run, evaluation, tmp_path / "kept")
     assert not (tmp_path / "kept").exists()

@@ -14,7 +14,14 @@ import pytest
 import structured_cases as cases
 import torch
 import torch.nn.functional as F
-from property_modules import ConvolutionGradient, Function, dense, gradient, split_step
+from property_modules import (
+    ConvolutionGradient,
+    Function,
+    dense,
+    explicit_euler,
+    gradient,
+    split_step,
+)
 from test_checker_bounds import parsed
 from test_checker_certificates import altered, at, meaningful, places, put
 from torch import Tensor, nn
@@ -27,15 +34,6 @@ from verification.checker.__main__ import run
 from verification.checker.reading import Unreadable, Wrong
 from verification.claims import parse
 from verification.properties import judge
-
-
-def _euler(x: Tensor, a: nn.Linear, b: nn.Linear) -> Tensor:
-    return split_step(x, lambda p: gradient(p, a), lambda q: gradient(q, b))
-
-
-def _explicit(x: Tensor, a: nn.Linear, b: nn.Linear) -> Tensor:
-    q, p = x.chunk(2, -1)
-    return torch.cat([q + 0.2 * gradient(p, a), p - 0.2 * gradient(q, b)], -1)
 
 
 def _sir(y: Tensor, loss: float = 1.0) -> Tensor:
@@ -79,8 +77,8 @@ CASES: dict[str, tuple[str, str, Make, tuple[int, ...]]] = {
         "symplectic[dim=0]", "T13",
         lambda: Function(_images, ConvolutionGradient(1, 2), ConvolutionGradient(1, 2)), (2, 4, 4),
     ),
-    "explicit Euler": ("symplectic", "", lambda: Function(_explicit, *_nets()), (4,)),
-    "its volume": ("volume-preserving", "", lambda: Function(_explicit, *_nets()), (4,)),
+    "explicit Euler": ("symplectic", "", lambda: Function(explicit_euler, *_nets()), (4,)),
+    "its volume": ("volume-preserving", "", lambda: Function(explicit_euler, *_nets()), (4,)),
     "a gradient": (
         "gradient-field", "T2'", lambda: Function(gradient, dense(3, 5), torch.rand(5)), (3,)
     ),
@@ -247,7 +245,7 @@ def test_the_planted_law_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
     explicit, _ = finding("symplectic", CASES["explicit Euler"][2], (4,))
     chain, output = parsed(explicit.graph)  # type: ignore[arg-type]
     honest = proofs.prove("symplectic", chain.graph, output, -1)
-    monkeypatch.setattr(proofs, "_size_of", lambda matrix: Fraction(0))
+    monkeypatch.setattr(proofs, "size_of", lambda matrix: Fraction(0))
     planted = proofs.prove("symplectic", chain.graph, output, -1)
     assert planted == ("T13", 0)
     assert isinstance(honest, str) or honest[1] > Fraction(explicit.upper) / 10

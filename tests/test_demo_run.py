@@ -13,6 +13,7 @@ from dsnn.integrators import Step
 from dsnn.operators import Convolution
 from dsnn.weights import load
 from paper_repro import demo, standin
+from paper_repro.script import answer
 
 BOXES = {"non-expansive": ((0.0, 1.9),), "switch-flexible": ((0.11, 1.89), (-1.9, 0.05))}
 
@@ -94,7 +95,7 @@ def test_a_named_folder_without_data_is_an_error(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "out"
-    assert demo.main(["--out", str(out), "--data", str(tmp_path)]) == 2
+    assert answer(demo.main, ["--out", str(out), "--data", str(tmp_path)]) == 2
     error = capsys.readouterr().err.strip().splitlines()
     assert len(error) == 1
     assert str(tmp_path) in error[0]
@@ -103,7 +104,7 @@ def test_a_named_folder_without_data_is_an_error(
 
 def test_unwritable_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "file").write_text("")
-    assert demo.main(["--out", str(tmp_path / "file" / "out")]) == 2
+    assert answer(demo.main, ["--out", str(tmp_path / "file" / "out")]) == 2
     assert "cannot write" in capsys.readouterr().err
 
 
@@ -151,7 +152,7 @@ def test_any_other_failure_ends_the_demo(
     network = demo.Network("n", "non-expansive", "n.safetensors", "generated", None)
     given = demo.Input([network], "one", "words", "consistent", 9, 5)
     monkeypatch.setattr(demo, "published_input", lambda folder: given)
-    assert demo.main(["--out", str(tmp_path / "out")]) == code
+    assert answer(demo.main, ["--out", str(tmp_path / "out")]) == code
     error = capsys.readouterr().err
     assert f"dsnn {command}" in error
     assert not (tmp_path / "out" / "index.html").exists()

@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 import torch
-from test_evaluate_command import fitted
 from torch import Tensor, nn
 
 from dsnn.errors import UserError
@@ -203,12 +202,6 @@ def test_an_error_of_the_network_is_not_hidden():
 
     with pytest.raises(RuntimeError, match="the network's own"):
         check(Linear(through=broken), torch.rand(2, 3, 8, 8))
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("weights")
-    return fitted("non-expansive", 10, "generated", folder / "net.safetensors")
 
 
 def arguments(weights: Path, out: Path, *more: object) -> list[object]:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from test_evaluate_command import fitted
+from fitted_networks import fitted
 
 from dsnn.data.folder import data_folder
 from dsnn.errors import UserError
@@ -19,12 +19,6 @@ from experiments.evaluate import evaluate
 from experiments.request import Request
 
 Refused = Callable[..., str]
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("weights")
-    return fitted("non-expansive", 10, "generated", folder / "net.safetensors")
 
 
 def test_a_certified_curve_has_every_step():

@@ -12,10 +12,11 @@ from dsnn.data.cifar import images_and_labels
 from dsnn.data.folder import data_folder as resolve
 from dsnn.weights import load
 from experiments import attacks
+from experiments.epsilons import PAPER_LIMIT
 from experiments.evaluate import evaluate
 from experiments.executed import Executed
 from experiments.pieces import SHARD
-from experiments.request import PAPER_LIMIT, Request
+from experiments.request import Request
 
 PUBLISHED = Path(paper_repro.__file__).parent / "data" / "published_robustness.csv"
 REGIMES = ("non_expansive", "switch_flexible", "switch_prescribed")

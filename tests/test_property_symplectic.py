@@ -7,18 +7,16 @@ from property_modules import (
     ConvolutionGradient,
     Function,
     dense,
+    explicit_euler,
     gradient,
     judged,
     skew_field,
     split_step,
+    symplectic_euler,
 )
 from torch import Tensor, nn
 
 from dsnn.errors import UserError
-
-
-def _euler(x: Tensor, a: nn.Linear, b: nn.Linear) -> Tensor:
-    return split_step(x, lambda p: gradient(p, a), lambda q: gradient(q, b))
 
 
 def _verlet(x: Tensor, a: nn.Linear, b: nn.Linear) -> Tensor:
@@ -26,11 +24,6 @@ def _verlet(x: Tensor, a: nn.Linear, b: nn.Linear) -> Tensor:
     p = p - 0.1 * gradient(q, b)
     q = q + 0.2 * gradient(p, a)
     return torch.cat([q, p - 0.1 * gradient(q, b)], -1)
-
-
-def _explicit(x: Tensor, a: nn.Linear, b: nn.Linear) -> Tensor:
-    q, p = x.chunk(2, -1)
-    return torch.cat([q + 0.2 * gradient(p, a), p - 0.2 * gradient(q, b)], -1)
 
 
 def _both_plus(x: Tensor, a: nn.Linear, b: nn.Linear) -> Tensor:
@@ -64,14 +57,18 @@ def _nets(count: int) -> list[nn.Module]:
 
 def _true() -> dict[str, tuple[str, nn.Module, tuple[int, ...]]]:
     torch.manual_seed(0)
-    steps = (Function(_euler, *_nets(2)), Function(_verlet, *_nets(2)), Function(_rotation))
+    steps = (
+        Function(symplectic_euler, *_nets(2)),
+        Function(_verlet, *_nets(2)),
+        Function(_rotation),
+    )
     conv = [ConvolutionGradient(2, 3, circular=k == 0) for k in range(2)]
 
     def images(x: Tensor, a: nn.Module, b: nn.Module) -> Tensor:
         return split_step(x, a, b, dim=1)
 
     return {
-        "euler": ("symplectic", Function(_euler, *_nets(2)), (6,)),
+        "euler": ("symplectic", Function(symplectic_euler, *_nets(2)), (6,)),
         "float64 flow": ("symplectic", nn.Sequential(*steps).double(), (6,)),
         "plus": ("symplectic", Function(_both_plus, *_nets(2)), (6,)),
         "images": ("symplectic[dim=0]", Function(images, *conv), (4, 5, 5)),
@@ -101,8 +98,12 @@ def _false() -> dict[str, tuple[str, nn.Module, tuple[int, ...]]]:
     torch.manual_seed(0)
     shear = Function(_any_shear, _network(3), _network(3))
     return {
-        "explicit Euler": ("symplectic", Function(_explicit, *_nets(2)), (6,)),
-        "volume of explicit Euler": ("volume-preserving", Function(_explicit, *_nets(2)), (6,)),
+        "explicit Euler": ("symplectic", Function(explicit_euler, *_nets(2)), (6,)),
+        "volume of explicit Euler": (
+            "volume-preserving",
+            Function(explicit_euler, *_nets(2)),
+            (6,),
+        ),
         "no gradients": ("symplectic", shear, (6,)),
         "other halves": ("symplectic", Function(_interleaved, dense(3, 5)), (6,)),
         "a stretch": (
@@ -141,7 +142,7 @@ def test_a_planted_sign_in_the_middle_of_a_flow():
     def planted(x: Tensor, a: nn.Linear, b: nn.Linear, d: Tensor) -> Tensor:
         return split_step(x, lambda p: d * gradient(p, a), lambda q: gradient(q, b))
 
-    steps = [Function(_euler, *_nets(2)) for _ in range(2)]
+    steps = [Function(symplectic_euler, *_nets(2)) for _ in range(2)]
     flow = nn.Sequential(*steps, Function(planted, *_nets(2), d))
     assert judged("symplectic", flow, 6).outcome == "refuted"
     assert judged("volume-preserving", flow, 6).outcome == "proved"

@@ -14,6 +14,7 @@ from paper_repro import deviations, deviations_code, deviations_operators, devia
 from paper_repro import deviations_steps as steps
 from paper_repro.deviation import STATUSES, Deviation, Number, sentence, shown
 from paper_repro.material import Material
+from paper_repro.script import answer
 
 KEPT = deviations.read()
 CATALOGUE = {deviation.number: deviation for deviation in deviations.catalogue()}
@@ -21,7 +22,9 @@ CATALOGUE = {deviation.number: deviation for deviation in deviations.catalogue()
 
 @pytest.fixture(scope="module")
 def material(data_folder: Path) -> Material:
-    return Material(DataFolder(data_folder, "the tests"), images=8)
+    material = Material(DataFolder(data_folder, "the tests"))
+    material.images = 8
+    return material
 
 
 def _kept(number: int) -> dict[str, dict[str, Any]]:
@@ -150,8 +153,8 @@ def test_what_cannot_be_measured_is_not_kept_as_a_number() -> None:
 def test_an_unknown_number_and_a_folder_without_weights_end_in_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert deviations.main(["26"]) == 2
-    assert deviations.main(["3", "--data", str(tmp_path)]) == 2
+    assert answer(deviations.main, ["26"]) == 2
+    assert answer(deviations.main, ["3", "--data", str(tmp_path)]) == 2
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 2
     assert "no deviation 26" in lines[0]

@@ -17,6 +17,7 @@ from dsnn.errors import UserError
 from paper_repro import deviations, freshness, site, site_artefacts, site_words
 from paper_repro.output import write_csv
 from paper_repro.registry import registry
+from paper_repro.script import answer
 
 HOSTILE = "<script>alert(1)</script> & \"quoted\" 'text'"
 MODEL = "published-switch-flexible-cifar10-0.15"
@@ -186,7 +187,7 @@ def test_a_file_that_is_no_result_is_refused(
     content: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "status.json").write_text(content)
-    code = site.main([str(tmp_path), str(tmp_path / "status.json")])
+    code = answer(site.main, [str(tmp_path), str(tmp_path / "status.json")])
     assert code == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert "status.json" in line

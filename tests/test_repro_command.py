@@ -60,7 +60,11 @@ def test_status_makes_nothing_and_lists_what_waits_for_training(dsnn: Dsnn, tmp_
     assert status[WAITING] == "not run"
     assert status["steps-switch-flexible-cifar10-0.15"] == "not run", "no weights in this folder"
     _, text, _ = dsnn("reproduce", "--status", "--out", out, "--data", tmp_path)
-    assert "published/cifar10_switch_flexible_0.15.pt" in text
+    lines = {line.split()[2]: line for line in text.splitlines() if "published/cifar10" in line}
+    for margin, by_hand in (("0.07", False), ("0.15", False), ("0.3", True)):
+        line = lines[f"audit-published-switch-flexible-cifar10-{margin}"]
+        assert f"published/cifar10_switch_flexible_{margin}.pt" in line
+        assert ("by hand, `dsnn data` does not know it" in line) == by_hand
 
 
 def test_touching_changes_nothing_and_changing_makes_stale(

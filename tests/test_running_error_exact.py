@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from property_modules import Buffered
 from torch import Tensor, nn
 
 from dsnn.fields import GradientField, ResidualField, TwoLayerField
@@ -152,19 +153,6 @@ def test_float32_values_are_outside_the_bound():
         assert distance(value, step(module, exact(start))) > float(error)
 
 
-class Function(nn.Module):
-    """A module from a function and the constants it uses."""
-
-    def __init__(self, function: Callable[..., Tensor], *constants: Tensor):
-        super().__init__()
-        self.function = function
-        for k, constant in enumerate(constants):
-            self.register_buffer(f"c{k}", constant)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.function(x, *self.buffers())
-
-
 def true_error(function: Callable[[Rational], Rational], module: nn.Module, x: Tensor) -> None:
     result = evaluate(module, x)
     for value, error, start in zip(result.value, result.error, x, strict=True):
@@ -178,10 +166,10 @@ def test_normalisation_sums_and_products_with_constants_lie_within_the_bound():
     )
     x = torch.rand(4, 2, 3, 3)
     m, s = exact(mean), exact(std)
-    true_error(lambda v: (v - m) / s, Function(lambda x, m, s: (x - m) / s, mean, std), x)
-    true_error(lambda v: (m - v) * s, Function(lambda x, m, s: (m - x) * s, mean, std), x)
+    true_error(lambda v: (v - m) / s, Buffered(lambda x, m, s: (x - m) / s, mean, std), x)
+    true_error(lambda v: (m - v) * s, Buffered(lambda x, m, s: (m - x) * s, mean, std), x)
     rate = Fraction(0.1)
-    true_error(lambda v: v * v + rate * v, Function(lambda x: torch.addcmul(0.1 * x, x, x)), x)
+    true_error(lambda v: v * v + rate * v, Buffered(lambda x: torch.addcmul(0.1 * x, x, x)), x)
 
 
 def test_errors_of_weights_and_inputs_are_carried_by_layers_that_round_nothing():
@@ -206,14 +194,14 @@ def test_errors_of_weights_and_inputs_are_carried_by_layers_that_round_nothing()
         ),
     ]
     for truth, computed in cases:
-        true_error(truth, Function(computed, third, ones), x)
-    overlapping = evaluate(Function(lambda x, t: F.max_pool2d(x / t, 3, 1), third), x)
-    plain = evaluate(Function(lambda x, t: x / t, third), x)
+        true_error(truth, Buffered(computed, third, ones), x)
+    overlapping = evaluate(Buffered(lambda x, t: F.max_pool2d(x / t, 3, 1), third), x)
+    plain = evaluate(Buffered(lambda x, t: x / t, third), x)
     assert (overlapping.error >= 3 * plain.error).all()
-    means = evaluate(Function(lambda x, t: F.avg_pool2d(x / t, 2), third), x)
+    means = evaluate(Buffered(lambda x, t: F.avg_pool2d(x / t, 2), third), x)
     assert (means.error < 8 * plain.error).all()
     with pytest.raises(UnboundedOperation, match="average pooling"):
-        evaluate(Function(lambda x, t: F.avg_pool2d(x / t, 3, 1), third), x)
+        evaluate(Buffered(lambda x, t: F.avg_pool2d(x / t, 3, 1), third), x)
 
 
 def test_circular_convolutions_carry_errors_by_the_norm_of_their_torus():
@@ -227,7 +215,7 @@ def test_circular_convolutions_carry_errors_by_the_norm_of_their_torus():
             x = F.conv2d(F.pad(x, (1, 1, 1, 1), mode="circular"), w)
         return x
 
-    module = Function(shifts, torch.full((1,), 3.0), kernel)
+    module = Buffered(shifts, torch.full((1,), 3.0), kernel)
     x = torch.rand(2, 1, 4, 4)
     true_error(lambda v: v / 3, module, x)
     assert (evaluate(module, x).error < 1e-12).all()
@@ -239,7 +227,7 @@ def test_padding_changed_in_place_is_no_longer_circular():
         y.add_(y / t)
         return F.conv2d(y, w)
 
-    module = Function(changed, torch.full((1,), 3.0), torch.ones(1, 1, 3, 3))
+    module = Buffered(changed, torch.full((1,), 3.0), torch.ones(1, 1, 3, 3))
     x = torch.rand(2, 1, 4, 4)
     kernel = exact(torch.ones(1, 1, 3, 3))
     true_error(lambda v: convolve(v + v / 3, kernel, 1, True), module, x)
@@ -255,15 +243,15 @@ def test_what_is_done_in_place_to_a_view_worsens_the_whole():
         return y
 
     x = torch.rand(2, 4)
-    assert (evaluate(Function(add_to_a_strip, third), x).error > 1e-18).all()
+    assert (evaluate(Buffered(add_to_a_strip, third), x).error > 1e-18).all()
     true_error(
-        lambda v: np.concatenate([v[:2] + v[:2] / 3, v[2:]]), Function(add_to_a_strip, third), x
+        lambda v: np.concatenate([v[:2] + v[:2] / 3, v[2:]]), Buffered(add_to_a_strip, third), x
     )
 
 
 @pytest.mark.parametrize("scale", [1e200, float("inf"), float("nan")])
 def test_overflow_has_infinite_error(scale: float):
-    module = Function(lambda x: F.relu(-(x * x)))
+    module = Buffered(lambda x: F.relu(-(x * x)))
     assert evaluate(module, torch.full((2, 3), scale, dtype=torch.float64)).error.isinf().all()
 
 
@@ -284,15 +272,15 @@ UNKNOWN: dict[str, Callable[[Tensor], Tensor]] = {
 @pytest.mark.parametrize("name", UNKNOWN)
 def test_an_operation_without_a_bound_is_refused(name: str):
     with pytest.raises(UnboundedOperation):
-        evaluate(Function(UNKNOWN[name]), torch.ones(2, 3))
+        evaluate(Buffered(UNKNOWN[name]), torch.ones(2, 3))
 
 
 def test_a_constant_map_and_foreign_constants_are_refused():
     with pytest.raises(UnboundedOperation, match="does not depend"):
-        evaluate(Function(lambda x, c: c + c, torch.ones(2, 3)), torch.ones(2, 3))
+        evaluate(Buffered(lambda x, c: c + c, torch.ones(2, 3)), torch.ones(2, 3))
     foreign = torch.ones(3, dtype=torch.float64)
     with pytest.raises(UnboundedOperation, match="unknown origin"):
-        evaluate(Function(lambda x: x * foreign), torch.ones(2, 3))
+        evaluate(Buffered(lambda x: x * foreign), torch.ones(2, 3))
 
 
 def test_published_networks_agree_with_their_float32_execution(data_folder):

@@ -17,21 +17,20 @@ from dsnn.integrators import ExplicitEuler, NumericalStep, RelaxedHeun
 from experiments import approximation, ode_fields, reference, sir, structured
 from experiments.free import hidden_rows, residual_network, size
 from experiments.hamiltonian import PROBLEMS
-from experiments.kept import Bar, Result, Table, commit, over_seeds
+from experiments.kept import Bar, Result, Table, over_seeds
 from experiments.measures import (
     audited,
     drift,
-    jacobian,
     length,
-    symplectic_defect,
     total,
-    volume_defect,
 )
+from experiments.provenance import short_commit
 from experiments.published_forms import PublishedGradient
 from paper_repro import kept_results, structured_page
 from paper_repro.registry import registry
 from paper_repro.reproduce import Place
 from theory.presnov import presnov
+from verification.defects import jacobian, symplectic_defect, volume_defect
 
 # Problems. ---------------------------------------------------------------------------------
 
@@ -178,7 +177,7 @@ def test_every_experiment_runs(name: str, tmp_path: Path):
     kept = json.loads(path.read_text(encoding="utf-8"))
     assert kept["experiment"] == name
     assert (kept["scale"], kept["seeds"]) == ("smoke", [0])
-    assert kept["commit"] == commit()
+    assert kept["commit"] == short_commit()
     assert {"python", "torch"} <= kept["environment"].keys()
     assert len(kept["rows"]) == len(result.rows) >= 2
     for table in result.tables:

@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from benchmarks.literal_step import REGIMES
 from benchmarks.training_step import literal_copy
 from dsnn.errors import UserError
 from dsnn.models import ARCHITECTURES, CifarNet, build
 from dsnn.models.cifar import Stage
+from dsnn.published import REGIMES
 from dsnn.training import TrainingStep
 from dsnn.training.precision import fastest_dtype, training_device
 

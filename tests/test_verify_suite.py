@@ -11,8 +11,8 @@ from sympy import Integer
 
 from dsnn.errors import UserError
 from theory import Theorem, theorems
-from verification import judging, suite
-from verification.strategies import STRATEGIES
+from verification import suite
+from verification.strategies import STRATEGIES, trial_laws
 from verification.strategies.search import NothingDrawn, find
 from verification.strategies.trial import Strategy, Structure, Trial
 from verification.suite import Profile, verify
@@ -94,7 +94,7 @@ def test_the_tied_law_fails_for_a_rounded_orthogonal_matrix() -> None:
     rounded = STRATEGIES["T10-tied"].without["orthogonal"]
     trial = rounded.draw(RoundedReflection((1, 2, 3), 0.5, 0.11), *suite.FEW)
     ((defect,),) = trial.columns(["orthogonality_defect"])
-    law = judging.laws(theorems()["T10-tied"], trial)
+    law = trial_laws.laws(theorems()["T10-tied"], trial)
     assert 0 < defect < 1e-6
     assert trial.measured.max() > law.max() * 1.05
 

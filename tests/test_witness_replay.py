@@ -1,13 +1,13 @@
 """The replay of a witness proves no more than is true, and no isometry is ever refuted."""
 
 import math
-from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
+from property_modules import Buffered
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -15,17 +15,6 @@ from torch import Tensor, nn
 from dsnn.errors import UserError
 from verification.running_error import UnboundedOperation
 from verification.witness import Witness, load, replay, save
-
-
-class Function(nn.Module):
-    def __init__(self, function: Callable[..., Tensor], *constants: Tensor):
-        super().__init__()
-        self.function = function
-        for k, constant in enumerate(constants):
-            self.register_buffer(f"c{k}", constant)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.function(x, *self.buffers())
 
 
 def hadamard(order: int) -> Tensor:
@@ -48,11 +37,11 @@ def circular_shift(x: Tensor, kernel: Tensor) -> Tensor:
 
 
 ISOMETRIES: dict[str, tuple[nn.Module, tuple[int, ...]]] = {
-    "translation": (Function(lambda x, b: x + b, torch.linspace(-3, 3, 64)), (64,)),
-    "identity": (Function(lambda x: 1.0 * x), (64,)),
-    "rotation": (Function(lambda x, w: F.linear(x, w), hadamard(6)), (64,)),
-    "rotation twice": (Function(lambda x, w: F.linear(F.linear(x, w), w), hadamard(6)), (64,)),
-    "shift of pixels": (Function(circular_shift, shift_kernel()), (3, 8, 8)),
+    "translation": (Buffered(lambda x, b: x + b, torch.linspace(-3, 3, 64)), (64,)),
+    "identity": (Buffered(lambda x: 1.0 * x), (64,)),
+    "rotation": (Buffered(lambda x, w: F.linear(x, w), hadamard(6)), (64,)),
+    "rotation twice": (Buffered(lambda x, w: F.linear(F.linear(x, w), w), hadamard(6)), (64,)),
+    "shift of pixels": (Buffered(circular_shift, shift_kernel()), (3, 8, 8)),
 }
 
 
@@ -73,7 +62,7 @@ def test_an_isometry_is_never_refuted(name: str, distance: float):
 @pytest.mark.parametrize("name", ISOMETRIES)
 def test_an_isometry_doubled_is_refuted(name: str):
     module, shape = ISOMETRIES[name]
-    doubled = nn.Sequential(module, Function(lambda x: 2 * x))
+    doubled = nn.Sequential(module, Buffered(lambda x: 2 * x))
     x = torch.randn(shape, generator=torch.Generator().manual_seed(0))
     ratio = replay(doubled, x, x + 0.01)
     assert 1.999 < ratio <= 2
@@ -86,7 +75,7 @@ def test_a_replayed_ratio_of_a_linear_map_is_at_most_the_true_one(seed: int):
     weight = torch.randn((5, 7), generator=generator)
     x, y = torch.randn((2, 7), generator=generator)
     y = x + y * 10.0 ** -(seed % 6)
-    ratio = replay(Function(lambda x, w, b: F.linear(x, w, b), weight, torch.randn(5)), x, y)
+    ratio = replay(Buffered(lambda x, w, b: F.linear(x, w, b), weight, torch.randn(5)), x, y)
     difference = [Fraction(a) - Fraction(b) for a, b in zip(x.tolist(), y.tolist(), strict=True)]
     rows = [[Fraction(w) for w in row] for row in weight.tolist()]
     image = [sum(w * d for w, d in zip(row, difference, strict=True)) for row in rows]
@@ -96,12 +85,12 @@ def test_a_replayed_ratio_of_a_linear_map_is_at_most_the_true_one(seed: int):
 
 
 def test_nothing_is_proved_by_equal_points_or_non_finite_values():
-    module = Function(lambda x: 2 * x)
+    module = Buffered(lambda x: 2 * x)
     x = torch.ones(3)
     assert replay(module, x, x.clone()) == 0
     for bad in (math.nan, math.inf):
         assert replay(module, x, torch.tensor([1.0, bad, 1.0])) == 0
-    blown = Function(lambda x: (x * 1e300) * 1e300)
+    blown = Buffered(lambda x: (x * 1e300) * 1e300)
     assert replay(blown, x, 2 * x) == 0
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_evaluate_command import fitted
+from fitted_networks import fitted
 
 import dsnn as package
 from dsnn.data.folder import data_folder as resolve_folder

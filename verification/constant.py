@@ -5,6 +5,7 @@ once; 0 times infinity is infinity.
 """
 
 import math
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -44,12 +45,17 @@ class Constant:
 
 
 def round_up(value: Fraction) -> float:
-    """The least double at or above a nonnegative fraction; inf beyond the largest."""
+    """The least double at or above a fraction; inf beyond the largest."""
     try:
         rounded = float(value)
     except OverflowError:
-        return math.inf
+        return math.inf if value > 0 else -sys.float_info.max
     return rounded if Fraction(rounded) >= value else math.nextafter(rounded, math.inf)
+
+
+def round_down(value: Fraction) -> float:
+    """The largest double at or below a fraction; -inf below the least."""
+    return 0.0 - round_up(-value)  # no -0.0
 
 
 def root_up(square: Fraction) -> float:

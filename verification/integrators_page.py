@@ -30,6 +30,8 @@ from dsnn.integrators import (
     SymplecticEuler,
 )
 from dsnn.structure import ENERGY, MASS, NORM, SYMPLECTIC, VOLUME
+from verification import markdown
+from verification.defects import symplectic_defect, volume_defect
 from verification.integrators_problems import Cross, problems
 
 PAGE = Path(__file__).parent.parent / "docs" / "integrators.md"
@@ -149,22 +151,10 @@ def _drift(
 
 
 def _defect(integrator: Integrator, field: VectorField, h: float, invariant: str) -> float:
-    """| |det D| - 1 | or the largest entry of |DᵀJD - J|, over the states."""
-    time, largest = torch.tensor(h, dtype=torch.float64), 0.0
-    for state in _states(field):
-        jacobian = torch.autograd.functional.jacobian(
-            lambda x: integrator.advance(field, x[None], time)[0], state
-        )
-        D = cast(Tensor, jacobian)
-        if invariant == VOLUME:
-            defect = torch.linalg.det(D).abs() - 1
-        else:
-            n = len(state) // 2
-            J = torch.zeros(2 * n, 2 * n, dtype=torch.float64)
-            J[:n, n:], J[n:, :n] = torch.eye(n), -torch.eye(n)
-            defect = D.T @ J @ D - J
-        largest = max(largest, float(defect.abs().max()))
-    return largest
+    """Of one step, over the states."""
+    time = torch.tensor(h, dtype=torch.float64)
+    measure = volume_defect if invariant == VOLUME else symplectic_defect
+    return measure(lambda x: integrator.advance(field, x, time), _states(field))
 
 
 @torch.no_grad()
@@ -184,6 +174,10 @@ def order(integrator: Integrator, field: VectorField) -> float:
 
 def page() -> str:
     """The page with its table."""
+    rows = [
+        (name, f"{power:.1f}", *(str(cells[invariant]) for invariant in INVARIANTS))
+        for name, (power, cells) in measured().items()
+    ]
     lines = [
         "# What the integrators keep",
         "",
@@ -196,13 +190,7 @@ def page() -> str:
         "- **no (h^p)**: an error that falls like h^p, and grows with time; for volume and the "
         "symplectic form p is that of one step.",
         "",
-        "| method | order | " + " | ".join(INVARIANTS.values()) + " |",
-        "| --- | --- |" + " --- |" * len(INVARIANTS),
-    ]
-    for name, (power, cells) in measured().items():
-        entries = " | ".join(str(cells[invariant]) for invariant in INVARIANTS)
-        lines.append(f"| {name} | {power:.1f} | {entries} |")
-    lines += [
+        markdown.table(("method", "order", *INVARIANTS.values()), rows),
         "",
         "Every field conserves the invariant of its column. Shears and splittings are given fields "
         "of their own form, relaxation and projection fields tangent to spheres, and energies are "

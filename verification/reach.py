@@ -13,6 +13,7 @@ The box holds all trajectories: where nu bounds the symmetric part of D^2 U, <x,
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, Context, Decimal
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -34,10 +35,12 @@ from theory.splitting import (
     nu,
     strang,
 )
+from verification import markdown
 from verification.suprema import STATE, one_sided, size
 
 Array = np.ndarray
 Splitting = Literal["lie", "strang"]
+PAGE = Path(__file__).parent.parent / "docs" / "approximation.md"
 WIDEST = 8.0  # times the radius of the disc
 
 
@@ -335,23 +338,27 @@ def first_within(epsilon: float, rows: Sequence[Row]) -> Row:
 
 
 def table() -> str:
-    """The rows of both targets, as docs/approximation.md has them (`python -m
-    verification.reach`): bounds rounded up, to two digits."""
+    """The rows of both targets, as docs/approximation.md has them: bounds rounded up, to two
+    digits."""
     ways: dict[str, Callable[[Target], list[Row]]] = {
         "Lie-Trotter": lambda target: by_presnov_flows(target, [4, 16, 64], "lie"),
         "Strang": lambda target: by_presnov_flows(target, [4, 16, 64], "strang"),
         "Hamiltonian": lambda target: by_hamiltonian_steps(target, [16, 64, 256]),
     }
-    lines = ["| target | way | flows | bound | measured |", "| --- | --- | --- | --- | --- |"]
+    cells = []
     for target in (pendulum(), twisted_shear()):
         for way, rows in ways.items():
             for row in rows(target):
                 above = Decimal(row.bound).normalize(Context(prec=2, rounding=ROUND_CEILING))
-                lines.append(
-                    f"| {target.name} | {way} | {row.depth} | {above:.1e} | {row.measured:.1e} |"
-                )
-    return "\n".join(lines)
+                numbers = str(row.depth), f"{above:.1e}", f"{row.measured:.1e}"
+                cells.append((target.name, way, *numbers))
+    return markdown.table(("target", "way", "flows", "bound", "measured"), cells)
+
+
+def page(text: str) -> str:
+    """docs/approximation.md with the table computed anew."""
+    return markdown.between(text, "reach", "verification.reach", table())
 
 
 if __name__ == "__main__":
-    print(table())
+    PAGE.write_text(page(PAGE.read_text(encoding="utf-8")), encoding="utf-8")

@@ -30,10 +30,10 @@ from fractions import Fraction
 import numpy as np
 import scipy.sparse as sp
 
-from verification.constant import Constant, root_up
+from verification.constant import Constant, root_up, round_down, round_up
 from verification.forms import Segment, whole
 from verification.graph import Graph
-from verification.slope_form import eigenvalue_upper, rounded, spectral_norm
+from verification.slope_form import eigenvalue_upper, spectral_norm
 from verification.slopes import slope_range
 from verification.sparse import Matrix, diagonal, exactly, stacked
 
@@ -99,7 +99,7 @@ def _slopes(segment: Segment) -> list[tuple[float, float]] | None:
         known = slope_range(atom.node) if atom.node.kind == "activation" else None
         if known is None:
             return None
-        ends = rounded(known[0], -math.inf), rounded(known[1], math.inf)
+        ends = round_down(known[0]), round_up(known[1])
         found += [ends] * (atom.stop - atom.start)
     return found or None
 

@@ -20,6 +20,7 @@ import torch
 from dsnn.operators.bounds import of_matrix
 from dsnn.operators.definite import largest_eigenvalue
 from dsnn.operators.rounding import UNIT, up
+from verification.constant import round_down, round_up
 from verification.diagonal_atoms import diagonal_atoms, ratios
 from verification.forms import Segment, whole
 from verification.graph import Graph
@@ -68,15 +69,11 @@ def _ranges(segment: Segment) -> tuple[np.ndarray, np.ndarray] | str:
             if known is None:
                 return f"no slopes known for {atom.node.attributes['function']}"
             slopes = known
-        low += [rounded(slopes[0], -math.inf)] * size
-        high += [rounded(slopes[1], math.inf)] * size
+        low += [round_down(slopes[0])] * size
+        high += [round_up(slopes[1])] * size
+    if not np.isfinite([*low, *high]).all():
+        return "slopes beyond the largest double"
     return np.array(low, dtype=float), np.array(high, dtype=float)
-
-
-def rounded(value: Fraction, direction: float) -> float:
-    near = float(value)
-    beyond = Fraction(near) >= value if direction > 0 else Fraction(near) <= value
-    return near if beyond else math.nextafter(near, direction)
 
 
 def _middle(form: SlopeForm) -> tuple[np.ndarray, np.ndarray]:

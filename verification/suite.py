@@ -20,11 +20,11 @@ from numpy.typing import NDArray
 
 from dsnn.errors import UserError
 from theory import Theorem, theorems
-from verification.judging import attained, described, laws, outside, violated
 from verification.strategies.registered import strategy_of
 from verification.strategies.rounding import Array, on
 from verification.strategies.search import NothingDrawn, find
 from verification.strategies.trial import Strategy, Trial, Violation
+from verification.strategies.trial_laws import attained, described, laws, outside, violated
 
 Source = Strategy[Any] | Violation[Any]
 
@@ -67,7 +67,7 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class TheoremVerdict:
     """What is known of one theorem after all its tasks."""
 
     theorem: Theorem
@@ -309,7 +309,7 @@ def verify(
     jobs: int = 1,
     on_done: Callable[[int, int], None] = lambda done, total: None,
     device: str | None = None,
-) -> list[Verdict]:
+) -> list[TheoremVerdict]:
     """The verdict on each theorem, in order. The same for one seed on any number of `jobs`.
     Euler steps are computed on the torch `device`, or in NumPy.
 
@@ -341,11 +341,11 @@ def verify(
     verdicts = []
     for theorem in chosen:
         mine = [part for part, (_, owner) in zip(parts, work, strict=True) if owner is theorem]
-        verdicts.append(Verdict(theorem, _combine(mine)))
+        verdicts.append(TheoremVerdict(theorem, _combine(mine)))
     return verdicts
 
 
-def report(verdicts: Sequence[Verdict], profile: str, seed: int) -> dict[str, Any]:
+def report(verdicts: Sequence[TheoremVerdict], profile: str, seed: int) -> dict[str, Any]:
     """The Verify JSON: keys sorted, nothing in it that depends on when or where it was made."""
     return {
         "profile": profile,
@@ -354,7 +354,7 @@ def report(verdicts: Sequence[Verdict], profile: str, seed: int) -> dict[str, An
     }
 
 
-def exit_code(verdicts: Sequence[Verdict]) -> int:
+def exit_code(verdicts: Sequence[TheoremVerdict]) -> int:
     """1 where a theorem failed, else 3 where one is undecided, else 0."""
     outcomes = {verdict.outcome for verdict in verdicts}
     return 1 if "failed" in outcomes else 3 if "undecided" in outcomes else 0

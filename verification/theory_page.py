@@ -12,7 +12,8 @@ from sympy import latex
 from sympy.core.alphabets import greeks
 
 from theory import Theorem, theorems
-from verification import judging, suite
+from verification import markdown, suite
+from verification.strategies import trial_laws
 from verification.strategies.registered import strategy_of
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -45,9 +46,7 @@ def _capital(text: str) -> str:
 
 def opening(known: Sequence[Theorem]) -> str:
     """Title and table."""
-    rows = [
-        f"| [{t.id}](#{_anchor(t)}) | {t.status} | {t.words.replace('|', BAR)} |" for t in known
-    ]
+    rows = [(f"[{t.id}](#{_anchor(t)})", t.status, t.words.replace("|", BAR)) for t in known]
     return "\n".join(
         [
             "# The theorems",
@@ -56,9 +55,7 @@ def opening(known: Sequence[Theorem]) -> str:
             "step and searches each counterexample as it writes. How to read it: "
             "[theory.md](theory.md).",
             "",
-            "| theorem | status | in words |",
-            "| --- | --- | --- |",
-            *rows,
+            markdown.table(("theorem", "status", "in words"), rows),
         ]
     )
 
@@ -137,7 +134,7 @@ def _quotients(theorem: Theorem, structure: Any) -> np.ndarray:
     strategy = strategy_of(theorem)
     assert strategy is not None
     trial = strategy.draw(structure, *suite.FEW)
-    law = judging.laws(theorem, trial)
+    law = trial_laws.laws(theorem, trial)
     below, above = (trial.measured, law) if theorem.bound == "upper" else (law, trial.measured)
     return (below / above).ravel()
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from verification.checker import norms, proofs
+from verification.checker import lipsdp, norms
 from verification.checker.kinds import numbers, plain
 from verification.checker.nodes import OWN, root_up, round_up, slopes
 from verification.checker.reading import (
@@ -202,7 +202,7 @@ class Chain:
         agree(not parts, f"{what} has parts")
         if law == LIPSDP:
             agree(start == next(iter(self.graph)), f"{what} does not start at the input")
-            square = proofs.semidefinite(self.graph, end, stated)
+            square = lipsdp.semidefinite(self.graph, end, stated)
             return Line(law, round_up(root_up(square)), stated)
         if law == "identity":
             agree(start == end, f"{what} joins different nodes")

@@ -13,7 +13,7 @@ import typer
 from dsnn.options import Json
 
 if TYPE_CHECKING:
-    from verification.suite import Verdict
+    from verification.suite import TheoremVerdict
 
 WORTH = 2**14  # pairs of a batch from which a GPU pays for the copies to it
 COLOUR = {"holds": "green", "failed": "bold red", "undecided": "yellow"}
@@ -105,7 +105,7 @@ def _progress() -> Iterator[Callable[[int, int], None]]:
         yield lambda done, total: progress.update(bar, completed=done, total=total)
 
 
-def _print(verdicts: list[Verdict]) -> None:
+def _print(verdicts: list[TheoremVerdict]) -> None:
     from rich import box
     from rich.console import Console
     from rich.table import Table

@@ -1,0 +1,213 @@
+"""A graph between two of its states, in exact fractions.
+
+Between two cuts of a graph, where exactly as many entries are needed as the input has, the state
+y after is P x + B s + c, with x the state before and s = σ(A x + N s), ... the outputs of the
+nonlinear nodes in between. P, B, A and N are the graph's own values at a basis.
+"""
+
+import json
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+
+from verification.checker import kinds
+from verification.checker.kinds import Array, fractions, numbers, without_bias
+from verification.checker.nodes import root_up
+from verification.checker.reading import Node, agree
+from verification.checker.values import LINEAR, biased, value, work_of
+
+Graph = dict[str, Node]
+LARGEST_STATE, LARGEST_FORM = 256, 2**21
+"""Entries of a state, and of the form of one node."""
+LARGEST_WORK = 2e8
+"""Exact products of a proof, about."""
+ENTRYWISE = ("activation", "product", "quotient", "maximum", "minimum")
+
+
+@dataclass(frozen=True)
+class Segment:
+    """P (m, n), B (m, k), the arguments A (k, n) and N (k, k) of the nonlinear entries, where an
+    entry of a node that is not an activation of one stands for all that it may depend on, the
+    constants c (m,), and the nonlinear nodes."""
+
+    linear: Array
+    nonlinear: Array
+    of_state: Array
+    of_atoms: Array
+    constant: Array
+    atoms: list[Node]
+
+
+def simplified(graph: Graph, output: str) -> Graph:
+    """What the output depends on, and the input; nodes that compute the same, once; (c x) y as
+    c (x y)."""
+    known: dict[str, str] = {}
+    same: dict[str, str] = {}
+    found: Graph = {}
+
+    def add(node: Node) -> str:
+        constants = {use: [w.key, str(w.factor)] for use, w in node.constants.items()}
+        own = node.name if node.kind in ("input", "unknown") else None
+        about = [node.kind, node.inputs, dict(node.attributes), constants, node.shape, own]
+        name = known.setdefault(json.dumps(about, sort_keys=True), node.name)
+        found.setdefault(name, node)
+        return name
+
+    for node in graph.values():
+        number, inputs = Fraction(1), [same[name] for name in node.inputs]
+        for k in range(len(inputs) if node.kind in ("product", "matmul") else 0):
+            source = found[inputs[k]]
+            if source.kind == "combine" and len(source.inputs) == 1 and not source.constants:
+                number *= Fraction(source.attributes["coefficients"][0])
+                inputs[k] = source.inputs[0]
+        plain = replace(node, inputs=tuple(inputs))
+        if number != 1:
+            inner = add(replace(plain, name=f"{node.name}, plain"))
+            about = {"coefficients": [str(number)]}
+            plain = Node(node.name, "combine", (inner,), node.shape, about, {})
+        same[node.name] = add(plain)
+    needed, start = {same[output]}, next(iter(graph))
+    for name in reversed(found):
+        if name in needed:
+            needed.update(found[name].inputs)
+    kept = {name: node for name, node in found.items() if name in needed or name == start}
+    kept[same[output]] = kept.pop(same[output])  # the last, so that it is the last state
+    return kept
+
+
+def moving(graph: Graph) -> set[str]:
+    """The nodes that depend on the input. Wrong where nothing is known of one."""
+    found: set[str] = set()
+    for node in graph.values():
+        agree(node.kind != "unknown", f"nothing is known of {node.name}")
+        if node.kind == "input" or any(name in found for name in node.inputs):
+            found.add(node.name)
+    return found
+
+
+def _size(graph: Graph, state: list[str]) -> int:
+    return sum(math.prod(graph[name].shape) for name in state)
+
+
+def cuts(graph: Graph) -> list[list[str]]:
+    """The states, from the input to the output."""
+    names, moves = list(graph), moving(graph)
+    last = {name: k for k, node in enumerate(graph.values()) for name in node.inputs}
+    states, n = [[names[0]]], _size(graph, names[:1])
+    for k in range(1, len(names) - 1):
+        live = [name for name in names[: k + 1] if name in moves and last.get(name, 0) > k]
+        if live != states[-1] and _size(graph, live) == n:
+            states.append(live)
+    return [*states, names[-1:]]
+
+
+def segment(graph: Graph, before: list[str], after: list[str]) -> Segment:
+    """The graph between two states."""
+    order, moves = list(graph), moving(graph)
+    inside, pending = set(after) - set(before), list(set(after) - set(before))
+    while pending:
+        for name in set(graph[pending.pop()].inputs) - set(before) - inside:
+            inside.add(name)
+            pending.append(name)
+    nodes = [graph[name] for name in order if name in inside]
+    agree(all(node.kind != "input" for node in nodes), "a state leaves something out")
+    atoms = [node for node in nodes if node.kind not in (*LINEAR, "constant")]
+    n, count = _size(graph, before), sum(math.prod(node.shape) for node in atoms)
+    agree(n <= LARGEST_STATE, f"a state of {n} entries is too large to follow exactly")
+    width = n + count + 1  # and the constants
+    affordable(nodes, width)
+    forms: dict[str, Array] = {}
+    place = 0
+
+    def units(node: Node) -> Array:
+        nonlocal place
+        size = math.prod(node.shape)
+        form = np.zeros((width, size), object)
+        form[np.arange(place, place + size), np.arange(size)] = kinds.flint.fmpq(1)
+        place += size
+        return form.reshape(width, *node.shape)
+
+    for name in before:
+        forms[name] = units(graph[name])
+    rows = []
+    for node in nodes:
+        agree(node.name in moves or node.kind in ("constant", *LINEAR), "a constant is computed")
+        inputs = [forms[name] for name in node.inputs]
+        size = width * math.prod(node.shape)
+        agree(size <= LARGEST_FORM, f"{node.name} is too large to follow exactly")
+        if node.kind in LINEAR or node.kind == "constant":
+            given = numbers(node, fractions)
+            if node.kind == "constant":
+                form = np.zeros((width, *node.shape), object)
+                form[-1] = given["value"]
+            else:
+                form = value(node, without_bias(given), inputs)
+                form[-1:] = biased(node, form[-1:], given)
+        else:
+            arguments = _arguments(node, inputs)
+            rows.append(arguments)
+            form = units(node)
+        forms[node.name] = form
+    end = np.concatenate([forms[name].reshape(width, -1) for name in after], 1).T
+    arguments = np.concatenate(rows, 1).T if rows else np.zeros((0, width), object)
+    return Segment(
+        end[:, :n], end[:, n:-1], arguments[:, :n], arguments[:, n:-1], end[:, -1], atoms
+    )  # fmt: skip
+
+
+def affordable(nodes: Iterable[Node], width: int) -> None:
+    """Wrong where following so many columns through the nodes takes too long."""
+    work = sum(work_of(node) for node in nodes) * width
+    agree(work < LARGEST_WORK, f"{work:.0e} exact products are too many")
+
+
+def _arguments(node: Node, inputs: list[Array]) -> Array:
+    """The argument of every entry of an activation; of another node, a 1 for every column that an
+    entry may depend on."""
+    width = len(inputs[0])
+    if node.kind == "activation":
+        return inputs[0].reshape(width, -1)
+    found = np.zeros((width, *node.shape), np.int64)
+    for form in inputs:
+        used = np.not_equal(form, 0)
+        if node.kind not in ENTRYWISE:
+            used = used.reshape(width, -1).any(1)
+        ones = len(node.shape) + 1 - used.ndim
+        found |= used.reshape(width, *(1,) * ones, *used.shape[1:])
+    return found.reshape(width, -1).astype(object)
+
+
+def whole(graph: Graph) -> Segment:
+    """The graph from its input to its output."""
+    return segment(graph, list(graph)[:1], list(graph)[-1:])
+
+
+def exact(value: Any) -> Fraction:
+    """An entry, which flint holds or NumPy."""
+    return Fraction(int(value.p), int(value.q)) if hasattr(value, "p") else Fraction(int(value))
+
+
+def largest_sum(matrix: Array) -> Fraction:
+    """The largest row sum of absolute values, which bounds the norm of a symmetric matrix."""
+    return max((sum((abs(exact(v)) for v in row), Fraction(0)) for row in matrix),
+               default=Fraction(0))  # fmt: skip
+
+
+def is_zero(array: Array) -> bool:
+    return not np.not_equal(array, 0).any()
+
+
+def rational(array: Array) -> Any:
+    return kinds.flint.fmpq_mat(len(array), array.shape[1], list(array.flat))
+
+
+def size_of(matrix: Array) -> Fraction:
+    """An upper bound on the norm: that of Frobenius, or from the largest row and column sums."""
+    if is_zero(matrix):
+        return Fraction(0)
+    frobenius = sum((exact(v) ** 2 for v in matrix.flat), Fraction(0))
+    return root_up(min(frobenius, largest_sum(matrix) * largest_sum(matrix.T)))

@@ -60,6 +60,8 @@ LINEAR: dict[str, tuple[nn.Module, tuple[int, ...]]] = {
     "addmm": (f(lambda x, w, v: torch.addmm(v, x, w), W, V), VECTOR),
     "matmul right": (f(lambda x, w: x @ w, W), (2, 6)),
     "matmul left": (f(lambda x, w: w @ x, W), (6, 2)),
+    "matmul vector": (f(lambda x, v: x @ v, V), (2, 6)),
+    "mv": (f(lambda x, v: torch.mv(x, v)[:, None] * v, V), VECTOR),
     "mm": (f(lambda x, w: torch.mm(x, w.T), W), VECTOR),
     "conv1d": (nn.Conv1d(4, 6, 3, stride=2, padding=1, dilation=2), (4, 11)),
     "conv2d": (nn.Conv2d(4, 6, (3, 2), stride=(2, 1), padding=(1, 0)), IMAGE),

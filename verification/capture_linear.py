@@ -50,14 +50,17 @@ def _addmm(build: Builder, call: Call) -> Value:
     return _dense(build, call.data("mat1"), weight, call.constant("self"), call.full)
 
 
-@rule("mm", "matmul", "bmm")
+@rule("mm", "matmul", "bmm", "mv")
 def _matmul(build: Builder, call: Call) -> Value:
-    x, y = call["self"], call["mat2" if "mat2" in call.arguments else "other"]
+    x, y = call["self"], next(call[k] for k in ("mat2", "vec", "other") if k in call.arguments)
     if isinstance(x, Value) and isinstance(y, Value):
         same = len(x.full) == len(y.full) >= 3 and x.full[:-2] == y.full[:-2]
         if not same or not build.is_plain(x):
             raise Unrecognised("a product of matrices across the batch")
         return build.emit("matmul", [x, y], call.full)
+    if isinstance(x, Value) and y.value.ndim == 1:
+        row = moved(y, y.value[None], y.executed[None])
+        return build.reshaped(_dense(build, x, row, None, (*x.full[:-1], 1)), call.full)
     if isinstance(x, Value):
         return _dense(build, x, _transposed(_matrix(y)), None, call.full)
     if len(y.full) < 3:

@@ -1,5 +1,6 @@
 """LipSDP: never below the exact constant, and nothing that the proof does not hold for."""
 
+import copy
 import itertools
 import json
 from dataclasses import replace
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from property_modules import Buffered
 from random_modules import Push, Step
 from torch import nn
 
@@ -130,9 +132,36 @@ def test_what_is_too_large_or_no_chain_of_activations_has_no_bound():
     for module, shape in (
         (network([10, 60, 40, 2], nn.ReLU(), 0), (10,)),
         (nn.Sequential(nn.Linear(4, 4), nn.Softmax(1), nn.Linear(4, 4)), (4,)),
-        (nn.Linear(4, 4), (4,)),
     ):
         assert sdp.problem(capture(module, shape)) is None
+
+
+def test_an_affine_network_is_its_matrix(tmp_path: Path):
+    """Where the sum of the parts says far more: a reflection, parts that cancel, two layers."""
+    v = torch.tensor([1.0, -2.0, 0.5, 3.0, 0.0, 1.0, -1.0])
+    modules = (
+        Buffered(lambda x, v: x - 2 * (x @ v)[..., None] * v / (v @ v), v),
+        Buffered(lambda x: x - x.mean(-1, keepdim=True)),
+        nn.Sequential(nn.Linear(7, 7), nn.Linear(7, 3)),
+    )
+    for module in modules:
+        x = torch.zeros(1, 7, dtype=torch.float64)
+        matrix = torch.autograd.functional.jacobian(copy.deepcopy(module).double(), x)
+        exact = float(torch.linalg.matrix_norm(matrix.reshape(-1, 7), 2))
+        ran = audit(module)
+        report = ran.run([parse(f"lipschitz<={exact + 1e-6!r}")])
+        (verdict,) = report.verdicts
+        assert verdict.outcome == "proved"
+        assert exact - 1e-12 <= verdict.upper <= exact + 1e-9
+        assert "LipSDP, verified" in str(verdict)
+        path = tmp_path / "c.json"
+        certify(path, ran, report)
+        assert run(str(path)) == 0
+        content = json.loads(path.read_text())
+        ((key, entry),) = content["graphs"].items()
+        line = entry["lines"][0]
+        less = {**line, "values": {**line["values"], "square": line["values"]["square"] * 0.99}}
+        assert changed_is_rejected(content, key, less, path)
 
 
 def audit(module: nn.Module) -> Audit:

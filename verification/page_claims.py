@@ -7,17 +7,17 @@ from typing import Any
 
 from verification.claims import limit
 from verification.page_budget import largest, ledger_of
-from verification.wording import above, at_most
+from verification.wording import above, below
 
 MARKS = {"proved": "✓", "refuted": "✗", "unknown": "?"}
 
 
 def interval(bound: Sequence[float | None], beyond: float | Fraction = math.inf) -> str:
     """[lower, upper], rounded outwards; an end that is not known is a dash. A lower end above
-    `beyond` is shown above it."""
+    `beyond` is shown above it, an upper end that is not is not."""
     lower, upper = bound
     low = "–" if lower is None else above(lower, beyond)
-    high = "–" if upper is None else at_most(upper)
+    high = "–" if upper is None else below(upper, beyond)
     return f"[{low}, {high}]"
 
 

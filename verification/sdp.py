@@ -15,6 +15,8 @@ and where P = L^2 [I 0; 0 0] - OᵀO - sym((E - low A)ᵀ T (high A - E)) is pos
 [Fazlyab et al. 2019, LipSDP-Neuron; their LipSDP-Network couples units by weights on differences
 (w_i - w_j) and is wrong: Pauli et al. 2021. T is diagonal here.]
 
+Of an affine network P is L^2 I - OᵀO, and there is nothing to solve.
+
 Nothing rests on the solver. Its T, cut at 0, gives a P assembled with its rounding error, and
 P >= -e by a verified Cholesky factorisation, e >= 0. As |v_k| <= |A_k| |(x, w_1, ..., w_k-1)| for
 the layers k in their order, |z|^2 <= g |x|^2 with g = prod (1 + s_k^2 |A_k|^2), s_k = max |slope|.
@@ -70,25 +72,28 @@ class Problem:
 
 
 def problem(graph: Graph) -> Problem | None:
-    """The data of the inequality, None for a graph that is too large, has no units, or has other
-    nonlinear nodes than activations of known slopes. Raises ArithmeticError where its constants
-    are not finite."""
+    """The data of the inequality, None for a graph that is too large or has other nonlinear nodes
+    than activations of known slopes. Raises ArithmeticError where its constants are not finite."""
     sizes = {"input": 0, "activation": 0}
     for node in graph:
         sizes[node.kind] = sizes.get(node.kind, 0) + math.prod(node.shape)
-    if not sizes["activation"] or sizes["input"] + sizes["activation"] > LARGEST:
+    if sizes["input"] + sizes["activation"] > LARGEST:
         return None
     segment = whole(graph)
     slopes = _slopes(segment)
     if slopes is None:
         return None
-    low, high = (np.array(ends, dtype=float) for ends in zip(*slopes, strict=True))
+    low, high = np.array(slopes, dtype=float).reshape(-1, 2).T
     growth, largest = Fraction(1), np.maximum(abs(low), abs(high))
     for atom in segment.atoms:
         first = atom.start - segment.states
         steepest = largest[first : first + atom.stop - atom.start].max()
         growth *= 1 + (Fraction(steepest) * Fraction(spectral_norm(atom.inputs[0]))) ** 2
-    arguments = stacked([atom.inputs[0] for atom in segment.atoms])
+    arguments = (
+        stacked([atom.inputs[0] for atom in segment.atoms])
+        if segment.atoms
+        else exactly(sp.csr_matrix((0, segment.states)))
+    )
     return Problem(arguments, segment.output, low, high, growth)
 
 
@@ -101,7 +106,7 @@ def _slopes(segment: Segment) -> list[tuple[float, float]] | None:
             return None
         ends = round_down(known[0]), round_up(known[1])
         found += [ends] * (atom.stop - atom.start)
-    return found or None
+    return found
 
 
 def verified(given: Problem, square: float, multipliers: np.ndarray) -> Fraction | None:
@@ -129,6 +134,8 @@ def verified(given: Problem, square: float, multipliers: np.ndarray) -> Fraction
 def solved(given: Problem, scale: float, seconds: float) -> tuple[float, np.ndarray] | None:
     """(L^2, T) from the solver, of which nothing is known but that T >= 0. `scale` > 0 is some
     bound on the constant, to bring the numbers near 1. None without cvxpy, or a solution."""
+    if not given.units:
+        return spectral_norm(given.output) ** 2, np.zeros(0)
     if importlib.util.find_spec("cvxpy") is None:
         return None
     import cvxpy as cp

@@ -23,6 +23,14 @@ def above(value: float, limit: float | Fraction) -> str:
     return at_least(value, digits)
 
 
+def below(value: float, limit: float | Fraction) -> str:
+    """An upper bound rounded up, with as many digits as it takes to stay at most `limit`."""
+    digits = 4
+    while value <= limit < Fraction(at_most(value, digits)) and digits < 17:
+        digits += 1
+    return at_most(value, digits)
+
+
 def about(value: float | Fraction) -> str:
     """A given number, no bound, rounded to the nearest: `= 0.5`, or `≈ 0.333333`."""
     digits = 6

@@ -46,7 +46,11 @@ def semidefinite(graph: Graph, output: str, stated: Mapping[str, Fraction | None
         objects(high, (-1, 1)) * arguments - own
     )
     mixed = times(below.T, above)
-    matrix = _identity(n + count) * given["slack"] - times(maps.T, maps) - (mixed + mixed.T) / 2
+    matrix = (
+        _identity(n + count) * given["slack"]
+        - times(maps.T, maps)
+        - (mixed + mixed.T) * exact(1, 2)
+    )
     matrix[:n, :n] = matrix[:n, :n] + _identity(n) * given["square"]
     agree(_positive(matrix), "its matrix is not shown to be positive definite")
     return numbers_of["square"] + numbers_of["slack"] * growth

@@ -162,8 +162,9 @@ def _print(verdicts: tuple["Verdict", ...]) -> None:
 
 def _interval(verdict: "Verdict") -> str:
     from verification.claims import limit
-    from verification.wording import above, at_most
+    from verification.wording import above, below
 
-    low, high = above(verdict.lower, limit(verdict.claim)), at_most(verdict.upper)
+    allowed = limit(verdict.claim)
+    low, high = above(verdict.lower, allowed), below(verdict.upper, allowed)
     intervals = {"proved": f"<= {high}", "refuted": f">= {low}"}
     return intervals.get(verdict.outcome, f"[{low}, {high}]")

@@ -357,7 +357,8 @@ def _equality(audit: Audit, claim: Claim, name: str) -> Verdict:
     if isinstance(graph, Uncapturable):
         found = {"kind": "gap", "text": graph.reason}
         return Verdict(claim.text, name, "unknown", 0.0, math.inf, found, 0.0)
-    dtype, place = audit.parts.dtype(name), audit._place("equality", name, claim=claim.text)
+    dtype = audit.parts.dtype(name)  # it sets the tolerance
+    place = audit._place("equality", name, claim=claim.text, dtype=str(dtype))
     stored = audit.store and place and audit.store.get(place)
     if stored:
         judged = Judgement(*stored.content)

@@ -39,6 +39,8 @@ class Folded:
     @property
     def constant(self) -> Constant:
         value = self.value if self.value.is_floating_point() else self.value.to(torch.float64)
+        if not self.value.is_floating_point() and value.numel() and value.abs().max() >= 2.0**53:
+            raise ArithmeticError("integers that float64 does not hold")
         return Constant(value, self.factor, self.name, self.error)
 
     @property

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from verification.capture_builder import Builder, Padded, Unrecognised, Value
-from verification.capture_constants import Folded
+from verification.capture_constants import Folded, moved
 from verification.capture_rules import Call, rule
 
 MOVEMENTS = frozenset(
@@ -145,8 +145,8 @@ def _stack(build: Builder, call: Call) -> Value:
     for part in call["tensors"]:
         full = tuple(1 if d == dim else n for d, n in enumerate(call.full))
         if isinstance(part, Folded):
-            value = part.value.unsqueeze(dim)
-            values.append(build.constant(Folded(value, value, part.factor, part.name), full))
+            executed = torch.as_tensor(part.executed).unsqueeze(dim)
+            values.append(build.constant(moved(part, part.value.unsqueeze(dim), executed), full))
         else:
             values.append(build.moved(part, lambda t: t.unsqueeze(dim)))
     return _joined(build, values, dim, call.full)

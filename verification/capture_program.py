@@ -94,7 +94,8 @@ class Translation:
         part = parts[position] if isinstance(parts, tuple) else None
         if part is None and node.users:
             self.build.base, self.build.module = node.name, _module(node)
-            return self._unknown(node, str(container), [])
+            operands = _opened((container.args, container.kwargs), self.known)
+            return self._unknown(node, str(container), _values(operands))
         return part
 
     def _foreign(self, node: fx.Node, operands: Any) -> Any:

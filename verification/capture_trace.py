@@ -49,8 +49,10 @@ def traced(module: nn.Module, x: Tensor) -> Program:
 
 
 def name(overload: torch._ops.OpOverload) -> str:
-    """The name of an operator without its namespace and overload."""
-    return overload._schema.name.split("::")[-1]
+    """The name of an operator without its overload; of torch's own without the namespace, so that
+    nobody else's is taken for one of them."""
+    space, bare = overload._schema.name.split("::", 1)
+    return bare if space in ("aten", "prims") else overload._schema.name
 
 
 # By watching. ------------------------------------------------------------------------------

@@ -2,6 +2,9 @@
 
 from verification.graph import Graph, Node
 
+PARTIAL = ("unknown", "quotient", "normalise")
+"""Kinds of nodes that may have no value at some inputs."""
+
 
 class Flow:
     """The dominator tree of a graph: `dominator[n]` is the last node other than n that every path
@@ -15,6 +18,8 @@ class Flow:
         self._depth = {graph.input.name: 0}
         for node in graph.nodes[1:]:
             before = [name for name in node.inputs if name in self._depth]
+            if node.kind == "unknown" and not before:  # nothing is known of what it reads either
+                before = [graph.input.name]
             if before:
                 parent = before[0]
                 for name in before[1:]:
@@ -36,6 +41,11 @@ class Flow:
             found.append(end)
             end = self.dominator[end]
         return found[::-1]
+
+    def total(self, start: str, end: str) -> bool:
+        """Whether `end` is a finite number wherever its dominator `start` is, as far as kinds of
+        nodes tell."""
+        return not any(node.kind in PARTIAL for node in self.part(start, end))
 
     def part(self, start: str, end: str) -> Graph:
         """What computes `end` from its dominator `start`, as a graph whose input that is."""

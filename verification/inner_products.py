@@ -121,6 +121,8 @@ class Algebra:
         if node.kind != "combine" or bias is None:
             return None
         values = [self.values[name] for name in node.inputs]
+        if not all(isinstance(value, Rational) for value in values):
+            return None
         total = self._combined(node, values)
         return total + bias if isinstance(total, Rational) else None
 
@@ -155,6 +157,8 @@ class Algebra:
         self, node: Node, inputs: list[Vector | Rational], nodes: list[Node]
     ) -> Vector | Rational | None:
         x, y = inputs
+        if node.kind == "quotient" and isinstance(y, Rational) and self.is_zero(y):
+            return None  # nowhere defined
         if isinstance(y, Rational):
             if isinstance(x, Rational):
                 return x * y if node.kind == "product" else x.over(y)

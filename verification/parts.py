@@ -10,7 +10,9 @@ from collections.abc import Callable, Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
+from dsnn.errors import UserError
 from verification import graph_file, witness
 from verification.capture import Uncapturable, input_shapes
 from verification.capture_parts import captured
@@ -78,6 +80,8 @@ class Live(Parts):
         self.root, self.given, self.make = module, shape, starts
         self.modules = {n: m for n, m in module.named_modules() if not n or is_map(m)}
         self.names, self.state = tuple(self.modules), module.state_dict()
+        if lazy := [name for name, tensor in self.state.items() if is_lazy(tensor)]:
+            raise UserError(f"{lazy[0]} has no shape yet: call the module once, then audit it")
         self._shapes: Mapping[str, Shape | Uncapturable] = {}
         self._expected: tuple[str, ...] = ("",)
         self._graphs: dict[tuple[str, bool], Graph | Uncapturable] = {}

@@ -184,14 +184,15 @@ def _multiple(node: Node) -> Fraction | None:
 
 def terms(flow: Flow, node: Node, stop: str) -> Terms:
     """A node as a combination of others, combinations of combinations multiplied out down to the
-    node `stop`; constants are left out. In the order of computation, the last one first."""
+    node `stop`; constants are left out. In the order of computation, the last one first. What
+    cancels is left out too, unless it may be no number: 0 times that is none."""
     coefficients = {node.name: Fraction(1)}
     pending = [(-flow.place[node.name], node.name)]
     found: Terms = []
     while pending:
         _, name = heappop(pending)
         here, number = flow.nodes[name], coefficients[name]
-        if not flow.depends(name) or number == 0:
+        if not flow.depends(name) or (number == 0 and (name == stop or flow.total(stop, name))):
             continue
         if name == stop or (here.kind != "combine" and _multiple(here) is None):
             found.append((number, name))

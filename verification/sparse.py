@@ -153,6 +153,11 @@ def two_product(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray, n
     return p, np.where(safe, e, 0.0), np.where(safe, 0.0, np.abs(p) * 2 * UNIT + _TINY)
 
 
+def _underflow(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """A bound on what products lose that are too small for their relative error to hold."""
+    return np.where((a != 0) & (b != 0) & (np.abs(a * b) < 2.0**-900), _TINY, 0.0)
+
+
 def _high(a: np.ndarray) -> np.ndarray:
     c = _SPLIT * a
     return c - (c - a)
@@ -180,17 +185,18 @@ def _single(left: Matrix, right: Matrix) -> Matrix:
         lost_first = np.where(_power_of_two(spread(a, chosen.lo)), 0.0, 2 * UNIT)
         lost_second = np.where(_power_of_two(chosen.hi.data), 0.0, 2 * UNIT)
         third = _like(chosen.lo, np.abs(spread(a_low, chosen.lo) * chosen.lo.data))
-        rad = rad + third + _like(chosen.lo, lost_first * np.abs(first.data))
-        rad = rad + _like(chosen.hi, lost_second * np.abs(second.data))
+        for part, factor, lost in ((chosen.lo, a, lost_first), (chosen.hi, a_low, lost_second)):
+            size = np.abs(spread(factor, part) * part.data)
+            rad = rad + _like(part, lost * size + _underflow(spread(factor, part), part.data))
+        third.data += _underflow(spread(a_low, chosen.lo), chosen.lo.data)
+        rad = rad + third
         lo, gap = _two_sum(lo, first)
         lo, last = _two_sum(lo, second)
         rad = rad + abs(gap) + abs(last)
     if chosen.rad.nnz or a_rad.any():
-        size = chosen.size
-        rad = rad + _like(
-            chosen.rad, spread(np.abs(a) + np.abs(a_low) + a_rad, chosen.rad) * chosen.rad.data
-        )
-        rad = rad + _like(size, spread(a_rad, size) * size.data)
+        for part, factor in ((chosen.rad, np.abs(a) + np.abs(a_low) + a_rad), (chosen.size, a_rad)):
+            factor = spread(factor, part)
+            rad = rad + _like(part, factor * part.data + _underflow(factor, part.data))
     place = sp.csr_matrix(
         (np.ones(len(rows)), (rows, np.arange(len(rows)))), (left.shape[0], len(rows))
     )
@@ -243,7 +249,8 @@ def times(matrix: Matrix, factor: Fraction) -> Matrix:
     scaled = matrix @ diagonal(np.full(matrix.shape[1], near))
     if not gap:
         return scaled
-    return Matrix(scaled.hi, scaled.lo, _above(scaled.rad + matrix.size * up(float(gap))))
+    error = matrix.size * up(float(gap)) + matrix.pattern * _TINY
+    return Matrix(scaled.hi, scaled.lo, _above(scaled.rad + error))
 
 
 def stacked(parts: list[Matrix]) -> Matrix:
@@ -261,5 +268,7 @@ def norm_upper(matrix: Matrix) -> float:
     schur = sqrt_up(
         up(rows * (1 + gamma(size.shape[1] + 2))) * up(columns * (1 + gamma(size.shape[0] + 2)))
     )
-    frobenius = math.sqrt(float(np.square(size.data).sum())) * (1 + gamma(size.nnz + 4))
+    with np.errstate(over="ignore"):  # infinity is a bound
+        squares = float(np.square(size.data).sum())
+    frobenius = math.sqrt(squares) * (1 + gamma(size.nnz + 4))
     return up(min(schur, frobenius))

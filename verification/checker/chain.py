@@ -59,6 +59,8 @@ CONTRACTIVE, NONEXPANSIVE, UPHILL, EXPANSIVE, SYMMETRIC = (
 
 
 LIPSDP = "LipSDP, verified"
+PARTIAL = ("unknown", "quotient", "normalise")
+"""Kinds of nodes that may have no value at some inputs."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,10 @@ class Chain:
     def __post_init__(self) -> None:
         self.contracting: set[Pair] = set()
         self.moving: set[str] = set()
+        self.partial: set[str] = set()
         for node in self.graph.values():
+            if node.kind in PARTIAL or any(name in self.partial for name in node.inputs):
+                self.partial.add(node.name)
             if node.kind in ("input", "unknown") or any(
                 name in self.moving for name in node.inputs
             ):
@@ -135,7 +140,7 @@ class Chain:
 
     def terms(self, end: str, stop: Iterable[str]) -> dict[str, Fraction]:
         """A node as a combination of others, up to a constant: combinations of combinations are
-        multiplied out, down to the nodes `stop`."""
+        multiplied out, down to the nodes `stop`. What cancels is kept where it may be no number."""
         stop = set(stop)
         found: dict[str, Fraction] = {}
         pending = {end: Fraction(1)}
@@ -151,7 +156,9 @@ class Chain:
             inner = [multiple] if multiple is not None else node.attributes["coefficients"]
             for c, source in zip(inner, node.inputs, strict=True):
                 pending[source] = _small(pending.get(source, Fraction(0)) + number * Fraction(c))
-        return {name: c for name, c in found.items() if c != 0 or name in stop}
+        return {
+            name: c for name, c in found.items() if c != 0 or name in stop or name in self.partial
+        }
 
     def extent(self, node: Node) -> tuple[int, ...]:
         """The extent of a convolution's input."""

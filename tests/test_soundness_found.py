@@ -1,0 +1,177 @@
+"""Wrong verdicts that readers of the code found, none of them to come back: each of these claims
+is false, or about a function without a value at some inputs."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from property_modules import Buffered
+from torch import Tensor, nn
+
+from dsnn.errors import UserError
+from verification import audit
+from verification.auditor import Audit
+from verification.claims import parse
+from verification.parts import Live
+from verification.store import Store
+from verification.targets import Target
+
+TABLE = torch.tensor([[0.0], [3.0], [1.0], [2.0]])
+CODES = torch.tensor([[0.0, 1.0, 2.0, 0.0], [5.0, 0.0, 0.0, 1.0], [0.0, 0.0, 4.0, 4.0]])
+
+
+def _quantised(x: Tensor, codes: Tensor) -> Tensor:
+    """To the nearest code, with the straight-through sum."""
+    distance = (x[:, None] - codes).square().sum(-1)
+    return x + (codes[distance.min(1)[1]] - x).detach()
+
+
+POSITIONS: dict[str, tuple[Callable[..., Tensor], tuple[Tensor, ...]]] = {
+    "max": (lambda x: x + x.max(1, keepdim=True)[1].float(), ()),
+    "min": (lambda x: x + x.min(1, keepdim=True).indices.float(), ()),
+    "max pooling": (
+        lambda x: x[:, :2] + F.max_pool1d(x[:, None], 2, return_indices=True)[1][:, 0].float(),
+        (),
+    ),
+    "adaptive max pooling": (
+        lambda x: F.adaptive_max_pool1d(x[:, None], 2, return_indices=True)[1][:, 0] + 0 * x[:, :2],
+        (),
+    ),
+    "a table": (lambda x, table: 0.5 * x + table[x.max(1).indices], (TABLE,)),
+    "quantised": (_quantised, (CODES,)),
+}
+
+
+@pytest.mark.parametrize("name", POSITIONS)
+def test_positions_of_extremes_are_no_constants(name: str):
+    function, constants = POSITIONS[name]
+    module = Buffered(function, *constants)
+    for verdict in audit(module, ["lipschitz<=1", "contractive"], (4,), budget=0.5).verdicts:
+        assert verdict.outcome != "proved"
+        assert verdict.upper == float("inf")
+
+
+class _Gated(nn.Module):
+    """A gate that starts at 0, before something that is not a number everywhere."""
+
+    def __init__(self, function: Callable[[Tensor], Tensor]):
+        super().__init__()
+        self.gate, self.function = nn.Parameter(torch.zeros(())), function
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.gate * self.function(x)
+
+
+@pytest.mark.parametrize("function", [torch.log, lambda x: x / x.norm(dim=1, keepdim=True)])
+def test_0_times_what_may_be_no_number_is_not_0(function: Callable[[Tensor], Tensor]):
+    assert audit(_Gated(function), "lipschitz<=1", (4,), budget=0.5).verdicts[0].outcome != "proved"
+    finite = audit(_Gated(torch.tanh), "lipschitz<=1", (4,), budget=0.5).verdicts[0]
+    assert finite.outcome == "proved"
+
+
+def test_a_bias_of_a_product_counts():
+    """(x x + 1) summed is not |x|²."""
+
+    def scaled(x: Tensor) -> Tensor:
+        return x * (x * x + 1).sum(-1, keepdim=True) / (x * x).sum(-1, keepdim=True)
+
+    verdict = audit(Buffered(scaled), "norm-preserving", (3,), budget=0.5).verdicts[0]
+    assert verdict.outcome == "refuted"
+
+
+def test_products_that_underflow_are_not_0():
+    """The Jacobian is [[1, 1], [-1, 1]]: 1e360 times 1e-360 of a rotation."""
+    turn = torch.tensor([[0.0, 1.0], [-1.0, 0.0]], dtype=torch.float64)
+    ones = torch.ones(2, 2, dtype=torch.float64)
+
+    def turned(x: Tensor, ones: Tensor, turn: Tensor) -> Tensor:
+        both = 1e-100 * (x @ ones.T + 1e-260 * (x @ turn.T)) - 1e-100 * (x @ ones.T)
+        return x + 1e180 * (1e180 * both)
+
+    def factored(x: Tensor, ones: Tensor, turn: Tensor) -> Tensor:
+        return x + 1e300 * (x @ (turn * 1e-200 * 1e-100).T)
+
+    claims = ["gradient-field", "orthogonal", "volume-preserving", "symplectic"]
+    for function in (turned, factored):
+        for verdict in audit(Buffered(function, ones, turn), claims, (2,), budget=0.5).verdicts:
+            assert verdict.outcome != "proved", (function.__name__, verdict.claim)
+
+
+def test_what_is_stored_of_one_dtype_is_not_said_of_another(tmp_path: Path):
+    """A float32 module has a larger tolerance, though the graph may be the same."""
+
+    class Turn(nn.Module):
+        def __init__(self, dtype: torch.dtype):
+            super().__init__()
+            self.first = nn.Parameter(torch.zeros(1, dtype=dtype))
+            c, s = torch.tensor(0.3).cos(), torch.tensor(0.3).sin()
+            self.register_buffer("w", torch.tensor([[c, s], [-s, c]], dtype=torch.float32))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x @ self.get_buffer("w").to(x.dtype)
+
+    found = []
+    for dtype in (torch.float64, torch.float32, torch.float64):
+        subject = Target("m", Live(Turn(dtype), (2,)))
+        report = Audit(subject, store=Store(tmp_path), budget=1.0).run([parse("orthogonal")])
+        found.append(report.verdicts[0].outcome)
+    assert found == ["refuted", "proved", "refuted"]
+
+
+def test_somebody_elses_operator_of_a_known_name_is_not_that_one():
+    @torch.library.custom_op("dsnn_tests::tanh", mutates_args=())
+    def rounded(input: Tensor) -> Tensor:
+        return torch.round(torch.tanh(input) * 2048) / 2048
+
+    rounded.register_fake(torch.empty_like)
+    assert audit(Buffered(rounded), "lipschitz<=1", (3,), budget=0.5).verdicts[0].upper > 1e300
+
+
+def test_what_is_traced_is_what_was_handed_over():
+    class First(nn.Module):
+        """Its first batch is treated otherwise."""
+
+        def __init__(self):
+            super().__init__()
+            self.calls = 0
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.calls += 1
+            return 3 * torch.sin(x) if self.calls == 1 else torch.sin(x)
+
+    assert audit(First(), "lipschitz<=1", (3,), budget=0.5).verdicts[0].outcome != "proved"
+
+
+def test_integers_that_no_float64_is():
+    weight = torch.tensor([2**53 + 1, 1])
+    verdict = audit(Buffered(lambda x, w: x * w, weight), f"lipschitz<={2**53}", (2,)).verdicts[0]
+    assert verdict.outcome != "proved"
+
+
+def test_an_audit_leaves_a_module_in_training_as_it_was():
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 4, 3))
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    audit(net, "3:lipschitz<=0.01", (3, 8, 8), budget=0.5)
+    assert net.training
+    for name, value in net.state_dict().items():
+        assert torch.equal(value, before[name]), name
+
+
+@pytest.mark.parametrize(
+    ("module", "shape"),
+    [
+        (nn.Linear(4, 4).bfloat16(), (4,)),
+        (Buffered(lambda x, w: x @ w, torch.randn(4, 4).double() * 1e200), (4,)),
+        (Buffered(lambda x, w: w[x.long()].sum(1), torch.randn(4, 4)), (4,)),
+    ],
+)
+def test_odd_modules_get_verdicts(module: nn.Module, shape: tuple[int, ...]):
+    report = audit(module, ["lipschitz<=1", "gradient-field"], shape, budget=0.5)
+    assert all(verdict.outcome in ("proved", "refuted", "unknown") for verdict in report.verdicts)
+
+
+def test_a_lazy_module_is_told_what_it_lacks():
+    with pytest.raises(UserError, match="call the module once"):
+        audit(nn.Sequential(nn.LazyLinear(3)), "lipschitz<=1", (4,))

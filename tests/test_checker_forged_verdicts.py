@@ -307,8 +307,8 @@ def test_globs_end(tmp_path: Path, glob: str, module: str, found: int) -> None:
     ("glob", "module", "found"),
     [("", "", True), ("*", "", False), ("**", "", True), ("a.*", "a.b", True),
      ("a.*", "a.b.c", False), ("a.**", "a", True), ("a.**.c", "a.b.b.c", True),
-     ("a*c", "abc", True), ("a*c", "ab", False), ("*", "a", True), ("a", "a.b", False), ("**.b", "a.b.a", False),
-     ("a.b*.*1", "a.b.x1", True), (".", "x", False)],
+     ("a*c", "abc", True), ("a*c", "ab", False), ("*", "a", True), ("a", "a.b", False),
+     ("**.b", "a.b.a", False), ("a.b*.*1", "a.b.x1", True), (".", "x", False)],
 )  # fmt: skip
 def test_what_a_glob_matches(glob: str, module: str, found: bool) -> None:
     split: Callable[[str], list[str]] = lambda text: text.split(".") if text else []  # noqa: E731

@@ -114,10 +114,12 @@ def _carried(chain: Chain, node: Node, x: list[Value]) -> float:
 
 def _doubles(values: Array, factor: Fraction) -> Array:
     """In float64, each within 2 roundings: refuses what underflows."""
+    if factor in (0, 1):
+        return plain(values, factor)
+    agree(SMALLEST <= abs(factor) <= 1 / SMALLEST, "a factor is too small or large to replay")
     found = plain(values, factor)
-    kept = factor in (0, 1) or SMALLEST <= abs(factor) <= 1 / SMALLEST
     tiny = (values != 0) & (np.abs(found) < float(SMALLEST))
-    agree(kept and (factor in (0, 1) or not tiny.any()), "a constant is too small to replay")
+    agree(not tiny.any(), "a constant is too small to replay")
     return found
 
 

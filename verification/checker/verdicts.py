@@ -49,6 +49,7 @@ SLACK = 1e-9
 """How much worse than derived a floating-point result is stated, relative, so that another
 machine's rounding agrees."""
 LARGEST_TENSORS, LONGEST_NAME = 2**33, 1000
+"""Bytes of a tensor file, and characters of a claim or of the name of a module."""
 _NUMBER = r"[0-9.eE+/-]{1,60}"
 _CLAIM = re.compile(
     rf"(?:(?P<glob>[^:]+):)?(?:contractive|lipschitz(?P<pixel>\[pixel\])?<=(?P<limit>{_NUMBER})"
@@ -156,6 +157,7 @@ class Root:
     chain: Chain
 
     def __post_init__(self) -> None:
+        need(len(self.module) <= LONGEST_NAME, "the name of a module is too long")
         if (given := self.normalisation) is not None:
             record(given, "normalisation", mean=listed(is_number), std=listed(is_number))
             fits = len(given["mean"]) == len(given["std"]) > 0 and min(given["std"]) > 0
@@ -292,7 +294,6 @@ def _claim(certificate: Certificate, entry: Any, root: Root) -> Checked:
     module = root.module
     claim, what = parse_claim(entry["claim"]), f"{entry['claim']} of {entry['module'] or 'all'}"
     agree(entry["module"] == module, f"{what}: its graph is that of {module!r}")
-    need(len(module) <= LONGEST_NAME, "the name of a module is too long")
     glob = claim.glob.split(".") if claim.glob else []
     agree(matches(glob, module.split(".") if module else []), f"{what}: the glob does not match")
     agree(entry["arithmetic"] == "real", f"{what}: bounds are for real arithmetic")

@@ -19,12 +19,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.numpy import save
 from torch import Tensor
 
 from dsnn.errors import UserError
 from dsnn.files import atomic, write_json
-from dsnn.weights import canonical_sha256
 from verification import sdp
 from verification.auditor import Audit
 from verification.capture import Uncapturable
@@ -106,10 +106,35 @@ class _LeftOut(Exception):
     """Why a verdict is not in the certificate."""
 
 
+_REFUSED = (
+    _LeftOut, Wrong, Unreadable, ArithmeticError, AttributeError, IndexError, KeyError,
+    MemoryError, RuntimeError, TypeError, ValueError,
+)  # fmt: skip
+"""What the checker may raise where it cannot derive a verdict."""
+
+
+def _array(tensor: Tensor) -> np.ndarray:
+    """The numbers of a tensor. bfloat16, which NumPy has not, becomes float32."""
+    tensor = tensor.detach().cpu()
+    try:
+        return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
+    except (RuntimeError, TypeError) as error:  # sparse, quantized, ...
+        raise _LeftOut(f"a tensor that is no array: {error}") from error
+
+
+def _readable(array: np.ndarray) -> np.ndarray:
+    """The array, if the checker reads what is written of it."""
+    try:
+        reading.tensors(save({"": array.copy(order="C")}), "a tensor")
+    except (Unreadable, SafetensorError, KeyError, TypeError) as error:
+        raise _LeftOut(f"the checker cannot read it: {error}") from error
+    return array
+
+
 def write(path: str | Path, subject: Subject, findings: Iterable[Finding]) -> list[str]:
     """Write the certificate `path` (.json) and its tensors beside it; each file whole or not at
-    all. Returns what was left out, a line each. Raises UserError on another ending, and as
-    `dsnn.files.atomic`."""
+    all. Returns what was left out, verdicts and weights, a line each. Raises UserError on another
+    ending and where the checker does not read what was written, and as `dsnn.files.atomic`."""
     path = Path(path)
     if path.suffix != ".json":
         raise UserError(f"--certificate {path}: name it with the ending .json")
@@ -124,7 +149,12 @@ def write(path: str | Path, subject: Subject, findings: Iterable[Finding]) -> li
     with atomic(beside) as temporary:
         temporary.write_bytes(tensors)
     write_json(path, content | {"digest": reading.digest(content)})
-    return [f"{x['claim']} of {x['module'] or 'the network'}: {x['reason']}" for x in writer.left]
+    try:
+        verdicts.read(path)
+    except (Unreadable, Wrong) as error:
+        raise UserError(f"--certificate {path}: the checker cannot read it: {error}") from error
+    lines = [f"{x['claim']} of {x['module'] or 'the network'}: {x['reason']}" for x in writer.left]
+    return lines + [f"the weights {name!r}: {why}" for name, why in writer.unread.items()]
 
 
 @dataclass
@@ -138,13 +168,18 @@ class _Writer:
 
     def __post_init__(self) -> None:
         self.folded: dict[bytes, str] = {}
+        self.unread: dict[str, str] = {}
         self.best: dict[tuple[str, bool], Derivation] = {}
         for name, tensor in self.subject.state.items():
-            self.tensors[f"weights/{name}"] = tensor.detach().cpu().numpy()
+            try:
+                self.tensors[f"weights/{name}"] = _readable(_array(tensor))
+            except _LeftOut as reason:
+                self.unread[name] = str(reason)
 
     def content(self, file: str, sha256: str) -> dict[str, Any]:
         """The certificate without its digest."""
         subject, source = self.subject, self.subject.source
+        weights = verdicts.Certificate({}, self.tensors).weights
         return {
             "format": verdicts.FORMAT,
             "version": version("dsnn"),
@@ -154,7 +189,7 @@ class _Writer:
                 "torch": torch.__version__,
                 "numpy": np.__version__,
             },
-            "weights": {"sha256": canonical_sha256(subject.state)},
+            "weights": {"sha256": reading.canonical_sha256(weights)},
             "source": None if source is None else {"file": source[0], "sha256": source[1]},
             "tensors": {"file": file, "sha256": sha256},
             "attested": list(verdicts.ATTESTED),
@@ -175,9 +210,9 @@ class _Writer:
         """Add one verdict, or say why it is left out."""
         try:
             self.claims.append(self._claim(finding, verdicts.parse_claim(finding.claim)))
-        except (_LeftOut, Wrong, Unreadable, ArithmeticError) as reason:
-            about = {"claim": finding.claim, "module": finding.module, "reason": str(reason)}
-            self.left.append(about)
+        except _REFUSED as reason:
+            why = str(reason) or type(reason).__name__
+            self.left.append({"claim": finding.claim, "module": finding.module, "reason": why})
 
     def _claim(self, finding: Finding, claim: verdicts.Claim) -> dict[str, Any]:
         """The verdict with the checker's numbers; it must come to the audit's verdict."""
@@ -195,7 +230,7 @@ class _Writer:
             lines = self._derived(finding, root, claim.pixel)
         lower, witness = 0.0, None
         if finding.witness is not None and finding.verdict != "proved":
-            point = [None if t is None else t.detach().cpu().numpy() for t in finding.witness]
+            point = [None if t is None else _array(t) for t in finding.witness]
             lower = verdicts.coarse(root.below(claim, point) * (1 - SLACK))
             witness = {s: None if v is None else self._fold(v, "witness")
                        for s, v in zip("xy", point, strict=True)}  # fmt: skip
@@ -259,7 +294,7 @@ class _Writer:
 
     def _key(self, constant: Constant, module: str) -> str:
         """The key of a constant's tensor: a weight's where it is that weight, bit by bit."""
-        array = constant.value.detach().cpu().numpy()
+        array = _array(constant.value)
         key = "weights/" + ".".join(filter(None, (module, constant.name)))
         stored = self.tensors.get(key)
         same = stored is not None and stored.dtype == array.dtype and stored.shape == array.shape
@@ -272,8 +307,9 @@ class _Writer:
         about = f"{folder} {array.dtype} {array.shape} ".encode()
         data = about + hashlib.sha256(np.ascontiguousarray(array).tobytes()).digest()
         if data not in self.folded:
-            self.folded[data] = f"{folder}/{len(self.folded)}"
-            self.tensors[self.folded[data]] = array
+            name = f"{folder}/{len(self.folded)}"
+            self.tensors[name] = _readable(array)
+            self.folded[data] = name
         return self.folded[data]
 
     # -- the lines --

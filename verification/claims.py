@@ -26,6 +26,8 @@ _NAMED = re.compile(
     rf"(?P<name>{'|'.join(map(re.escape, NAMES))})"
     r"(\[dim=(?P<dim>-?\d\d?)\])?(~(?P<tolerance>.*))?"
 )
+_NUMBER = re.compile(r"[0-9.eE+/-]{1,60}")
+"""As certificates have it: no spaces, no underscores."""
 _ONE = Fraction(1)
 
 
@@ -93,7 +95,7 @@ def _property(claim: str, text: str) -> Claim | None:
 def _positive(claim: str, text: str) -> Fraction:
     try:
         sizes = [float(part) for part in text.split("/")]  # cheap on 1e999999999, where the exact
-        if len(text) <= 60 and all(0 < size < math.inf for size in sizes):  # number is not
+        if _NUMBER.fullmatch(text) and all(0 < size < math.inf for size in sizes):  # number is not
             value = Fraction(text)
             if 0 < float(value) < math.inf:
                 return value

@@ -80,19 +80,25 @@ def examine(certificate: str, target: str | None = None) -> Outcome:
 def show(outcome: Outcome) -> None:
     """Print what was found, one line a verdict; of a wrong certificate, what is wrong."""
     if outcome.wrong is not None:
-        print(f"{outcome.certificate}: {outcome.reasons[0]}")
+        _say(f"{outcome.certificate}: {outcome.reasons[0]}")
         return
     for verdict in outcome.verdicts:
         known = f"[{verdict.lower:.6g}, {verdict.upper:.6g}]"
         module = _line(verdict.module or "(network)")
-        print(f"{verdict.verdict:8} {_line(verdict.claim)}  {module}  {known}  derived again")
+        _say(f"{verdict.verdict:8} {_line(verdict.claim)}  {module}  {known}  derived again")
     for entry in outcome.left_out:
         module = _line(entry["module"] or "(network)")
-        print(f"left out {_line(entry['claim'])}  {module}  {_line(entry['reason'])}")
+        _say(f"left out {_line(entry['claim'])}  {module}  {_line(entry['reason'])}")
     for reason in outcome.reasons:
-        print(reason)
+        _say(reason)
     if outcome.target is not None:
-        print(outcome.target)
+        _say(outcome.target)
+
+
+def _say(text: str) -> None:
+    """Print a line; what stdout cannot encode, escaped."""
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    print(text.encode(encoding, "backslashreplace").decode(encoding))
 
 
 def run(certificate: str, target: str | None = None, tell: Callable[[Outcome], None] = show) -> int:

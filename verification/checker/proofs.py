@@ -18,6 +18,7 @@ from verification.checker.nodes import slopes
 from verification.checker.reading import Node, Wrong, agree
 from verification.checker.segments import (
     ENTRYWISE,
+    LARGEST_STATE,
     Graph,
     Segment,
     affordable,
@@ -30,6 +31,7 @@ from verification.checker.segments import (
     segment,
     simplified,
     size_of,
+    state_size,
     whole,
 )
 from verification.checker.values import LINEAR, biased, pulled, shifted, symplectic_form, value
@@ -87,6 +89,7 @@ def _symplectic(graph: Graph, dim: int) -> Fraction:
     states = cuts(graph)
     shapes = {graph[name].shape for state in (states[0], states[-1]) for name in state}
     agree(len(shapes) == 1, "the shape is not kept")
+    agree(state_size(graph, states[0]) <= LARGEST_STATE, "a state is too large to follow exactly")
     canonical = form = symplectic_form(graph[states[0][0]].shape, dim)
     total, growth = Fraction(0), Fraction(1)
     for k, (before, after) in enumerate(pairwise(states)):

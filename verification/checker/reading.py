@@ -118,6 +118,7 @@ def tensors(data: bytes, what: str) -> dict[str, np.ndarray]:
     header.pop("__metadata__", None)
     found, spans = {}, []
     for name, entry in header.items():
+        need("\0" not in name, f"{what}: the name {name!r} would make its hash ambiguous")
         need(isinstance(entry, dict), f"{what}: the entry {name!r} is not an object")
         need(set(entry) == {"dtype", "shape", "data_offsets"}, f"{what}: {name!r} is malformed")
         dtype, shape, span = entry["dtype"], entry["shape"], entry["data_offsets"]

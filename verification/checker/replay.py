@@ -17,13 +17,15 @@ from verification.checker import kinds
 from verification.checker.activations import PIECEWISE
 from verification.checker.chain import MAPS, Chain
 from verification.checker.kinds import Array, numbers, objects, plain
-from verification.checker.nodes import OWN
+from verification.checker.nodes import OWN, root_up, round_up
 from verification.checker.norms import DOWN, UP, U, gamma
 from verification.checker.reading import Node, Wrong, agree
 from verification.checker.values import LINEAR, shifted, symplectic_form, value, work_of
 
 FLOOR = 2.0**-480
 """Added to every error: covers underflow."""
+SMALLEST = Fraction(1, 2**900)
+"""Numbers with a factor may not be smaller, nor a factor larger than its inverse."""
 PRECISION = 192
 """Bits of the balls."""
 LARGEST_JACOBIAN = 128
@@ -81,7 +83,7 @@ def _value(chain: Chain, node: Node, x: list[Value]) -> Value:
     if node.kind == "activation" and node.attributes["function"] not in PIECEWISE:
         array, error = _in_balls(node, x[0].array)
         return Value(array, (carried + error) * UP + FLOOR)
-    given, inputs = numbers(node, plain), [v.array[None] for v in x]
+    given, inputs = numbers(node, _doubles), [v.array[None] for v in x]
     array = np.broadcast_to(value(node, given, inputs)[0], node.shape)
     if node.kind in LINEAR or node.kind == "constant":
         sizes = value(node, _sizes(given), [np.abs(v) for v in inputs])
@@ -92,18 +94,33 @@ def _value(chain: Chain, node: Node, x: list[Value]) -> Value:
 
 
 def _carried(chain: Chain, node: Node, x: list[Value]) -> float:
-    """What becomes of the errors of the inputs."""
-    errors = [v.error for v in x]
+    """What becomes of the errors of the inputs, exactly and rounded up: nothing underflows."""
+    errors = [Fraction(v.error) for v in x]
     if node.kind in MAPS:
-        factor = float(abs(node.constants["weight"].factor)) * UP
         norm_of_map = chain.spectra.of(node, chain.extent(node), "largest")
-        return factor * norm_of_map * errors[0] * UP
+        agree(math.isfinite(norm_of_map), f"the norm of {node.name} overflows")
+        return round_up(abs(node.constants["weight"].factor) * Fraction(norm_of_map) * errors[0])
     if node.kind == "combine":
-        sizes = [float(abs(Fraction(c))) * UP for c in node.attributes["coefficients"]]
-        return sum(c * e for c, e in zip(sizes, errors, strict=True)) * UP
-    if node.kind in ("concat", "maximum", "minimum"):
-        return math.hypot(*errors) * UP
-    return float(OWN[node.kind][1](node)) * UP * errors[0] if x else 0.0
+        sizes = [abs(Fraction(c)) for c in node.attributes["coefficients"]]
+        return round_up(sum((c * e for c, e in zip(sizes, errors, strict=True)), Fraction(0)))
+    if node.kind == "concat":
+        return round_up(root_up(sum((e * e for e in errors), Fraction(0))))
+    if node.kind in ("maximum", "minimum"):  # an entry that is broadcast occurs as often
+        copies = [Fraction(math.prod(node.shape), max(1, v.array.size)) for v in x]
+        square = sum((c * e * e for c, e in zip(copies, errors, strict=True)), Fraction(0))
+        return round_up(root_up(square))
+    return round_up(OWN[node.kind][1](node) * errors[0]) if x else 0.0
+
+
+def _doubles(values: Array, factor: Fraction) -> Array:
+    """In float64, each within 2 roundings: refuses what underflows."""
+    if factor in (0, 1):
+        return plain(values, factor)
+    agree(SMALLEST <= abs(factor) <= 1 / SMALLEST, "a factor is too small or large to replay")
+    found = plain(values, factor)
+    tiny = (values != 0) & (np.abs(found) < float(SMALLEST))
+    agree(not tiny.any(), "a constant is too small to replay")
+    return found
 
 
 def _sizes(given: Any) -> Any:
@@ -163,6 +180,7 @@ def moved(chain: Chain, output: str, x: Value, y: Value) -> float:
             return lower(length(difference))
     images = [evaluate(chain, output, v) for v in (x, y)]
     computed = norm(images[0].array - images[1].array) / UP
+    agree(math.isfinite(computed), "replaying the witness overflows at the end")
     computed = computed * (1 - 3 * gamma(images[0].array.size + 8)) * DOWN
     return max(0.0, computed - (images[0].error + images[1].error) * UP - FLOOR)
 
@@ -182,7 +200,8 @@ def image(chain: Chain, output: str, x: Array) -> Array:
     slow = 30 if x.size and isinstance(x.flat[0], kinds.flint.arb_series) else 1
     products = sum(work_of(node) for node in chain.graph.values()) * len(x) * slow
     agree(products < LARGEST_WORK, "the graph is too large to evaluate in balls")
-    return run(chain, output, x, lambda node, v: value(node, numbers(node, kinds.balls), v))
+    found = run(chain, output, x, lambda node, v: value(node, numbers(node, kinds.balls), v))
+    return np.broadcast_to(found, (len(x), *found.shape[1:]))
 
 
 def length(x: Array) -> Any:

@@ -66,7 +66,10 @@ def simplified(graph: Graph, output: str) -> Graph:
                 inputs[k] = source.inputs[0]
         plain = replace(node, inputs=tuple(inputs))
         if number != 1:
-            inner = add(replace(plain, name=f"{node.name}, plain"))
+            fresh = f"{node.name}, plain"
+            while fresh in graph or fresh in found:
+                fresh += "'"
+            inner = add(replace(plain, name=fresh))
             about = {"coefficients": [str(number)]}
             plain = Node(node.name, "combine", (inner,), node.shape, about, {})
         same[node.name] = add(plain)
@@ -89,7 +92,8 @@ def moving(graph: Graph) -> set[str]:
     return found
 
 
-def _size(graph: Graph, state: list[str]) -> int:
+def state_size(graph: Graph, state: list[str]) -> int:
+    """Entries of a state."""
     return sum(math.prod(graph[name].shape) for name in state)
 
 
@@ -97,10 +101,10 @@ def cuts(graph: Graph) -> list[list[str]]:
     """The states, from the input to the output."""
     names, moves = list(graph), moving(graph)
     last = {name: k for k, node in enumerate(graph.values()) for name in node.inputs}
-    states, n = [[names[0]]], _size(graph, names[:1])
+    states, n = [[names[0]]], state_size(graph, names[:1])
     for k in range(1, len(names) - 1):
         live = [name for name in names[: k + 1] if name in moves and last.get(name, 0) > k]
-        if live != states[-1] and _size(graph, live) == n:
+        if live != states[-1] and state_size(graph, live) == n:
             states.append(live)
     return [*states, names[-1:]]
 
@@ -116,7 +120,7 @@ def segment(graph: Graph, before: list[str], after: list[str]) -> Segment:
     nodes = [graph[name] for name in order if name in inside]
     agree(all(node.kind != "input" for node in nodes), "a state leaves something out")
     atoms = [node for node in nodes if node.kind not in (*LINEAR, "constant")]
-    n, count = _size(graph, before), sum(math.prod(node.shape) for node in atoms)
+    n, count = state_size(graph, before), sum(math.prod(node.shape) for node in atoms)
     agree(n <= LARGEST_STATE, f"a state of {n} entries is too large to follow exactly")
     width = n + count + 1  # and the constants
     affordable(nodes, width)

@@ -21,6 +21,7 @@ from verification.checker.kinds import (
     objects,
     smaller,
     times,
+    without_bias,
 )
 from verification.checker.reading import Node, Wrong, agree
 
@@ -160,7 +161,14 @@ def _reshape(node: Node, c: Numbers, x: Array) -> Array:
     return x.reshape(len(x), *node.shape)
 
 
+def _batched(x: tuple[Array, ...]) -> tuple[Array, ...]:
+    """The inputs with as many examples each: a constant has one."""
+    (count,) = np.broadcast_shapes(*(v.shape[:1] for v in x))
+    return tuple(np.broadcast_to(v, (count, *v.shape[1:])) for v in x)
+
+
 def _combine(node: Node, c: Numbers, *x: Array) -> Array:
+    x = _batched(x)
     agree(len({v.shape for v in x}) == 1, f"the inputs of {node.name} are of different shapes")
     agree(len(c["coefficients"]) == len(x), f"{node.name} lacks coefficients")
     total = c["coefficients"][0] * x[0]
@@ -173,7 +181,7 @@ def _concat(node: Node, c: Numbers, *x: Array) -> Array:
     dim = node.attributes["dim"]
     shapes = {(*v.shape[1 : dim + 1], *v.shape[dim + 2 :]) for v in x}
     agree(len(shapes) == 1 and all(dim < v.ndim - 1 for v in x), f"{node.name}: parts do not fit")
-    return np.concatenate(x, dim + 1)
+    return np.concatenate(_batched(x), dim + 1)
 
 
 def windows(node: Node, shape: tuple[int, ...]) -> list[tuple[int, Array]]:
@@ -328,7 +336,7 @@ def work_of(node: Node) -> float:
 
 def pulled(node: Node, c: Numbers, y: Array, shapes: list[tuple[int, ...]]) -> list[Array]:
     """The adjoint of a linear node on y: for each input, of one of the `shapes`."""
-    at, inner = node.attributes, shapes[0]
+    at, inner, c = node.attributes, shapes[0], without_bias(c)
     if node.kind == "linear":
         return [times(y.reshape(1, -1, y.shape[-1]), c["weight"]).reshape(-1, *inner)]
     if node.kind == "conv":

@@ -3,10 +3,12 @@
 import hashlib
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import ROUND_FLOOR, Context
 from fractions import Fraction
+from itertools import accumulate
+from operator import or_
 from pathlib import Path
 from typing import Any
 
@@ -38,13 +40,16 @@ from verification.checker.reading import (
 FORMAT = "dsnn-certificate/1"
 ATTESTED = (
     "that each graph computes what the module of its name computes",
-    "that the embedded weights are those of the target (dsnn check CERTIFICATE TARGET compares)",
+    "that the embedded weights are those of the target (dsnn check CERTIFICATE TARGET compares "
+    "them with those of a .safetensors file)",
+    "that pixels are normalised by the mean and std of the graphs that state some",
 )
 """What is not derived here, and every certificate says so."""
 SLACK = 1e-9
 """How much worse than derived a floating-point result is stated, relative, so that another
 machine's rounding agrees."""
-LARGEST_TENSORS = 2**33
+LARGEST_TENSORS, LONGEST_NAME = 2**33, 1000
+"""Bytes of a tensor file, and characters of a claim or of the name of a module."""
 _NUMBER = r"[0-9.eE+/-]{1,60}"
 _CLAIM = re.compile(
     rf"(?:(?P<glob>[^:]+):)?(?:contractive|lipschitz(?P<pixel>\[pixel\])?<=(?P<limit>{_NUMBER})"
@@ -81,7 +86,7 @@ class Claim:
 
 def parse_claim(text: str) -> Claim:
     """A claim. Raises Unreadable on another text."""
-    match = _CLAIM.fullmatch(text)
+    match = _CLAIM.fullmatch(text) if len(text) <= LONGEST_NAME else None
     need(match is not None, f"{text[:60]!r} is no claim that is checked here")
     assert match is not None
     name, written = match["equality"], match["limit"] or match["tolerance"]
@@ -108,13 +113,23 @@ def tolerances(module: str, tensors: Mapping[str, np.ndarray]) -> set[Fraction]:
 
 
 def matches(pattern: list[str], parts: list[str]) -> bool:
-    """Whether a module's path matches a glob: * is one component, ** any number of them."""
-    if not pattern or not parts:
-        return all(piece == "**" for piece in pattern) and not parts
-    if pattern[0] == "**":
-        return matches(pattern[1:], parts) or matches(pattern, parts[1:])
-    piece = ".*".join(map(re.escape, pattern[0].split("*")))
-    return re.fullmatch(piece, parts[0]) is not None and matches(pattern[1:], parts[1:])
+    """Whether a module's path matches a glob: ** is any number of components, * is one, or any
+    characters of one."""
+    return _wild(pattern, parts, "**", lambda piece, part: _wild(piece, part, "*", str.__eq__))
+
+
+def _wild(
+    pattern: Sequence[str], found: Sequence[str], star: str, fits: Callable[[str, str], bool]
+) -> bool:
+    """Whether the elements fit those of a pattern, in which `star` stands for any number."""
+    reached = [True, *(False for _ in found)]  # which beginnings of `found` fit
+    for piece in pattern:
+        if piece == star:
+            reached = list(accumulate(reached, or_))
+        else:
+            pairs = zip(reached, found, strict=False)
+            reached = [False, *(known and fits(piece, each) for known, each in pairs)]
+    return reached[-1]
 
 
 @dataclass(frozen=True)
@@ -142,10 +157,13 @@ class Root:
     chain: Chain
 
     def __post_init__(self) -> None:
+        need(len(self.module) <= LONGEST_NAME, "the name of a module is too long")
         if (given := self.normalisation) is not None:
             record(given, "normalisation", mean=listed(is_number), std=listed(is_number))
             fits = len(given["mean"]) == len(given["std"]) > 0 and min(given["std"]) > 0
             agree(fits, "no such input normalisation")
+            channels = next(iter(self.chain.graph.values())).shape[:1]
+            agree(channels == (len(given["mean"]),), "the normalisation is of other channels")
 
     @property
     def line(self) -> Line | None:
@@ -213,8 +231,8 @@ def read(path: Path) -> Certificate:
         record(
             entry, "a claim", claim=of(str), limit=is_fraction, module=of(str), graph=of(str),
             verdict=of(str),
-            bound=lambda v: isinstance(v, list) and len(v) == 2
-            and all(x is None or is_number(x) for x in v),
+            bound=lambda v: isinstance(v, list) and len(v) == 2 and is_number(v[0])
+            and _optional(is_number)(v[1]),
             arithmetic=of(str), theorem=_optional(of(str)), witness=_optional(of(dict)),
         )  # fmt: skip
     name = content["tensors"]["file"]
@@ -239,7 +257,7 @@ def check(certificate: Certificate, spectra: Spectra | None = None) -> list[Chec
 def _check(certificate: Certificate, spectra: Spectra) -> list[Checked]:
     content = certificate.content
     agree(content["attested"] == list(ATTESTED), "it does not say what it does not derive")
-    agree(bool(content["claims"]), "it holds no verdict")
+    agree(bool(content["claims"] or content["left_out"]), "it holds no verdict")
     unsigned = {name: value for name, value in content.items() if name != "digest"}
     agree(digest(unsigned) == content["digest"], "the digest is not that of the certificate")
     agree(
@@ -247,6 +265,7 @@ def _check(certificate: Certificate, spectra: Spectra) -> list[Checked]:
         "the hash of the weights is not that of the embedded weights",
     )
     chains: dict[str, Root] = {}
+    bodies: dict[str, str] = {}
     for key, entry in content["graphs"].items():
         record(entry, f"graph {key}", graph=of(dict), lines=of(list))
         agree(digest(entry["graph"]) == key, f"graph {key} is not the one of that name")
@@ -258,6 +277,11 @@ def _check(certificate: Certificate, spectra: Spectra) -> list[Checked]:
         loose = chain.loose((next(iter(nodes)), output), entry["lines"])
         agree(not loose, f"nothing rests on the line {' -> '.join(loose[0]) if loose else ''}")
         chains[key] = Root(entry["graph"]["module"], entry["graph"]["normalisation"], output, chain)
+        body = digest(entry["graph"] | {"normalisation": None})
+        same = bodies.setdefault(entry["graph"]["module"], body) == body
+        agree(same, f"it holds two graphs of {entry['graph']['module']!r}")
+    inputs = {(root.module, root.normalisation is None) for root in chains.values()}
+    agree(len(inputs) == len(chains), "a graph is there twice, for other pixels")
     about = [(entry["claim"], entry["module"]) for entry in content["claims"]]
     agree(len(set(about)) == len(about), "a verdict is there twice")
     used = {entry["graph"] for entry in content["claims"]}
@@ -286,15 +310,14 @@ def _claim(certificate: Certificate, entry: Any, root: Root) -> Checked:
         point = [None if n is None else certificate.tensors[n] for n in names]
     law, upper = root.above(claim, point is not None)
     shown = 0.0 if point is None else root.below(claim, point)
-    stated = [math.inf if end is None else end for end in entry["bound"]]
+    lower, stated = entry["bound"]
     agree(entry["theorem"] == law, f"{what}: its last law is {law}")
-    agree(stated[1] == upper, f"{what}: its constant is {upper!r}")
+    agree((math.inf if stated is None else stated) == upper, f"{what}: its constant is {upper!r}")
     near = {coarse(shown), coarse(shown * (1 - 2 * SLACK))} if shown > 0 else {0.0}
     agree(
-        stated[0] <= shown and stated[0] in near,
-        f"{what}: replaying its witness shows {shown!r}, not {stated[0]!r}",
+        lower <= shown and lower in near,
+        f"{what}: replaying its witness shows {shown!r}, not {lower!r}",
     )
-    lower = stated[0]
     agree(lower <= upper, f"{what}: its interval is empty")
     verdict = decide(claim, limit, lower, upper)
     agree(entry["verdict"] == verdict, f"{what} is {verdict}, not {entry['verdict'][:20]!r}")
@@ -327,4 +350,7 @@ def compare(certificate: Certificate, target: Path) -> str:
         hashlib.sha256(data).hexdigest() == source["sha256"],
         f"{target} is not the file that was audited",
     )
-    return "the file is the one that was audited"
+    return (
+        "the file has the hash that the certificate states for its source; the embedded weights "
+        "were not compared with those in it"
+    )

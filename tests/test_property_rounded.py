@@ -64,7 +64,7 @@ def test_scales_that_are_only_rounded_to_one_number_do_not_move() -> None:
     """Channels along the axis of the shift, of variances that differ by less than a rounding."""
     norm = nn.BatchNorm1d(4).double().eval()
     assert norm.running_var is not None
-    norm.running_var[0] += 2.0**-52
+    norm.running_var[0] -= 2.0**-53
     assert verdict(norm, "equivariant:shift", 4) != "proved"
 
 

@@ -7,7 +7,7 @@ batch otherwise raises `Unrecognised`, and its operator becomes an unknown node.
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
 
@@ -101,7 +101,7 @@ class Builder:
         """A constant as a node of the full shape."""
         aligned = self.aligned(folded, full)
         value = aligned.value.expand(self.shape(full))
-        constant = Constant(value, aligned.factor, aligned.name, aligned.error)
+        constant = replace(aligned, value=value)
         return self.emit("constant", [], full, constants={"value": constant})
 
     def aligned(self, folded: Folded, full: Sequence[int]) -> Constant:
@@ -120,7 +120,7 @@ class Builder:
                 value = blocks[0]
             if count == 1:
                 value = value[0]
-        return Constant(value, constant.factor, constant.name, constant.error)
+        return replace(constant, value=value)
 
     def combine(
         self,

@@ -47,7 +47,7 @@ def _absorbing(node: Node, nodes: dict[str, Node], users: dict[str, list[Node]])
             terms[name] = terms.get(name, Fraction(0)) + coefficient
             continue
         if own is not None:
-            bias = Constant(own.value, coefficient * own.factor, own.name, math.inf)
+            bias = Constant(own.value, coefficient * own.factor, own.name, math.inf, own.rounded)
         for c, source in zip(inner.attributes["coefficients"], inner.inputs, strict=True):
             terms[source] = terms.get(source, Fraction(0)) + coefficient * c
     constants = {} if bias is None else {"bias": bias}

@@ -26,7 +26,8 @@ class Folded:
     or a Python number), and what it means, `factor` * `value`, with the contract of `Constant`.
 
     `exact` says that nothing on the way to it was rounded. `drift` bounds the error, entry by
-    entry, of an executed value that is not `executed`: that of statistics, fused into one kernel.
+    entry, of an executed value that is not `executed`: that of statistics, fused into one kernel,
+    whose exact value is only near this one (`rounded`).
     """
 
     executed: Any
@@ -35,13 +36,14 @@ class Folded:
     name: str = ""
     exact: bool = True
     drift: float = 0.0
+    rounded: bool = False
 
     @property
     def constant(self) -> Constant:
         value = self.value if self.value.is_floating_point() else self.value.to(torch.float64)
         if not self.value.is_floating_point() and value.numel() and value.abs().max() >= 2.0**53:
             raise ArithmeticError("integers that float64 does not hold")
-        return Constant(value, self.factor, self.name, self.error)
+        return Constant(value, self.factor, self.name, self.error, self.rounded)
 
     @property
     def error(self) -> float:

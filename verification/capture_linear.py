@@ -195,8 +195,8 @@ def _statistics(call: Call, mean: Folded, var: Folded, epsilon: float) -> tuple[
     terms += 0.0 if bias is None else float(_float64(bias).abs().max())
     drift = STATISTICS * float(scale.abs().max())
     return (
-        replace(stored(scale, ""), drift=drift),
-        replace(stored(shift, ""), drift=STATISTICS * terms),
+        replace(stored(scale, ""), drift=drift, rounded=True),
+        replace(stored(shift, ""), drift=STATISTICS * terms, rounded=bool(mean.value.any())),
     )
 
 

@@ -77,6 +77,8 @@ KINDS = (
     "unknown",
 )
 
+ROUNDED = 2.0**-50
+
 
 @dataclass(frozen=True)
 class Constant:
@@ -86,12 +88,15 @@ class Constant:
     moved or selected exactly, else "": then it was computed from some, as the module executes it.
     `error` bounds the distance, entry by entry, of what the module executes from this exact one;
     the real function does not depend on it, and files do not hold it (`float32` reads it).
+    `rounded` says that this is not the exact one: an entry of a weight is within `ROUNDED` of it,
+    relatively, and of a bias nothing is said. Proofs of equalities read it, files do not hold it.
     """
 
     value: Tensor
     factor: Fraction = Fraction(1)
     name: str = ""
     error: float = 0.0
+    rounded: bool = False
 
 
 @dataclass(frozen=True)

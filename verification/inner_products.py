@@ -215,7 +215,7 @@ class Algebra:
 
 def _single(constant: Constant) -> Rational | None:
     """The number that a constant is, if it is a single one."""
-    if constant.value.numel() != 1 or not math.isfinite(constant.value.item()):
+    if constant.rounded or constant.value.numel() != 1 or not math.isfinite(constant.value.item()):
         return None
     return number(Fraction(constant.value.item()) * constant.factor)
 

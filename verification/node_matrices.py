@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 
 from verification.exact import MOVES, RUN
-from verification.graph import Constant, Node
-from verification.sparse import Matrix, exactly, identity, nothing, times
+from verification.graph import ROUNDED, Constant, Node
+from verification.sparse import Matrix, blurred, exactly, identity, nothing, times
 
 
 def matrices(node: Node, shapes: Sequence[tuple[int, ...]]) -> list[Matrix]:
@@ -62,7 +62,7 @@ def all_matrices(node: Node, shapes: Sequence[tuple[int, ...]]) -> list[Matrix]:
 
 
 def _factored(matrix: Matrix, constant: Constant) -> Matrix:
-    return times(matrix, constant.factor)
+    return times(blurred(matrix, ROUNDED) if constant.rounded else matrix, constant.factor)
 
 
 def _convolution(node: Node, weight: torch.Tensor, shape: Sequence[int]) -> Any:

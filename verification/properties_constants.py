@@ -4,11 +4,11 @@ from verification.graph import Graph, Node
 
 
 def has_constants(node: Node, name: str) -> bool:
-    """Whether the constant of that name is there and has an entry other than 0."""
+    """Whether the constant of that name is there and may have an entry other than 0."""
     if name not in node.constants:
         return False
     constant = node.constants[name]
-    return bool(constant.factor) and bool((constant.value != 0).any())
+    return bool(constant.factor) and (constant.rounded or bool((constant.value != 0).any()))
 
 
 def has_offsets(graph: Graph) -> bool:

@@ -18,8 +18,9 @@ from dsnn.operators.rounding import gamma, up
 from verification.activations import FUNCTIONS, SLOPES
 from verification.balls_graph import float64
 from verification.exact import LINEAR, RUN, Exact, added, backward, constant, exact, ones, zeros
-from verification.graph import Graph, Node
+from verification.graph import ROUNDED, Graph, Node
 from verification.judgement import Open, Proof
+from verification.properties_constants import has_constants
 from verification.value_numbers import value_numbers
 from verification.wording import at_most
 
@@ -67,7 +68,7 @@ def pulled_back(graph: Graph) -> tuple[dict[str, Exact], Fraction]:
             continue
         if node.kind == "constant":
             offset += _paired(functional, constant(node.constants["value"]))
-        elif node.kind in LINEAR:
+        elif node.kind in LINEAR and not _is_rounded(node):
             if "bias" in node.constants:
                 offset += _paired(functional, _bias(node))
             shapes = [graph[name].shape for name in node.inputs]
@@ -77,6 +78,11 @@ def pulled_back(graph: Graph) -> tuple[dict[str, Exact], Fraction]:
         else:
             kept[node.name] = functional
     return kept, offset
+
+
+def _is_rounded(node: Node) -> bool:
+    """Whether its constants are not exact: then nothing cancels through it."""
+    return any(constant.rounded for constant in node.constants.values())
 
 
 def _bias(node: Node) -> Exact:
@@ -126,12 +132,13 @@ def _growth(graph: Graph) -> dict[str, float]:
 
 def _grows(node: Node, before: list[float], shapes: list[tuple[int, ...]]) -> float:
     if node.kind in LINEAR:
-        if "bias" in node.constants and not _bias(node).zero:
+        if has_constants(node, "bias"):
             return math.inf
-        return sum(
+        total = sum(
             norm * bound if bound else 0.0
             for norm, bound in zip(_one_norms(node, shapes), before, strict=True)
         )
+        return total * (1 + 2 * ROUNDED) if _is_rounded(node) else total
     if node.kind == "activation" and _vanishes(node):
         return _steepest(node) * before[0]
     return math.inf

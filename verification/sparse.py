@@ -253,6 +253,11 @@ def times(matrix: Matrix, factor: Fraction) -> Matrix:
     return Matrix(scaled.hi, scaled.lo, _above(scaled.rad + error))
 
 
+def blurred(matrix: Matrix, relative: float) -> Matrix:
+    """The matrix, each entry known up to this part of its size."""
+    return Matrix(matrix.hi, matrix.lo, _above(matrix.rad + matrix.size * relative))
+
+
 def stacked(parts: list[Matrix]) -> Matrix:
     """One below the other."""
     return Matrix(*(sp.vstack([p.parts[k] for p in parts], format="csr") for k in range(3)))

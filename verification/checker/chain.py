@@ -230,6 +230,7 @@ class Chain:
         agree(set(stated) == {"norm", "smallest", "factor"}, f"{what} has other values")
         extent, norm, smallest = self.extent(node), stated["norm"], stated["smallest"]
         agree(norm is not None and norm >= 0, f"{what} has no norm")
+        agree(smallest is None or smallest >= 0, f"{what}: {smallest} is no singular value")
         assert norm is not None
         for bound, sign in ((norm, -1), (smallest, 1)):
             if bound is not None:

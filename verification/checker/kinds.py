@@ -31,8 +31,12 @@ Kind = Callable[[Array, Fraction], Array]
 
 
 def plain(values: Array, factor: Fraction = Fraction(1)) -> Array:
-    """In float64: each within 2 roundings."""
-    return values * float(factor)
+    """In float64: each within 2 roundings. Raises Wrong where one may underflow or overflow."""
+    agree(factor == 0 or 2.0**-900 <= abs(factor) <= 2.0**900, "a factor underflows or overflows")
+    found = values * float(factor)
+    lost = (np.abs(found) < 2.0**-1000) & (values != 0)
+    agree(abs(factor) in (0, 1) or not lost.any(), "a number underflows")
+    return found
 
 
 def fractions(values: Array, factor: Fraction = Fraction(1)) -> Array:
@@ -45,6 +49,15 @@ def balls(values: Array, factor: Fraction = Fraction(1)) -> Array:
     """In balls of the precision that is set."""
     exact = library().arb(flint.fmpq(factor.numerator, factor.denominator))
     return objects([exact * float(v) for v in values.flat], values.shape)
+
+
+def without_integers(x: Array) -> Array:
+    """Of objects, the zeros that NumPy puts between them as balls."""
+    return np.frompyfunc(_no_integer, 1, 1)(x) if x.dtype == object else x
+
+
+def _no_integer(v: Any) -> Any:
+    return flint.arb(v) if isinstance(v, int) else v
 
 
 def library() -> Any:

@@ -44,7 +44,7 @@ def _zeros(values: Array, factor: Fraction) -> Array:
 
 def check_shapes(graph: Mapping[str, Node]) -> None:
     """Raise Wrong unless every node's shape is what it computes from its inputs and constants."""
-    work = sum(work_of(node) for node in graph.values())
+    work = sum(work_of(node, graph) for node in graph.values())
     agree(work < LARGEST_WORK, f"a graph needs {work:.0e} operations, too many to check")
     for node in graph.values():
         kinds = {use: w.values.dtype.kind for use, w in node.constants.items()}
@@ -55,6 +55,7 @@ def check_shapes(graph: Mapping[str, Node]) -> None:
         zeros = [np.zeros((1, *graph[name].shape)) for name in node.inputs]
         if node.kind == "activation":
             agree(len(zeros) == 1, f"{node.name} has {len(zeros)} inputs")
+            parameters(node)
             found = biased(
                 node, zeros[0], {"bias": numbers(node, _zeros).get("slope", zeros[0][0])}
             )
@@ -77,29 +78,44 @@ _FIXED = {
     "gelu": ("-0.128905", "1.128905"), "gelu_tanh": ("-0.128994", "1.128994"),
     "silu": ("-0.099840", "1.099840"), "mish": ("-0.112527", "1.088499"),
 }  # fmt: skip
-"""Least and greatest difference quotient, rounded outwards, whatever the parameters."""
+"""Least and greatest difference quotient, rounded outwards, for all `parameters`."""
 PARAMETERS = {"leaky_relu": {"negative_slope"}, "clamp": {"low", "high"}, "elu": {"alpha"},
               "celu": {"alpha"}, "softplus": {"beta"}, "softshrink": {"lambd"}}  # fmt: skip
+
+
+def parameters(node: Node) -> dict[str, Fraction]:
+    """The numbers of an activation. Raises Wrong unless they are those its function has: all of
+    them, where a clamp may lack a limit, and in the range where its slopes are known."""
+    function, stated = node.attributes["function"], node.attributes["parameters"]
+    names = PARAMETERS.get(function, set())
+    given = {k: Fraction(v) for k, v in stated.items() if v is not None}
+    all_there = set(stated) <= names if function == "clamp" else set(stated) == set(given) == names
+    agree(all_there, f"{node.name} has other parameters than {function}")
+    bends = function not in ("celu", "softplus") or min(given.values()) > 0
+    agree(bends and given.get("lambd", 0) >= 0, f"{node.name}: the slopes of {function} {given}")
+    slope = node.constants.get("slope")
+    agree((slope is not None) == (function == "prelu"), f"{node.name}: the slopes of a prelu")
+    agree(slope is None or slope.values.size > 0, f"{node.name} has no slopes")
+    return given
 
 
 def slopes(node: Node) -> tuple[Fraction, Fraction]:
     """An interval that holds all difference quotients of an activation's function."""
     function, one = node.attributes["function"], Fraction(1)
-    given = {k: Fraction(v) for k, v in node.attributes["parameters"].items() if v is not None}
-    agree(set(given) <= PARAMETERS.get(function, set()), f"{node.name} has other parameters")
+    given = parameters(node)
     if function in _FIXED:
         low, high = _FIXED[function]
         return Fraction(low), Fraction(high)
     if function == "clamp":
         inside = len(given) < 2 or given["low"] < given["high"]
         return (Fraction(0), Fraction(inside)) if given else (one, one)
-    if function == "prelu" and "slope" in node.constants:
+    if function == "prelu":
         slope = node.constants["slope"]
         values = slope.values.astype(np.float64)
         ends = [slope.factor * Fraction(float(v)) for v in (values.min(), values.max())]
-    elif function == "leaky_relu" and given:
+    elif function == "leaky_relu":
         ends = [given["negative_slope"]]
-    elif function == "elu" and given:
+    elif function == "elu":
         ends = [Fraction(0), given["alpha"]]
     elif function == "selu":
         ends = [Fraction(0), *_SELU]

@@ -95,6 +95,7 @@ def operator(node: Node, extent: tuple[int, ...]) -> Operator:
         weight = weight[:, :, None, :]
         two = [[fill, *v] for fill, v in zip((1, 1, [0, 0], 1, 1), two, strict=True)]
     e, s, p, d, o = ((v[0], v[1]) for v in two)
+    agree(min(*e, *o) >= 1, f"{node.name} is one of empty images")
     kernel = weight.reshape(at["groups"], -1, *weight.shape[1:])
     pads = ((p[0][0], p[0][1]), (p[1][0], p[1][1]))
     return Operator(kernel, e, s, pads, d, at["circular"], o, transposed)
@@ -123,7 +124,8 @@ def _sums(op: Operator) -> float:
         single = int(np.count_nonzero(op.kernel, axes).max()) <= 1
         found.append(total if single else total * (1 + gamma(op.kernel.size)) * UP)
     rows, columns = found
-    bound = rows if rows == columns else math.sqrt(rows * columns * UP) * UP
+    underflows = rows * columns < 2.0**-900
+    bound = max(found) if rows == columns or underflows else math.sqrt(rows * columns * UP) * UP
     return bound if op.copies() == 1 else math.inf
 
 
@@ -190,7 +192,7 @@ def _blocks(op: Operator) -> Iterator[tuple[Array, float]]:
     frequencies = float(sides[0] // s // 2 + 1) * float(sides[1] // r)
     work = float(groups) * frequencies * m * n * s * r * (min(m, n * s * r) + k * l)
     agree(
-        work < LARGEST_WORK and frequencies < 2**22,
+        work < LARGEST_WORK and frequencies * s * r < 2**22,
         f"an operator needs {work:.0e} operations, too many to check",
     )
     agree(min(m, n * s * r) <= LARGEST_GRAM, f"a matrix of {m} x {n} is too large to check")
@@ -254,6 +256,8 @@ def on_plane(op: Operator, bound: float, sign: int) -> bool:
     if op.circular or bound <= 0 or (sign > 0 and not _rows_suffice(op)):
         return False
     square = bound * bound
+    if square < 2.0**-800:  # where products underflow
+        return False
     shift = square * (1 + sign * MARGIN)
     slack = _banded(op, shift, sign)
     reached = (shift * (1 - sign * 4 * U) - sign * slack) * (1 - sign * 2.0**-40)
@@ -322,7 +326,8 @@ def _banded_group(op: Operator, kernel: Array, shift: float, sign: int) -> float
                 raise Wrong("a bound on a singular value is not shown") from error
             factor[i, j] = lower
             left = block - lower @ factor[j, j].T
-            residual[i, j] = residual[j, i] = float(np.linalg.norm(left))
+            sums = np.linalg.norm(left, 1), np.linalg.norm(left, np.inf)  # they cannot underflow
+            residual[i, j] = residual[j, i] = float(max(sums))
         row = [factor[j, k] for k in range(max(0, j - reach), j + 1)]
         top = max(top, float(sum((part * part).sum(1) for part in row).max()))  # type: ignore
         for k in [key for key in factor if key[1] <= j - reach]:
@@ -333,5 +338,5 @@ def _banded_group(op: Operator, kernel: Array, shift: float, sign: int) -> float
     terms = (reach + 2) * size + len(kernel) * op.outputs[1] + kernel.shape[2] + 16
     sums = np.abs(kernel)
     gram = float(sums.sum((1, 2, 3)).max() * sums.sum((0, 2, 3)).max())
-    rounding = gamma(terms) * (3 * entries * top + gram) * 1.02
+    rounding = gamma(terms) * (3 * entries * top + gram) * 1.02 + 2.0**-890
     return (float(residual.sum(1).max()) * (1 + 1e-9) + rounding) * UP

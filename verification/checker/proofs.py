@@ -146,7 +146,7 @@ def _mass(graph: Graph, dim: int) -> Fraction:
     """1ᵀ pulled back through the graph vanishes at every nonlinear node, is 1ᵀ at the input, and
     the constants on the way add up to 0 [T14]."""
     moving(graph)
-    affordable(graph.values(), 1)
+    affordable(graph, graph.values(), 1)
     names = list(graph)
     reached: dict[str, Array] = {names[-1]: _ones(graph[names[-1]].shape)}
     offset = kinds.flint.fmpq(0)

@@ -123,7 +123,7 @@ def tensors(data: bytes, what: str) -> dict[str, np.ndarray]:
         need(set(entry) == {"dtype", "shape", "data_offsets"}, f"{what}: {name!r} is malformed")
         dtype, shape, span = entry["dtype"], entry["shape"], entry["data_offsets"]
         need(isinstance(dtype, str) and dtype in DTYPES, f"{what}: {name!r} has dtype {dtype!r}")
-        need(is_sizes(shape) and len(shape) <= 8, f"{what}: {name!r} has shape {str(shape)[:60]}")
+        need(is_shape(shape, 2**40), f"{what}: {name!r} has shape {str(shape)[:60]}")
         need(is_sizes(span) and len(span) == 2, f"{what}: {name!r} has no place in the file")
         start, stop = span
         kind = np.dtype(DTYPES[dtype])
@@ -154,6 +154,11 @@ def canonical_sha256(state: Mapping[str, np.ndarray]) -> str:
 def is_sizes(value: Any) -> bool:
     """Whether it is a list of integers from 0 to 2^40."""
     return isinstance(value, list) and all(type(v) is int and 0 <= v <= 2**40 for v in value)
+
+
+def is_shape(value: Any, largest: int) -> bool:
+    """Whether it is one of an array that NumPy holds: the extents but 0 are within `largest`."""
+    return is_sizes(value) and len(value) <= 8 and math.prod(v for v in value if v) <= largest
 
 
 def is_fraction(value: Any) -> bool:
@@ -241,8 +246,7 @@ def graph(content: Any, stored: Mapping[str, np.ndarray]) -> tuple[dict[str, Nod
         need(kind in KINDS, f"node {name!r} is of the unknown kind {kind!r}")
         need((kind == "input") == (not found), f"the input is not the first node: {name!r}")
         need(all(i in found for i in entry["inputs"]), f"an input of {name!r} does not precede it")
-        size = math.prod(entry["shape"])
-        need(len(entry["shape"]) <= 8 and size <= LARGEST_VALUE, f"node {name!r} is too large")
+        need(is_shape(entry["shape"], LARGEST_VALUE), f"node {name!r} is too large")
         attributes = record(entry["attributes"], f"node {name!r}", **ATTRIBUTES.get(kind, {}))
         constants = {}
         for use, value in entry["constants"].items():

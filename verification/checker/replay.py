@@ -195,10 +195,10 @@ def _ball_image(chain: Chain, output: str, x: Value) -> Array:
 
 def image(chain: Chain, output: str, x: Array) -> Array:
     """The value of node `output` at balls, with or without derivatives, (B, *shape)."""
-    shape = next(iter(chain.graph.values())).shape
-    agree(x.shape[1:] == shape, "the point does not fit the input")
+    graph = chain.graph
+    agree(x.shape[1:] == next(iter(graph.values())).shape, "the point does not fit the input")
     slow = 30 if x.size and isinstance(x.flat[0], kinds.flint.arb_series) else 1
-    products = sum(work_of(node) for node in chain.graph.values()) * len(x) * slow
+    products = sum(work_of(node, graph) for node in graph.values()) * len(x) * slow
     agree(products < LARGEST_WORK, "the graph is too large to evaluate in balls")
     found = run(chain, output, x, lambda node, v: value(node, numbers(node, kinds.balls), v))
     return np.broadcast_to(found, (len(x), *found.shape[1:]))
@@ -206,7 +206,7 @@ def image(chain: Chain, output: str, x: Array) -> Array:
 
 def length(x: Array) -> Any:
     """The l2 norm of balls."""
-    return (x * x).sum().nonnegative_part().sqrt()
+    return kinds.flint.arb((x * x).sum()).nonnegative_part().sqrt()
 
 
 def lower(ball: Any) -> float:

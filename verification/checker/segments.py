@@ -123,7 +123,7 @@ def segment(graph: Graph, before: list[str], after: list[str]) -> Segment:
     n, count = state_size(graph, before), sum(math.prod(node.shape) for node in atoms)
     agree(n <= LARGEST_STATE, f"a state of {n} entries is too large to follow exactly")
     width = n + count + 1  # and the constants
-    affordable(nodes, width)
+    affordable(graph, nodes, width)
     forms: dict[str, Array] = {}
     place = 0
 
@@ -163,9 +163,9 @@ def segment(graph: Graph, before: list[str], after: list[str]) -> Segment:
     )  # fmt: skip
 
 
-def affordable(nodes: Iterable[Node], width: int) -> None:
+def affordable(graph: Graph, nodes: Iterable[Node], width: int) -> None:
     """Wrong where following so many columns through the nodes takes too long."""
-    work = sum(work_of(node) for node in nodes) * width
+    work = sum(work_of(node, graph) for node in nodes) * width
     agree(work < LARGEST_WORK, f"{work:.0e} exact products are too many")
 
 

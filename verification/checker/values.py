@@ -6,7 +6,7 @@ adjoints of the linear ones.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -22,6 +22,7 @@ from verification.checker.kinds import (
     smaller,
     times,
     without_bias,
+    without_integers,
 )
 from verification.checker.reading import Node, Wrong, agree
 
@@ -318,20 +319,32 @@ def value(node: Node, given: Numbers, inputs: list[Array]) -> Array:
     agree(rule is not None, f"nothing is known of {node.name} ({node.kind})")
     assert rule is not None
     agree(count in (None, len(inputs)), f"{node.name} has {len(inputs)} inputs")
+    if node.kind not in LINEAR:
+        inputs = [without_integers(x) for x in inputs]
     try:
         return rule(node, given, *inputs)
     except KeyError as error:
         raise Wrong(f"{node.name} has no {error}") from error
-    except (IndexError, ValueError) as error:
+    except (IndexError, ValueError, ZeroDivisionError) as error:
         raise Wrong(f"the inputs of {node.name} do not fit") from error
 
 
-def work_of(node: Node) -> float:
-    """Products of one evaluation, about."""
-    if node.kind not in ("linear", "conv", "adjoint") or "weight" not in node.constants:
-        return float(math.prod(node.shape))
-    channels = (*node.shape, 1)[0 if node.kind != "linear" else -2]
-    return node.constants["weight"].values.size * math.prod(node.shape) / max(1, channels)
+def work_of(node: Node, graph: Mapping[str, Node]) -> float:
+    """Products of one evaluation, about, and entries that it reads."""
+    shapes = [graph[name].shape for name in node.inputs] or [node.shape]
+    first, size = shapes[0], math.prod(node.shape)
+    work = max(size, sum(math.prod(shape) for shape in shapes))
+    if node.kind == "matmul":
+        work = max(work, size * math.prod(first[-1:]))
+    elif node.kind in ("linear", "conv", "adjoint") and "weight" in node.constants:
+        places = {"linear": first[:-1], "conv": node.shape[1:], "adjoint": first[1:]}
+        work = max(work, node.constants["weight"].values.size * math.prod(places[node.kind]))
+    elif node.kind in ("window_sum", "window_max"):
+        extents = dict(enumerate(first))
+        for dim, along in zip(node.attributes["dims"], node.attributes["windows"], strict=False):
+            work += math.prod(extents.values()) * len(along)
+            extents[dim] = len(along)
+    return float(work)
 
 
 def pulled(node: Node, c: Numbers, y: Array, shapes: list[tuple[int, ...]]) -> list[Array]:

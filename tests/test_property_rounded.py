@@ -1,0 +1,79 @@
+"""The constants of a batch norm are rounded: equalities that lean on them do not hold exactly."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from verification.capture import capture
+from verification.claims import parse
+from verification.graph import Graph
+from verification.properties import judge
+
+
+class Cancelling(nn.Module):
+    """x + 2e7 (n(x) - c x) with c the scale of the norm n in float64."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm1d(4)
+        self.norm.running_var = torch.tensor([0.75, 1.25, 1.5, 1.75])
+        self.double().eval()
+        self.scale = nn.Parameter(1 / (self.norm.running_var + self.norm.eps).sqrt())
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + 2e7 * (self.norm(x) - self.scale * x)
+
+
+class Inside(nn.Module):
+    """x + A's(n(A x + b)) or, `summed`, what does not change the sum, whatever n is."""
+
+    def __init__(self, summed: bool) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.map, self.norm, self.summed = nn.Linear(4, 4), nn.BatchNorm1d(4), summed
+        self.norm.running_mean = torch.randn(4)
+        self.norm.running_var = torch.rand(4) + 0.5
+        self.double().eval()
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = torch.tanh(self.norm(self.map(x)))
+        return x + (y - y.roll(1, 1) if self.summed else y @ self.map.weight)
+
+
+def verdict(module: nn.Module, claim: str, *shape: int) -> str:
+    graph = capture(module, shape)
+    assert isinstance(graph, Graph)
+    return judge(parse(claim), graph, dtype=torch.float64, budget_seconds=0.5).outcome
+
+
+@pytest.mark.parametrize(
+    "claim", ["orthogonal", "volume-preserving", "norm-preserving", "mass-preserving"]
+)
+def test_what_cancels_up_to_rounding_is_not_proved(claim: str) -> None:
+    assert verdict(Cancelling(), claim, 4) == "unknown"
+
+
+def test_what_holds_for_every_scale_is_proved() -> None:
+    assert verdict(Inside(False), "gradient-field", 4) == "proved"
+    assert verdict(Inside(True), "mass-preserving", 4) == "proved"
+    images = nn.Sequential(nn.BatchNorm2d(2), nn.Tanh()).double().eval()
+    assert verdict(images, "equivariant:shift", 2, 4, 4) == "proved"
+
+
+def test_scales_that_are_only_rounded_to_one_number_do_not_move() -> None:
+    """Channels along the axis of the shift, of variances that differ by less than a rounding."""
+    norm = nn.BatchNorm1d(4).double().eval()
+    assert norm.running_var is not None
+    norm.running_var[0] -= 2.0**-53
+    assert verdict(norm, "equivariant:shift", 4) != "proved"
+
+
+def test_which_constants_are_rounded() -> None:
+    graph = capture(Inside(True).norm, (4,))
+    assert isinstance(graph, Graph)
+    (node,) = (node for node in graph if node.kind == "scale")
+    assert node.constants["weight"].rounded
+    assert node.constants["bias"].rounded
+    fresh = capture(nn.BatchNorm1d(4).eval(), (4,))
+    assert isinstance(fresh, Graph)
+    assert not any(n.constants["bias"].rounded for n in fresh if n.kind == "scale")

@@ -78,6 +78,7 @@ KINDS = (
 )
 
 ROUNDED = 2.0**-50
+"""How far an entry of a rounded weight may be from the exact one, relatively."""
 
 
 @dataclass(frozen=True)

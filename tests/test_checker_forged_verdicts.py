@@ -203,7 +203,7 @@ def test_numbers_that_underflow_are_not_replayed(kind: str, weight: float, facto
     nodes = [node("x", "input", [], [1]), small,
              node("z", "scale", ["y"], [1], weight="weights/V")]  # fmt: skip
     tensors = {"weights/W": np.array([weight]), "weights/V": np.array([1e15])}
-    with pytest.raises(Wrong, match="too small"):
+    with pytest.raises(Wrong, match=r"too small|underflows"):
         root(graph(nodes), tensors).replayed([np.array([1e308]), np.array([0.0])])
 
 

@@ -54,12 +54,12 @@ def test_is_complete(theorem) -> None:
 def _values(theorem, rng: np.random.Generator) -> dict[str, float]:
     """Numbers that the assumptions of the symbols admit."""
     values = {}
-    for symbol in theorem.law.free_symbols:
+    for symbol in sorted(theorem.law.free_symbols, key=str):  # the same in every process
         assert isinstance(symbol, Symbol)
         drawn = rng.uniform(0.1, 2) if symbol.is_nonnegative else rng.uniform(-2, 2)
         values[symbol.name] = float(rng.integers(1, 5)) if symbol.is_integer else float(drawn)
-    if {"mu", "L"} <= set(values):  # no field contracts faster than its Lipschitz constant
-        values["mu"] = min(values["mu"], values["L"])
+    if {"mu", "L"} <= set(values):  # no field contracts or expands faster than its constant
+        values["mu"] = max(-values["L"], min(values["mu"], values["L"]))
     return values
 
 

@@ -82,8 +82,8 @@ class Folded:
 
     def times(self, factor: Fraction) -> "Folded":
         """What is subtracted is added with the other sign, which rounds nothing."""
-        executed, number = self.executed, int | float
-        if factor == -1 and (self.value.is_floating_point() or isinstance(executed, number)):
+        executed = self.executed
+        if factor == -1 and (self.value.is_floating_point() or isinstance(executed, int | float)):
             executed = -executed
         return replace(self, executed=executed, factor=factor * self.factor)
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from dsnn.errors import UserError
+from verification.checker import verdicts as checked
 from verification.wording import one_line
 
 NAMES = (
@@ -108,18 +109,7 @@ def _positive(claim: str, text: str) -> Fraction:
 
 def matches(glob: str, name: str) -> bool:
     """Whether a dotted module name matches: `*` is one component, `**` any number of them."""
-    return _match(glob.split("."), name.split(".") if name else [])
-
-
-def _match(pattern: list[str], parts: list[str]) -> bool:
-    if not pattern:
-        return not parts
-    if pattern[0] == "**":
-        return any(_match(pattern[1:], parts[i:]) for i in range(len(parts) + 1))
-    if not parts:
-        return False
-    piece = ".*".join(map(re.escape, pattern[0].split("*")))
-    return re.fullmatch(piece, parts[0]) is not None and _match(pattern[1:], parts[1:])
+    return checked.matches(glob.split("."), name.split(".") if name else [])
 
 
 def select(claim: Claim, names: Iterable[str]) -> list[str]:

@@ -57,6 +57,7 @@ class Ledger:
             return Constant(math.inf, "unknown", module=name, reason=graph.reason)
         known = (name, *self.spectra.state)
         if known not in self._constants:
+            self.spectra.prepare(found for _, _, found in _maps(graph))
             self._constants[known] = derive(graph, self.spectra)
         return self._constants[known]
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import scipy.sparse as sp
+import scipy
 
 from verification.exact import LINEAR, MOVES
 from verification.graph import Graph, Node
@@ -162,7 +162,9 @@ def _segment(
 
 def _units(columns: np.ndarray, width: int) -> Matrix:
     ones = np.ones(len(columns))
-    return exactly(sp.csr_matrix((ones, (np.arange(len(columns)), columns)), (len(columns), width)))
+    return exactly(
+        scipy.sparse.csr_matrix((ones, (np.arange(len(columns)), columns)), (len(columns), width))
+    )
 
 
 class _Rows:

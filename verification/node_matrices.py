@@ -7,7 +7,7 @@ from fractions import Fraction
 from typing import Any
 
 import numpy as np
-import scipy.sparse as sp
+import scipy
 import torch
 import torch.nn.functional as F
 
@@ -31,10 +31,14 @@ def matrices(node: Node, shapes: Sequence[tuple[int, ...]]) -> list[Matrix]:
         raise ArithmeticError("the constants are not finite")
     if node.kind == "scale":
         entries = value.expand(node.shape).flatten().numpy()
-        plain = exactly(sp.diags(entries).tocsr())
+        plain = exactly(scipy.sparse.diags(entries).tocsr())
     elif node.kind == "linear":
         lead = math.prod(shapes[0][:-1])
-        plain = exactly(sp.kron(sp.identity(lead), sp.csr_matrix(value.numpy()), format="csr"))
+        plain = exactly(
+            scipy.sparse.kron(
+                scipy.sparse.identity(lead), scipy.sparse.csr_matrix(value.numpy()), format="csr"
+            )
+        )
     elif node.kind == "conv":
         plain = exactly(_convolution(node, value, shapes[0]))
     else:
@@ -57,7 +61,7 @@ def all_matrices(node: Node, shapes: Sequence[tuple[int, ...]]) -> list[Matrix]:
     for start, stop in itertools.pairwise(ends):
         rows = np.flatnonzero((sources >= start) & (sources < stop))
         entries = (np.ones(len(rows)), (rows, sources[rows] - start))
-        found.append(exactly(sp.csr_matrix(entries, (len(sources), stop - start))))
+        found.append(exactly(scipy.sparse.csr_matrix(entries, (len(sources), stop - start))))
     return found
 
 
@@ -99,7 +103,7 @@ def _convolution(node: Node, weight: torch.Tensor, shape: Sequence[int]) -> Any:
     # Two taps may reach one entry around a small torus: then it is a sum, which is not exact.
     row, col, values = (np.concatenate(part) for part in (rows, cols, data))
     full = (m * math.prod(counts), math.prod(shape))
-    matrix = sp.coo_matrix((values, (row, col)), full).tocsr()
+    matrix = scipy.sparse.coo_matrix((values, (row, col)), full).tocsr()
     if matrix.nnz != len(values):
         raise ArithmeticError("a kernel that reaches around the whole image")
     return matrix
@@ -115,7 +119,11 @@ def _window_sum(node: Node, shape: Sequence[int]) -> Matrix:
         for row, (start, stop) in enumerate(windows):
             one[row, start:stop] = 1
         before, after = math.prod(extents[:dim]), math.prod(extents[dim + 1 :])
-        around = sp.kron(sp.kron(sp.identity(before), one), sp.identity(after), format="csr")
+        around = scipy.sparse.kron(
+            scipy.sparse.kron(scipy.sparse.identity(before), one),
+            scipy.sparse.identity(after),
+            format="csr",
+        )
         extents[dim] = len(windows)
         total = _weighted(exactly(around), weights, before, after) @ total
     return total
@@ -128,5 +136,5 @@ def _weighted(matrix: Matrix, weights: Sequence[Any], before: int, after: int) -
     for weight in set(weights):
         chosen = np.array([w == weight for w in weights], dtype=float)
         rows = np.kron(np.kron(np.ones(before), chosen), np.ones(after))
-        total = total + times(exactly(sp.diags(rows).tocsr()) @ matrix, Fraction(weight))
+        total = total + times(exactly(scipy.sparse.diags(rows).tocsr()) @ matrix, Fraction(weight))
     return total

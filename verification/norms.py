@@ -7,7 +7,8 @@ norm of the convolution it is the adjoint of, whose input has the extent of its 
 
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
@@ -152,6 +153,23 @@ class Spectra:
             (low, high), (small_low, small_high) = values.norm, values.smallest
             values = replace(values, norm=(high, low), smallest=(small_high, small_low))
         return values
+
+    def prepare(self, operators: Iterable[Operator]) -> None:
+        """Compute what is not known of the operators side by side, on as many threads as torch has.
+
+        Factorisations take gigabytes each and are left to `of`, and so is raising errors.
+        """
+        missing = {self.key(one): one for one in operators}
+        missing = {key: one for key, one in missing.items() if key not in self._known}
+        threads = min(torch.get_num_threads(), len(missing))
+        if self.tight or threads < 2:
+            return
+        with ThreadPoolExecutor(threads) as pool:
+            work = [pool.submit(self._compute, key, one, False) for key, one in missing.items()]
+            try:
+                wait(work)
+            finally:
+                pool.shutdown(cancel_futures=True)  # interrupted: what runs is finished and stored
 
     @property
     def state(self) -> tuple[bool, int]:

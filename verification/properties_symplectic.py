@@ -9,9 +9,8 @@ the form is carried along with the state, whose order is free there.
 from typing import Any
 
 import numpy as np
-import scipy.sparse as sp
+import scipy
 import torch
-from scipy.sparse.csgraph import maximum_bipartite_matching
 
 from dsnn.operators.rounding import up
 from verification.diagonal_atoms import Diagonal, asymmetry, diagonal_atoms
@@ -57,27 +56,27 @@ def analyse(graph: Graph, dim: int = -1) -> Proof | Open:
 def _canonical(shape: tuple[int, ...], dim: int) -> Matrix:
     n = int(np.prod(shape))
     columns = symplectic_form(shape, dim)(torch.eye(n).reshape(n, *shape)).reshape(n, n)
-    return exactly(sp.csr_matrix(columns.T.to(torch.float64).numpy()))
+    return exactly(scipy.sparse.csr_matrix(columns.T.to(torch.float64).numpy()))
 
 
 def _carried(form: Matrix, linear: Matrix) -> Matrix | None:
     """A skew matrix near P⁻ᵀ S P⁻¹: any will do, since the defect is measured with it."""
     if linear.shape[0] != linear.shape[1]:
         return None
-    matched = maximum_bipartite_matching(linear.pattern, perm_type="column")
+    matched = scipy.sparse.csgraph.maximum_bipartite_matching(linear.pattern, perm_type="column")
     if (matched < 0).any():
         return None
     # The order that the state has if P only moves entries, or adds moved ones to them.
     entries = np.asarray(linear.hi[np.arange(len(matched)), matched]).ravel()
     if (entries != 0).all():
         rows = (np.arange(len(matched)), matched)
-        found = _transformed(form, sp.csr_matrix((1 / entries, rows), linear.shape))
+        found = _transformed(form, scipy.sparse.csr_matrix((1 / entries, rows), linear.shape))
         if (linear.T @ (found @ linear) - form).zero:
             return found
     dense = linear.hi.toarray() if linear.shape[0] <= LARGEST_INVERSE else np.zeros((1, 1))
     if not np.linalg.cond(dense) < 1e8:
         return None
-    return _transformed(form, sp.csr_matrix(np.linalg.inv(dense).T))
+    return _transformed(form, scipy.sparse.csr_matrix(np.linalg.inv(dense).T))
 
 
 def _transformed(form: Matrix, inverse: Any) -> Matrix:

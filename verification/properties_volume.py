@@ -10,8 +10,7 @@ import math
 from typing import Any
 
 import numpy as np
-import scipy.sparse as sp
-from scipy.sparse.csgraph import connected_components, maximum_bipartite_matching
+import scipy
 
 from dsnn.operators.rounding import up
 from verification.forms import Segment, chain
@@ -51,7 +50,7 @@ def _segment(segment: Segment) -> tuple[tuple[float, float], bool] | str:
     if segment.output.shape[0] != segment.states:
         return "the state changes its size"
     linear = segment.linear
-    matched = maximum_bipartite_matching(linear.pattern, perm_type="column")
+    matched = scipy.sparse.csgraph.maximum_bipartite_matching(linear.pattern, perm_type="column")
     if (matched < 0).any():
         return "its linear part is singular"
     shear = any(not segment.output[:, a.start : a.stop].zero for a in segment.atoms)
@@ -95,10 +94,12 @@ def _acyclic(segment: Segment, matched: np.ndarray) -> bool:
                 )
     rows = np.concatenate([e[0] for e in edges])
     cols = np.concatenate([e[1] for e in edges])
-    graph = sp.csr_matrix((np.ones(len(rows)), (rows, cols)), (entries, entries))
+    graph = scipy.sparse.csr_matrix((np.ones(len(rows)), (rows, cols)), (entries, entries))
     if graph.diagonal().any():
         return False
-    count, labels = connected_components(graph, directed=True, connection="strong")
+    count, labels = scipy.sparse.csgraph.connected_components(
+        graph, directed=True, connection="strong"
+    )
     # A cycle among states alone is P's own business; one through an atom is not.
     sizes = np.bincount(labels, minlength=count)
     return bool((sizes[labels[n:]] == 1).all())
@@ -108,7 +109,9 @@ def _determinant(matrix: Matrix) -> tuple[float, float] | str:
     """Bounds of |det| from its irreducible blocks, exact for blocks of one entry ±1."""
     import flint
 
-    count, labels = connected_components(matrix.pattern, directed=True, connection="strong")
+    count, labels = scipy.sparse.csgraph.connected_components(
+        matrix.pattern, directed=True, connection="strong"
+    )
     low = high = 1.0
     order = np.argsort(labels, kind="stable")
     starts = np.searchsorted(labels[order], np.arange(count + 1))

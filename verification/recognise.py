@@ -19,7 +19,12 @@ from dataclasses import replace
 from fractions import Fraction
 from heapq import heappop, heappush
 
-from theory.registry import OURS
+from theory.nonexpansive import (
+    contractive_euler,
+    expansive_euler,
+    expansive_gradient_euler,
+    nonexpansive_euler,
+)
 from verification.constant import Constant, Number, evaluate, product, round_up
 from verification.flow import Flow
 from verification.graph import Node
@@ -30,7 +35,15 @@ CONTRACTIVE, NONEXPANSIVE = "T7-contractive-euler", "T8-nonexpansive-euler"
 EXPANSIVE, UPHILL = "T8'-expansive-euler", "T8'-expansive-gradient-euler"
 SWITCHING, FLEXIBLE = "T9-switching", "T10-flexible-switching"
 
-LAWS = {theorem.id: theorem for theorem in OURS}
+LAWS = {
+    theorem.id: theorem
+    for theorem in (
+        contractive_euler,
+        nonexpansive_euler,
+        expansive_euler,
+        expansive_gradient_euler,
+    )
+}
 
 Terms = list[tuple[Fraction, str]]
 

@@ -30,7 +30,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
-import scipy.sparse as sp
+import scipy
 
 from verification.constant import Constant, root_up, round_down, round_up
 from verification.forms import Segment, whole
@@ -67,8 +67,12 @@ class Problem:
     @property
     def own(self) -> Matrix:
         """E."""
-        ones = sp.identity(self.units, format="csr")
-        return exactly(sp.hstack([sp.csr_matrix((self.units, self.inputs)), ones], format="csr"))
+        ones = scipy.sparse.identity(self.units, format="csr")
+        return exactly(
+            scipy.sparse.hstack(
+                [scipy.sparse.csr_matrix((self.units, self.inputs)), ones], format="csr"
+            )
+        )
 
 
 def problem(graph: Graph) -> Problem | None:
@@ -92,7 +96,7 @@ def problem(graph: Graph) -> Problem | None:
     arguments = (
         stacked([atom.inputs[0] for atom in segment.atoms])
         if segment.atoms
-        else exactly(sp.csr_matrix((0, segment.states)))
+        else exactly(scipy.sparse.csr_matrix((0, segment.states)))
     )
     return Problem(arguments, segment.output, low, high, growth)
 

@@ -11,7 +11,7 @@ from fractions import Fraction
 from typing import Any
 
 import numpy as np
-import scipy.sparse as sp
+import scipy
 
 from dsnn.operators.rounding import UNIT, gamma, sqrt_up, up
 
@@ -197,7 +197,7 @@ def _single(left: Matrix, right: Matrix) -> Matrix:
         for part, factor in ((chosen.rad, np.abs(a) + np.abs(a_low) + a_rad), (chosen.size, a_rad)):
             factor = spread(factor, part)
             rad = rad + _like(part, factor * part.data + _underflow(factor, part.data))
-    place = sp.csr_matrix(
+    place = scipy.sparse.csr_matrix(
         (np.ones(len(rows)), (rows, np.arange(len(rows)))), (left.shape[0], len(rows))
     )
     return _tidy((place @ hi).tocsr(), (place @ lo).tocsr(), _above((place @ rad).tocsr()))
@@ -209,7 +209,7 @@ def _power_of_two(values: np.ndarray) -> np.ndarray:
 
 def _like(matrix: Any, data: np.ndarray) -> Any:
     # Copies: scipy sorts and compresses index arrays in place, and two matrices may share them.
-    return sp.csr_matrix((data, matrix.indices, matrix.indptr), matrix.shape, copy=True)
+    return scipy.sparse.csr_matrix((data, matrix.indices, matrix.indptr), matrix.shape, copy=True)
 
 
 def _tidy(hi: Any, lo: Any, rad: Any) -> Matrix:
@@ -223,21 +223,23 @@ def _tidy(hi: Any, lo: Any, rad: Any) -> Matrix:
 
 def exactly(hi: Any) -> Matrix:
     """A matrix of float64 numbers taken as they are."""
-    hi = sp.csr_matrix(hi, dtype=np.float64, copy=True)
-    nothing = sp.csr_matrix(hi.shape, dtype=np.float64)
+    hi = scipy.sparse.csr_matrix(hi, dtype=np.float64, copy=True)
+    nothing = scipy.sparse.csr_matrix(hi.shape, dtype=np.float64)
     return _tidy(hi, nothing, nothing.copy())
 
 
 def identity(n: int) -> Matrix:
-    return exactly(sp.identity(n, format="csr"))
+    return exactly(scipy.sparse.identity(n, format="csr"))
 
 
 def nothing(rows: int, columns: int) -> Matrix:
-    return exactly(sp.csr_matrix((rows, columns)))
+    return exactly(scipy.sparse.csr_matrix((rows, columns)))
 
 
 def diagonal(values: np.ndarray) -> Matrix:
-    return exactly(sp.diags(values).tocsr() if len(values) else sp.csr_matrix((0, 0)))
+    return exactly(
+        scipy.sparse.diags(values).tocsr() if len(values) else scipy.sparse.csr_matrix((0, 0))
+    )
 
 
 def times(matrix: Matrix, factor: Fraction) -> Matrix:
@@ -260,7 +262,9 @@ def blurred(matrix: Matrix, relative: float) -> Matrix:
 
 def stacked(parts: list[Matrix]) -> Matrix:
     """One below the other."""
-    return Matrix(*(sp.vstack([p.parts[k] for p in parts], format="csr") for k in range(3)))
+    return Matrix(
+        *(scipy.sparse.vstack([p.parts[k] for p in parts], format="csr") for k in range(3))
+    )
 
 
 def norm_upper(matrix: Matrix) -> float:

@@ -8,7 +8,6 @@ import math
 from dataclasses import dataclass
 
 import torch
-from scipy.linalg import eigh_tridiagonal
 from torch import Tensor
 
 from dsnn.operators.geometry import Geometry
@@ -52,12 +51,14 @@ def lanczos(weight: Tensor, geometry: Geometry, steps: int) -> Extremes:
         if k + 1 == steps or beside[-1] <= 1e-12 * max(map(abs, diagonal)):
             break
         basis[k + 1] = image / beside[-1]
-    values, vectors = eigh_tridiagonal(diagonal, beside[: len(diagonal) - 1])
+    off = torch.tensor(beside[: len(diagonal) - 1], dtype=torch.float64)
+    tridiagonal = torch.tensor(diagonal, dtype=torch.float64).diag() + off.diag(-1)
+    values, vectors = torch.linalg.eigh(tridiagonal)  # it reads the lower triangle
     known = basis[: len(diagonal)]
-    low, high = (known.T @ torch.from_numpy(vectors[:, k].copy()) for k in (0, -1))
+    low, high = (known.T @ vectors[:, k] for k in (0, -1))
     return Extremes(
-        math.sqrt(max(0.0, values[-1])),
-        math.sqrt(max(0.0, values[0])),
+        math.sqrt(max(0.0, float(values[-1]))),
+        math.sqrt(max(0.0, float(values[0]))),
         high.reshape(shape),
         low.reshape(shape),
     )

@@ -1,16 +1,15 @@
 """Training of the certified networks: settings by scale, and the task that the loop carries out."""
 
 import copy
-import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, cast
 
 import torch
 from torch import nn
 
-from dsnn.data.cifar import CLASSES, check_dataset, pixels_and_labels
+from dsnn.data.cifar import CLASSES, pixels_and_labels
 from dsnn.data.folder import DataFolder
 from dsnn.data.statistics import Channels, training
 from dsnn.errors import UserError
@@ -22,9 +21,8 @@ from dsnn.training.images import ResidentImages
 from dsnn.training.precision import fastest_dtype
 from dsnn.training.schedule import WarmupLinear
 from dsnn.weights import Card, save
-from experiments.protocol import DTYPES, NO_CHANGES, SCALES
 from experiments.result import EpochMetrics, Task
-from experiments.settings import changed
+from experiments.settings import NO_CHANGES, SCALES, Settings, changed
 from verification.bound import network_bound
 from verification.radius import separations
 
@@ -35,18 +33,15 @@ MARGIN = 0.53
 RADIUS = 36 / 255
 
 
-@dataclass(frozen=True)
-class Certified:
+@dataclass(frozen=True, kw_only=True)
+class Certified(Settings):
     """What a run computes. `channels` and `depth` are those of the two flows; the rate rises for
     the share `warmup` of the run and falls to 0; crops come from images padded by `pad`, and are
     moved by `perturbation` (l2, in pixels) along the gradient of their loss. `construction` is how
-    norms are kept at their limits (`dsnn.training.constructed`). `images`,
-    `monitored`, `tested`, `bound_every` and `reduction` as in `protocol.Configuration`."""
+    norms are kept at their limits (`dsnn.training.constructed`)."""
 
-    regime: str
-    dataset: str
-    margin: float
-    scale: str
+    REGIMES = CERTIFIED
+
     channels: tuple[int, int] = Sizes().channels
     depth: tuple[int, int] = Sizes().depth
     epochs: int = 11
@@ -57,51 +52,21 @@ class Certified:
     pad: int = 2
     perturbation: float = 0.0
     construction: str = "measured"
-    reduction: float = 0.1
-    images: int | None = None
-    monitored: int | None = None
-    tested: int | None = None
-    bound_every: int = 1
-    dtype: str = "fastest"
-    seed: int = 0
 
     def __post_init__(self) -> None:
-        check_dataset(self.dataset)
-        for name, known in (
-            ("regime", CERTIFIED),
-            ("scale", SCALES),
-            ("dtype", DTYPES),
-            ("construction", CONSTRUCTIONS),
-        ):
-            value = getattr(self, name)
-            if value not in known:
-                raise UserError(f"unknown {name} {value!r}: one of {', '.join(known)}")
-        for name in ("margin", "rate", "temperature", "reduction"):
-            value = getattr(self, name)
-            if not 0 < value < math.inf:
-                raise UserError(f"{name} {value!r} is not allowed: a positive number")
-        if not 0 <= self.perturbation < math.inf:
-            raise UserError(f"perturbation {self.perturbation!r} is not allowed: 0 or more")
-        counts = ("epochs", "batch", "images", "monitored", "tested")
-        for name, least in (*((name, 1) for name in counts), ("pad", 0), ("bound_every", 0)):
-            value = getattr(self, name)
-            if value is not None and value < least:
-                raise UserError(f"{name} {value!r} is not allowed: at least {least}")
-        if min(*self.channels, *self.depth) < 1:
-            raise UserError(
-                f"channels {self.channels}, depth {self.depth}: expected positive numbers"
-            )
-        if not 0 <= self.seed < 2**32:
-            raise UserError(f"seed {self.seed} is not allowed: 0 or more, below 2^32")
+        super().__post_init__()
+        self.require_one_of("construction", CONSTRUCTIONS)
+        self.require("temperature", "a positive number", self.temperature > 0)
+        self.require("warmup", "0 or more, less than 1", 0 <= self.warmup < 1)
+        for name in ("perturbation", "pad"):
+            self.require(name, "0 or more", getattr(self, name) >= 0)
+        for name in ("channels", "depth"):
+            self.require(name, "two positive numbers", min(getattr(self, name)) >= 1)
 
     @property
     def transfer(self) -> bool:
         """Certified networks start from nothing."""
         return False
-
-    def values(self) -> dict[str, Any]:
-        """As JSON values."""
-        return {**asdict(self), "channels": list(self.channels), "depth": list(self.depth)}
 
 
 _SCALE: dict[str, dict[str, Any]] = {
@@ -153,7 +118,7 @@ def configuration(
     settings = {"margin": MARGIN, **_SCALE[scale], **own}
     if margin is not None:
         settings["margin"] = margin
-    found = Certified(regime, dataset, scale=scale, **settings)
+    found = Certified(regime=regime, dataset=dataset, scale=scale, **settings)
     return changed(found, changes, FIXED)
 
 

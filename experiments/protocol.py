@@ -5,43 +5,30 @@ the paper, 5.1), at three scales: `paper` in full, `cpu` with narrow networks an
 `smoke`, seconds on the first images, which shows that everything runs and nothing else.
 """
 
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from typing import Any
 
-from dsnn.data.cifar import check_dataset
 from dsnn.errors import UserError
 from dsnn.models import ARCHITECTURES
-from experiments.settings import changed
+from experiments.settings import NO_CHANGES, SCALES, Settings, changed
 
 MARGINS = (0.07, 0.15, 0.3)
 """Of the paper; any positive margin trains."""
 MARGIN = 0.15
 """Where none is asked for."""
-SCALES = ("smoke", "cpu", "paper")
-DTYPES = ("fastest", "float32", "bfloat16")
 
 
-@dataclass(frozen=True)
-class Configuration:
-    """What a training run computes. `images`, `monitored` and `tested` are numbers of images, the
-    first of the training and of the test set, None for all; the accuracy of an epoch is on the
-    `monitored` ones, after the last on the `tested`. The rate is multiplied by `factor` every
-    `drop` epochs of 100, scaled to the run's length, and by `reduction` after a loss that is not
-    finite. A rigorous bound is computed every `bound_every` epochs and after the last, 0 for
-    never. `transfer` starts from CIFAR-10 weights.
-    """
+@dataclass(frozen=True, kw_only=True)
+class Configuration(Settings):
+    """What a training run computes. The rate is multiplied by `factor` every `drop` epochs of 100,
+    scaled to the run's length. `transfer` starts from CIFAR-10 weights."""
 
-    regime: str
-    dataset: str
-    margin: float
-    scale: str
-    rate: float
+    REGIMES = ARCHITECTURES
+
     factor: float
     gamma: float
-    reduction: float
     channels: tuple[int, int, int] = (32, 64, 128)
     signed_steps: bool = True
     transfer: bool = False
@@ -50,47 +37,21 @@ class Configuration:
     drop: int = 30
     momentum: float = 0.9
     augment: bool = True
-    images: int | None = None
-    monitored: int | None = None
-    tested: int | None = None
-    bound_every: int = 1
-    dtype: str = "fastest"
-    seed: int = 0
 
     def __post_init__(self) -> None:
-        check_dataset(self.dataset)
-        for name, value, known in (
-            ("regime", self.regime, ARCHITECTURES),
-            ("scale", self.scale, SCALES),
-            ("dtype", self.dtype, DTYPES),
-        ):
-            if value not in known:
-                raise UserError(f"unknown {name} {value!r}: one of {', '.join(known)}")
-        for name in ("margin", "rate", "factor", "reduction"):
-            self._require(name, "a positive number", getattr(self, name) > 0)
-        for name in ("factor", "reduction", "momentum"):
-            self._require(name, "at most 1", getattr(self, name) <= 1)
-        for name in ("gamma", "momentum", "seed", "bound_every"):
-            self._require(name, "0 or more", getattr(self, name) >= 0)
-        self._require("seed", "below 2^32", self.seed < 2**32)
-        for name in ("epochs", "batch", "drop", "images", "monitored", "tested"):
-            value = getattr(self, name)
-            self._require(name, "at least 1", value is None or value >= 1)
-        self._require("channels", "three positive numbers", min(self.channels) >= 1)
-
-    def _require(self, name: str, limit: str, holds: bool) -> None:
-        value = getattr(self, name)
-        if not holds or (isinstance(value, float) and not math.isfinite(value)):
-            raise UserError(f"{name} {value!r} is not allowed: {limit}")
+        super().__post_init__()
+        self.require("factor", "a positive number", self.factor > 0)
+        for name in ("factor", "momentum"):
+            self.require(name, "at most 1", getattr(self, name) <= 1)
+        for name in ("gamma", "momentum"):
+            self.require(name, "0 or more", getattr(self, name) >= 0)
+        self.require("drop", "at least 1", self.drop >= 1)
+        self.require("channels", "three positive numbers", min(self.channels) >= 1)
 
     @property
     def every(self) -> Fraction:
         """The share of the run between two drops of the rate."""
         return Fraction(self.drop, 100)
-
-    def values(self) -> dict[str, Any]:
-        """As JSON values."""
-        return {**asdict(self), "channels": list(self.channels)}
 
 
 @dataclass(frozen=True)
@@ -128,9 +89,6 @@ _SCALE: dict[str, dict[str, Any]] = {
     "cpu": {"channels": (8, 16, 32), "epochs": 4, "drop": 70, "monitored": 2000, "bound_every": 4},
     "paper": {"bound_every": 10},
 }
-
-
-NO_CHANGES: Mapping[str, Any] = {}
 
 
 def configuration(

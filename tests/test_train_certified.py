@@ -66,10 +66,11 @@ def test_slices_end_with_the_weights_of_an_undisturbed_run(
     ("changes", "says"),
     [
         ({"rate": 0.0}, "a positive number"),
+        ({"warmup": float("nan")}, "0 or more, less than 1"),
         ({"temperature": float("nan")}, "a positive number"),
         ({"depth": [1]}, "expected 2 integers"),
         ({"gamma": 0.1}, "is unknown"),
-        ({"pad": -1}, "at least 0"),
+        ({"pad": -1}, "0 or more"),
         ({"perturbation": float("inf")}, "0 or more"),
         ({"construction": "hoped"}, "measured, parametrized"),
     ],

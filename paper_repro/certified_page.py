@@ -21,6 +21,9 @@ HEADER = (
 )  # fmt: skip
 
 
+ATTACKED = ("network", "seed", "images", "clean", "AutoAttack, 36/255", "certified, 36/255")
+
+
 def kept(folder: Path = KEPT) -> list[dict[str, Any]]:
     """The `run` and the `evaluation` of every certified network, in the order of their places."""
     runs = sorted(folder.glob("*/models/certified-*/run.json"))
@@ -54,6 +57,17 @@ def row(network: dict[str, Any]) -> list[str]:
     ]
 
 
+def attacked_row(path: Path) -> list[str]:
+    """The row of a kept evaluation by AutoAttack; all three are numbers of the same images."""
+    model = path.stem.removesuffix("-autoattack")
+    found, run = _read(path), _read(path.parents[1] / "models" / model / "run.json")
+    (clean,) = (one for one in found["results"] if one["attack"] == "clean")
+    (attack,) = (one for one in found["results"] if one["attack"] == "autoattack")
+    counts = found["images"], clean["correct"], attack["correct"], attack["certified"]
+    asked = run["configuration"]
+    return [asked["regime"], str(asked["seed"]), *map(str, counts)]
+
+
 def certified_shares(certified: Any) -> list[float]:
     """Of the four radii in rising order."""
     return [entry["accuracy"] for entry in sorted(certified, key=lambda entry: entry["epsilon"])]
@@ -65,7 +79,9 @@ def page(text: str) -> str:
     for name, networks in (("results", kept()), ("constructions", compared)):
         body = markdown.table(HEADER, map(row, networks))
         text = markdown.between(text, name, "paper_repro.certified_page", body)
-    return text
+    attacked = sorted(KEPT.glob("*/evaluations/certified-*-autoattack.json"))
+    body = markdown.table(ATTACKED, map(attacked_row, attacked))
+    return markdown.between(text, "autoattack", "paper_repro.certified_page", body)
 
 
 def _read(path: Path) -> Any:

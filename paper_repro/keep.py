@@ -2,13 +2,15 @@
 
 `python -m paper_repro.keep RUN EVALUATION.json`: RUN is the folder of a run of `dsnn train`, the
 other the result of `dsnn evaluate --json` on its weights. The results go to where
-`paper_repro.models` finds them. The weights of a certified network go into the zoo of this
-checkout, with a certificate that `dsnn check` accepted.
+`paper_repro.models` finds them; AutoAttack, which sees fewer images, has a place of its own. The
+weights of a certified network go into the zoo of this checkout, with a certificate that
+`dsnn check` accepted.
 """
 
 import json
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -41,9 +43,18 @@ def keep(run: Path, evaluation: Path, folder: Path = KEPT) -> Model:
     model = Model(Source.certified, *known, seed=asked["seed"])
     if asked["regime"] not in CERTIFIED:
         model = Model(Source.retrained, *known, f"{asked['margin']:g}", asked["seed"])
-    write_json(folder / asked["scale"] / "models" / model.id / "run.json", trained)
-    write_json(folder / asked["scale"] / "evaluations" / f"{model.id}.json", evaluated)
+    folder = folder / asked["scale"]
+    if attacked(evaluated):
+        write_json(folder / "evaluations" / f"{model.id}-autoattack.json", evaluated)
+    else:
+        write_json(folder / "models" / model.id / "run.json", trained)
+        write_json(folder / "evaluations" / f"{model.id}.json", evaluated)
     return model
+
+
+def attacked(evaluation: Mapping[str, Any]) -> bool:
+    """Whether AutoAttack is in the result of an evaluation."""
+    return any(row["attack"] == "autoattack" for row in evaluation["results"])
 
 
 def certify(model: index.Model) -> None:
@@ -101,9 +112,9 @@ def main(
     evaluation: Annotated[Path, typer.Argument(help="The JSON of `dsnn evaluate`.")],
 ) -> None:
     model = keep(folder / "run.json", evaluation)
-    if model.source != Source.certified:
-        return
     run, found = _read(folder / "run.json", RUN), _read(evaluation, EVALUATION)
+    if model.source != Source.certified or attacked(found):
+        return
     asked = run["configuration"]
     variant = f"{model.regime.removeprefix('certified-')}-{model.seed}"
     kept = index.add(

@@ -32,7 +32,7 @@ HEADLINE = "0.15"
 @dataclass(frozen=True)
 class Extent:
     """How much a scale computes: test images of PGD, of AutoAttack on the published networks of the
-    headline's margin and on the grid (0: none), the epsilons of PGD on published networks at that
+    headline's margin and the certified ones, and on the grid (0: none), the epsilons of PGD on published networks at that
     margin and at the others (none: the paper's nine), the margins of the published networks that
     are audited, the seeds of certified networks that belong to `--all`, and the images that these
     are evaluated on (0: all)."""
@@ -75,6 +75,8 @@ def artefacts(scale: str) -> Iterator[Artefact]:
         in_all = model.seed in extent.seeds
         yield _training(model, in_all=in_all)
         yield _evaluation(model, extent, in_all=in_all)
+        if extent.autoattacked:
+            yield _autoattack(model, extent.autoattacked, in_all=in_all)
         yield _audit(model, in_all=in_all)
 
 
@@ -182,7 +184,7 @@ def _evaluation(model: Model, extent: Extent, *, in_all: bool = True) -> Artefac
     )
 
 
-def _autoattack(model: Model, images: int) -> Artefact:
+def _autoattack(model: Model, images: int, *, in_all: bool = True) -> Artefact:
     attack = ("--attack", "clean", "--attack", "autoattack", "--eps", AUTOATTACK)
     return _evaluated(
         model,
@@ -192,6 +194,7 @@ def _autoattack(model: Model, images: int) -> Artefact:
             f"AutoAttack at {AUTOATTACK} on the first {images} images, of {_words(model)}.",
             command=(*attack, "--limit", str(images)),
             place=f"evaluations/{model.id}-autoattack",
+            in_all=in_all,
             rule="attack",
         ),
     )

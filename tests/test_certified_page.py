@@ -41,3 +41,24 @@ def test_what_is_kept_is_found_by_the_network_s_id(tmp_path: Path) -> None:
     asked = found["run"]["configuration"]["scale"]
     for find, name in ((models.run, "run"), (models.evaluation, "evaluation")):
         assert json.loads(find(model, tmp_path, asked).read_text()) == found[name]
+
+
+def test_autoattack_is_kept_beside_the_whole_evaluation(tmp_path: Path) -> None:
+    """It saw fewer images: the evaluation of all of them stays, and the table counts its own."""
+    found = certified_page.kept()[0]
+    run, evaluation = tmp_path / "run.json", tmp_path / "evaluation.json"
+    run.write_text(json.dumps(found["run"]))
+    evaluation.write_text(json.dumps(found["evaluation"]))
+    model = keep.keep(run, evaluation, tmp_path)
+    scale = found["run"]["configuration"]["scale"]
+    rows = [
+        {"attack": "clean", "correct": 7},
+        {"attack": "autoattack", "correct": 5, "certified": 4},
+    ]
+    fewer = {**found["evaluation"], "results": rows, "images": 8}
+    evaluation.write_text(json.dumps(fewer))
+    keep.keep(run, evaluation, tmp_path)
+    folder = tmp_path / scale
+    assert json.loads(models.evaluation(model, folder, scale).read_text()) == found["evaluation"]
+    path = models.autoattack(model, folder, scale)
+    assert certified_page.attacked_row(path) == [model.regime, str(model.seed), "8", "7", "5", "4"]

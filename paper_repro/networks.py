@@ -32,10 +32,10 @@ HEADLINE = "0.15"
 @dataclass(frozen=True)
 class Extent:
     """How much a scale computes: test images of PGD, of AutoAttack on the published networks of the
-    headline's margin and the certified ones, and on the grid (0: none), the epsilons of PGD on published networks at that
-    margin and at the others (none: the paper's nine), the margins of the published networks that
-    are audited, the seeds of certified networks that belong to `--all`, and the images that these
-    are evaluated on (0: all)."""
+    headline's margin and the certified ones, and on the grid (0: none), the epsilons of PGD on
+    published networks at that margin and at the others (none: the paper's nine), the margins of the
+    published networks that are audited, the seeds of certified networks that belong to `--all`, and
+    the images that these are evaluated on (0: all)."""
 
     attacked: int
     autoattacked: int

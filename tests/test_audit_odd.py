@@ -1,6 +1,8 @@
 """Modules that few would write get verdicts, or one line that says what to do; never a traceback,
 never an audit without end."""
 
+import json
+
 import pytest
 import torch
 from property_modules import Buffered
@@ -20,7 +22,7 @@ UNREADABLE = {
 @pytest.mark.parametrize("name", UNREADABLE)
 def test_weights_that_cannot_be_hashed_are_named(name: str):
     module = Buffered(lambda x, w: x @ w.to(x.dtype).T, UNREADABLE[name])
-    with pytest.raises(UserError, match="c0 cannot be read .*: audit a dense copy"):
+    with pytest.raises(UserError, match=r"c0 cannot be read .*: audit a dense copy"):
         audit(module, "lipschitz<=1", (3,))
 
 
@@ -48,3 +50,30 @@ def test_examples_may_be_single_numbers(claim: str):
 
     verdict = audit(Buffered(triple), claim, (), budget=0.2).verdicts[0]
     assert verdict.outcome != "proved" or claim in ("gradient-field", "equivariant:shift")
+
+
+def test_what_many_lines_rest_on_is_told_once():
+    """Each value is used by all that follow: there are 2^40 ways through these layers."""
+
+    def connected(x: Tensor) -> Tensor:
+        found = [x]
+        for _ in range(40):
+            found.append(torch.tanh(sum(found, torch.zeros(3))))
+        return found[-1]
+
+    verdict = audit(Buffered(connected), f"lipschitz<={2**40}", (3,), budget=0.2).verdicts[0]
+    assert verdict.outcome == "proved"
+    assert verdict.constant is not None
+    assert len(list(verdict.constant.lines())) < 2000
+
+
+def test_each_step_of_a_long_recurrence_rests_on_the_one_before():
+    def leapfrog(x: Tensor) -> Tensor:
+        y = torch.tanh(x)
+        for _ in range(150):
+            x, y = y, y + 0.001 * torch.tanh(x)
+        return y
+
+    verdict = audit(Buffered(leapfrog), "lipschitz<=1.2", (3,), budget=0.2).verdicts[0]
+    assert verdict.outcome == "proved"
+    json.dumps(verdict.evidence)

@@ -38,10 +38,15 @@ class Constant:
     reason: str = ""
 
     def lines(self) -> Iterator["Constant"]:
-        """This line and all lines it rests on, those first that come first."""
-        yield self
-        for part in self.parts:
-            yield from part.lines()
+        """This line and all lines it rests on, each once, those first that come first."""
+        seen: set[int] = set()
+        pending: list[Constant] = [self]
+        while pending:
+            line = pending.pop()
+            if id(line) not in seen:
+                seen.add(id(line))
+                yield line
+                pending += reversed(line.parts)
 
 
 def round_up(value: Fraction) -> float:

@@ -76,6 +76,9 @@ class Derivation:
         self.graph, self.spectra = graph, spectra
         self.flow = Flow(graph)
         self._lines: dict[str, Constant] = {}
+        for node in graph.nodes[1:]:  # in order: no line waits for more than those just before it
+            if self.flow.depends(node.name):
+                self.line(node.name)
 
     def between(self, start: str, end: str) -> Constant:
         """From a node to one that it dominates, or to a constant."""

@@ -11,6 +11,7 @@ only if both give the same, and if it reproduces the module on random examples.
 
 import contextlib
 import copy
+import inspect
 import io
 import logging
 import math
@@ -57,13 +58,20 @@ def input_shapes(
         for name, part in watched.named_modules():
             calls = seen.setdefault(name, [])
 
-            def hook(_: nn.Module, args: Any, kwargs: Any, calls: list[Any] = calls) -> None:
-                calls.append((*args, *kwargs.values()))
+            def hook(part: nn.Module, args: Any, kwargs: Any, calls: list[Any] = calls) -> None:
+                calls.append(_positional(part, args, kwargs) if kwargs else args)
 
             part.register_forward_pre_hook(hook, with_kwargs=True)
         with torch.no_grad():
             watched(example(watched, (2, *shape)))
     return {name: _common_shape(calls) for name, calls in seen.items()}
+
+
+def _positional(part: nn.Module, args: Any, kwargs: Any) -> tuple[Any, ...]:
+    """The arguments of a call as one by position has them, what has no position as one more: a part
+    is captured by position, and by keyword it may do something else."""
+    bound = inspect.signature(part.forward).bind(*args, **kwargs)
+    return (*bound.args, bound.kwargs) if bound.kwargs else bound.args
 
 
 def still(module: nn.Module) -> nn.Module:

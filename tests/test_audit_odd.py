@@ -77,3 +77,14 @@ def test_each_step_of_a_long_recurrence_rests_on_the_one_before():
     verdict = audit(Buffered(leapfrog), "lipschitz<=1.2", (3,), budget=0.2).verdicts[0]
     assert verdict.outcome == "proved"
     json.dumps(verdict.evidence)
+
+
+def test_a_step_of_a_size_beyond_the_largest_double():
+    """x - 1e200 Aᵀtanh(1e200 Ax), A = 1e-200 I: the law is taken at h = 1e400."""
+
+    def step(x: Tensor, a: Tensor) -> Tensor:
+        return x - 1e200 * (torch.tanh(1e200 * (x @ a.T)) @ a)
+
+    small = 1e-200 * torch.eye(3, dtype=torch.float64)
+    verdict = audit(Buffered(step, small), "lipschitz<=1", (3,), budget=0.2).verdicts[0]
+    assert verdict.outcome == "proved"

@@ -150,27 +150,34 @@ def test_softplus_of_float64_jumps_at_its_usual_threshold():
     assert capture(module, (4,)).nodes[-1].kind == "unknown"
 
 
+class TwoKeywords(nn.Module):
+    def forward(self, x: Tensor | None = None, y: Tensor | None = None) -> Tensor | None:
+        return x if y is None else 3 * y
+
+
 class Parts(nn.Module):
     def __init__(self):
         super().__init__()
         self.once, self.twice = nn.Linear(4, 4), nn.ReLU()
         self.never, self.shared, self.both = nn.Linear(1, 1), nn.Tanh(), TwoInputs()
-        self.without_batch = nn.Tanh()
+        self.without_batch, self.keyword, self.second = nn.Tanh(), nn.Tanh(), TwoKeywords()
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.twice(self.twice(self.once(x)))
         self.shared(y[:, :2])
         self.without_batch(y.flatten())
+        y = self.second(y=self.keyword(input=y))
         return self.both(self.shared(y), y)
 
 
 def test_submodules_have_the_shapes_they_are_called_with():
     shapes = input_shapes(Parts(), (4,))
-    assert (shapes[""], shapes["once"], shapes["twice"]) == ((4,), (4,), (4,))
+    assert [shapes[name] for name in ("", "once", "twice", "keyword")] == [(4,)] * 4
     for name, reason in [
         ("never", "never called"),
         ("shared", "several shapes"),
         ("both", "single tensor"),
+        ("second", "single tensor"),
         ("without_batch", "batch"),
     ]:
         assert isinstance(shapes[name], Uncapturable)

@@ -1,16 +1,18 @@
 """Tracing: what is recorded is what torch.export gives, and what is not plain is not recorded."""
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
+from property_modules import Buffered
 from torch import Tensor, nn
 
 from dsnn.models import build
 from dsnn.models.cifar import ARCHITECTURES
-from verification import capture_program, capture_trace
-from verification.capture import capture, compare
+from verification import audit, capture_program, capture_trace
+from verification.capture import Uncapturable, capture, compare
 
 OUTSIDE = torch.ones(3)
 
@@ -56,3 +58,51 @@ def test_a_part_in_two_places_is_not_recorded():
     shared = nn.Linear(3, 3)
     assert capture_trace.recorded(nn.Sequential(shared, nn.Linear(3, 3)), torch.ones(1, 3))
     assert capture_trace.recorded(nn.Sequential(shared, shared), torch.ones(1, 3)) is None
+
+
+def replaces(x: Tensor) -> Tensor:
+    """Steps of slope 11, too small to be seen on random inputs."""
+    y = 1.0 * x
+    y.data = x + 1e-4 * torch.tanh(1e5 * x)
+    return 1.0 * y
+
+
+def exchanges(x: Tensor) -> Tensor:
+    y, z = 1.0 * x, x + 1e-4 * torch.tanh(1e5 * x)
+    torch.utils.swap_tensors(y, z)
+    return 1.0 * y
+
+
+@pytest.mark.parametrize("function", [replaces, exchanges])
+def test_tensors_that_get_other_entries_unseen_are_not_recorded(function: Callable[..., Tensor]):
+    assert capture_trace.recorded(Buffered(function), torch.ones(2, 3)) is None
+    assert audit(Buffered(function), "lipschitz<=2", (3,), budget=0.2).verdicts[0].upper > 10
+
+
+def test_what_goes_on_after_a_refusal_is_not_followed():
+    def bold(x: Tensor) -> Tensor:
+        with contextlib.suppress(Exception):
+            if float(x.data.sum()) > 100:
+                return 5 * x
+        return 1.0 * x
+
+    with pytest.raises(Uncapturable, match="cannot be followed"):
+        capture(Buffered(bold), (3,))
+
+
+class Projected(nn.Module):
+    """Its weight is projected whenever it is used: by 1.0001, too little to be seen."""
+
+    def __init__(self, then: Callable[[Tensor], Tensor]):
+        super().__init__()
+        self.weight, self.then = nn.Parameter(1.0001 * torch.eye(3)), then
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.weight.data = 1.0002 * torch.eye(3)
+        return self.then(x @ self.weight.T)
+
+
+@pytest.mark.parametrize("then", [torch.sin, lambda x: 1.0 * x])
+def test_a_weight_that_a_call_changes_is_no_constant(then: Callable[[Tensor], Tensor]):
+    with pytest.raises(Uncapturable, match="it changes weight when called"):
+        capture(Projected(then), (3,))

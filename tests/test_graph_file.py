@@ -36,9 +36,10 @@ def test_reading_undoes_writing():
     for one, two in zip(GRAPH, found, strict=True):
         for field in ("name", "kind", "inputs", "shape", "module"):
             assert getattr(one, field) == getattr(two, field)
-        assert {k: (c.factor, c.name) for k, c in one.constants.items()} == {
-            k: (c.factor, c.name) for k, c in two.constants.items()
+        assert {k: (c.factor, c.name, c.rounded) for k, c in one.constants.items()} == {
+            k: (c.factor, c.name, c.rounded) for k, c in two.constants.items()
         }
+    assert any(c.rounded for node in found for c in node.constants.values())
     x = torch.randn(5, 2, 4, 4, dtype=torch.float64)
     assert torch.equal(Interpreter(GRAPH)(x), Interpreter(found)(x))
     assert graph_file.digest(found) == graph_file.digest(GRAPH)
@@ -62,6 +63,7 @@ def _first(content: dict[str, Any], kind: str) -> dict[str, Any]:
     [
         lambda c: c.update(output="nowhere"),
         lambda c: c["modules"].pop(),
+        lambda c: c["rounded"].pop(),
         lambda c: c.update(more=1),
         lambda c: _first(c, "conv")["attributes"].update(groups=7),
         lambda c: _first(c, "conv")["attributes"].update(groups=0),

@@ -1,12 +1,17 @@
-"""The constants of a batch norm are rounded: equalities that lean on them do not hold exactly."""
+"""The constants of a batch norm are rounded: equalities that lean on them do not hold exactly, and
+bounds have to be a little larger."""
+
+from fractions import Fraction
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from verification import audit, graph_file
 from verification.capture import capture
 from verification.claims import parse
 from verification.graph import Graph
+from verification.lipschitz import derive
 from verification.properties import judge
 
 
@@ -77,3 +82,38 @@ def test_which_constants_are_rounded() -> None:
     fresh = capture(nn.BatchNorm1d(4).eval(), (4,))
     assert isinstance(fresh, Graph)
     assert not any(n.constants["bias"].rounded for n in fresh if n.kind == "scale")
+
+
+def test_a_scale_that_is_rounded_to_one_may_be_more() -> None:
+    """1 / sqrt(var + eps), with var + eps = 1 - 9e-18: 1 in float64."""
+    norm = nn.BatchNorm1d(2, eps=1e-2).double().eval()
+    assert norm.running_var is not None
+    norm.running_var.fill_(1 - 1e-2)
+    assert Fraction(1 - 1e-2) + Fraction(1e-2) < 1
+    after = nn.Sequential(norm, nn.Flatten())
+    assert [
+        v.outcome for v in audit(after, ["lipschitz<=1", "lipschitz<=1.000001"], (2,)).verdicts
+    ] == ["unknown", "proved"]
+    graph = capture(after, (2,))
+    store = graph_file.Tensors()
+    again = graph_file.read(graph_file.written(graph, store), store.arrays)
+    for found in (graph, again):
+        assert 1 < derive(found).upper < 1 + 1e-12
+
+
+def test_a_step_of_a_rounded_size_is_none_of_known_form() -> None:
+    """x - s x, s a rounded number: 1 - s is not known as exactly as s is."""
+
+    class Rest(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm = nn.BatchNorm1d(2, eps=1e-2).double()
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x - self.norm(x)
+
+    rest = Rest().eval()
+    assert rest.norm.running_var is not None
+    rest.norm.running_var.fill_(1 - 1e-2)
+    graph = capture(rest, (2,))
+    assert derive(graph).upper > 0

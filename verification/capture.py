@@ -11,6 +11,7 @@ only if both give the same, and if it reproduces the module on random examples.
 
 import contextlib
 import copy
+import inspect
 import io
 import logging
 import math
@@ -57,13 +58,20 @@ def input_shapes(
         for name, part in watched.named_modules():
             calls = seen.setdefault(name, [])
 
-            def hook(_: nn.Module, args: Any, kwargs: Any, calls: list[Any] = calls) -> None:
-                calls.append((*args, *kwargs.values()))
+            def hook(part: nn.Module, args: Any, kwargs: Any, calls: list[Any] = calls) -> None:
+                calls.append(_positional(part, args, kwargs) if kwargs else args)
 
             part.register_forward_pre_hook(hook, with_kwargs=True)
         with torch.no_grad():
             watched(example(watched, (2, *shape)))
     return {name: _common_shape(calls) for name, calls in seen.items()}
+
+
+def _positional(part: nn.Module, args: Any, kwargs: Any) -> tuple[Any, ...]:
+    """The arguments of a call as one by position has them, what has no position as one more: a part
+    is captured by position, and by keyword it may do something else."""
+    bound = inspect.signature(part.forward).bind(*args, **kwargs)
+    return (*bound.args, bound.kwargs) if bound.kwargs else bound.args
 
 
 def still(module: nn.Module) -> nn.Module:
@@ -110,10 +118,20 @@ def example(module: nn.Module, full: tuple[int, ...]) -> Tensor:
     return torch.randn(full, generator=generator).to(precision(module))
 
 
+def tensors(module: nn.Module) -> dict[str, Tensor]:
+    """Parameters and buffers by name."""
+    return dict((*module.named_parameters(), *module.named_buffers()))
+
+
+def _bits(tensor: Tensor) -> Tensor:
+    """As bytes, since no NaN is equal to itself."""
+    return tensor.detach().contiguous().flatten().view(torch.uint8)
+
+
 def precision(module: nn.Module) -> torch.dtype:
     """The dtype of the first weight, float32 where there is none."""
-    stored = (*module.parameters(), *module.buffers())
-    return next((t.dtype for t in stored if t.is_floating_point()), torch.float32)
+    floats = (t.dtype for t in tensors(module).values() if t.is_floating_point())
+    return next(floats, torch.float32)
 
 
 def compare(one: Graph, two: Graph) -> None:
@@ -153,15 +171,20 @@ def _equal(a: Any, b: Any) -> bool:
 def reproduces(graph: Graph, module: nn.Module, shape: tuple[int, ...]) -> None:
     """Raises Uncapturable if the graph and the module differ beyond rounding on random examples:
     what a tracer cannot see (numbers from outside torch, state, code that asks whether it is
-    being traced) shows here."""
+    being traced) shows here. So does a weight that is changed by a call (`weight.data = ...`),
+    however little: what was traced is the weight as it was."""
     if any(node.kind == "unknown" for node in graph):
         return
     x = example(module, (3, *shape))
+    before = {name: tensor.clone() for name, tensor in tensors(module).items()}
     with torch.no_grad():
         ours, theirs = Interpreter(graph)(x.to(torch.float64)), module(x.clone())
         again = module(x.clone())
     if not torch.equal(theirs, again):
         raise Uncapturable("its output for one input changes from call to call")
+    for name, tensor in tensors(module).items():
+        if name not in before or not torch.equal(_bits(before[name]), _bits(tensor)):
+            raise Uncapturable(f"it changes {name} when called")
     tolerance = math.sqrt(torch.finfo(x.dtype).eps) * (float(ours.abs().max()) + 1e-3)
     if ours.shape != theirs.shape or not bool((ours - theirs).abs().max() <= tolerance):
         raise Uncapturable("the traced program does not reproduce the module")

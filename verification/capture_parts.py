@@ -62,7 +62,9 @@ def captured(
                 shape = shapes[name]
                 if isinstance(shape, Uncapturable):
                     raise shape
-                found[name] = capture(module.get_submodule(name), shape, executed=executed)
+                with one_line_errors():  # scripted modules have no get_submodule
+                    part = module.get_submodule(name)
+                found[name] = capture(part, shape, executed=executed)
             except Uncapturable as reason:
                 found[name] = reason
     return {name: found[name] for name in wanted}

@@ -67,6 +67,8 @@ def recorded(module: nn.Module, x: Tensor) -> Program | None:
     number out of one, has no part in two places and keeps the batch in front; None of others."""
     try:
         return _Recorder(module, x).program(module)
+    except Uncapturable:
+        raise
     except Exception:  # whatever is wrong with the module, export says it
         return None
 
@@ -78,6 +80,8 @@ class _Recorder(TorchDispatchMode):
         super().__init__()
         self.graph, self.batch, self.path = fx.Graph(), len(x), [""]
         self.nodes: dict[int, fx.Node] = {}  # by id of the tensors that the module sees
+        self.storages: dict[int, int] = {}  # by the same, where their entries would be
+        self.refused = False
         self.values: dict[fx.Node, Any] = {}
         self.input = self._placeholder("x", x)
         self.data = {self.input}
@@ -93,6 +97,8 @@ class _Recorder(TorchDispatchMode):
         unreal = {key: node.meta["val"] for key, node in self.stored.items()}
         with torch.no_grad(), _entered(module, self.path), self:
             output = torch.func.functional_call(module, unreal, (self.input.meta["val"],))
+        if self.refused:
+            raise Uncapturable("it goes on where something in it cannot be followed")
         returned = [output] if isinstance(output, Tensor) else list(output)
         calls = [node for node in self.graph.nodes if node.op == "call_function"]
         tensors = {node: self.values[node] for node in self.stored.values()}
@@ -101,7 +107,14 @@ class _Recorder(TorchDispatchMode):
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        called = tree_map(self._node, (tuple(args), kwargs or {}))
+        try:
+            return self._recorded(func, args, kwargs or {})
+        except Exception:  # which the module may catch
+            self.refused = True
+            raise
+
+    def _recorded(self, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+        called = tree_map(self._node, (tuple(args), kwargs))
         positional, named = map_arg(called, self.values.__getitem__)
         value = func(*positional, **named)
         node = self._call(func, called[0], called[1], value)
@@ -132,12 +145,17 @@ class _Recorder(TorchDispatchMode):
         self.values[node] = value
         if isinstance(unreal, Tensor):
             self.nodes[id(unreal)] = node
+            self.storages[id(unreal)] = unreal.untyped_storage()._cdata
         return node
 
     def _node(self, value: Any) -> Any:
         """The node of a tensor, and anything else as it is. Raises KeyError for a tensor that
-        came from elsewhere."""
-        return self.nodes[id(value)] if isinstance(value, Tensor) else value
+        came from elsewhere, _Refused for one that got other entries unseen (`x.data = y`)."""
+        if not isinstance(value, Tensor):
+            return value
+        if value.untyped_storage()._cdata != self.storages[id(value)]:
+            raise _Refused
+        return self.nodes[id(value)]
 
 
 def _unreal(value: Tensor) -> Tensor:

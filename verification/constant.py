@@ -38,10 +38,15 @@ class Constant:
     reason: str = ""
 
     def lines(self) -> Iterator["Constant"]:
-        """This line and all lines it rests on, those first that come first."""
-        yield self
-        for part in self.parts:
-            yield from part.lines()
+        """This line and all lines it rests on, each once, those first that come first."""
+        seen: set[int] = set()
+        pending: list[Constant] = [self]
+        while pending:
+            line = pending.pop()
+            if id(line) not in seen:
+                seen.add(id(line))
+                yield line
+                pending += reversed(line.parts)
 
 
 def round_up(value: Fraction) -> float:
@@ -77,7 +82,7 @@ def weighted_sum(terms: Iterable[tuple[Number, list[Number]]]) -> float:
     """The sum of |c| times the product of its factors, for terms (c, factors)."""
     total = Fraction(0)
     for c, factors in terms:
-        if not all(math.isfinite(x) for x in (c, *factors)):
+        if not all(map(_finite, (c, *factors))):
             return math.inf
         total += abs(math.prod((Fraction(x) for x in factors), start=Fraction(c)))
     return round_up(total)
@@ -86,16 +91,21 @@ def weighted_sum(terms: Iterable[tuple[Number, list[Number]]]) -> float:
 def root_sum_square(numbers: Iterable[Number]) -> float:
     """The square root of the sum of squares."""
     numbers = list(numbers)
-    if not all(math.isfinite(x) for x in numbers):
+    if not all(map(_finite, numbers)):
         return math.inf
     return root_up(sum((Fraction(x) ** 2 for x in numbers), Fraction(0)))
 
 
 def evaluate(law: Expr, values: Values) -> float:
     """An upper bound on a law of `theory` at exact numbers."""
-    if not all(math.isfinite(value) for value in values.values()):
+    if not all(map(_finite, values.values())):
         return math.inf
     return balls.upper(law, {key: _plain(value) for key, value in values.items()})
+
+
+def _finite(value: Number) -> bool:
+    """A fraction is, also beyond the largest double, where math.isfinite raises OverflowError."""
+    return isinstance(value, Fraction) or math.isfinite(value)
 
 
 def _plain(value: Number) -> balls.Number:

@@ -8,6 +8,9 @@ from typing import Any
 from verification.constant import Constant, Number
 from verification.wording import at_least, at_most
 
+DEEPEST = 40
+"""Levels of lines under lines that a ledger has."""
+
 
 def theorems(constant: Constant) -> dict[str, Any]:
     """Evidence: the laws used, the values they were evaluated at, and a line to read."""
@@ -34,7 +37,15 @@ def theorems(constant: Constant) -> dict[str, Any]:
 
 
 def ledger(constant: Constant) -> dict[str, Any]:
-    """The chain of constants as it was composed."""
+    """The chain of constants as it was composed. Parts that several lines rest on are written with
+    the first of them; those below `DEEPEST` are left out."""
+    return _ledger(constant, set(), DEEPEST)
+
+
+def _ledger(constant: Constant, written: set[int], depth: int) -> dict[str, Any]:
+    parts = constant.parts if depth and id(constant) not in written else ()
+    if depth:
+        written.add(id(constant))
     return {
         "module": constant.module,
         "from": constant.start,
@@ -42,7 +53,7 @@ def ledger(constant: Constant) -> dict[str, Any]:
         "upper": end(constant.upper),
         "law": constant.law,
         "values": _values(constant.values),
-        "parts": [ledger(part) for part in constant.parts],
+        "parts": [_ledger(part, written, depth - 1) for part in parts],
         **({"reason": constant.reason} if constant.reason else {}),
     }
 

@@ -90,7 +90,8 @@ class Constant:
     `error` bounds the distance, entry by entry, of what the module executes from this exact one;
     the real function does not depend on it, and files do not hold it (`float32` reads it).
     `rounded` says that this is not the exact one: an entry of a weight is within `ROUNDED` of it,
-    relatively, and of a bias nothing is said. Proofs of equalities read it, files do not hold it.
+    relatively, and of a bias nothing is said. Bounds and proofs of equalities read it; of files,
+    certificates do not hold it.
     """
 
     value: Tensor

@@ -1,7 +1,8 @@
 """Graphs as JSON and tensors: the form in which certificates and the sandbox hand them on.
 
 The JSON is that of certificates (`checker.reading` is its grammar); tensors are named and stored
-apart, equal ones once. `names` and `modules`, which certificates have no use for, stand beside it.
+apart, equal ones once. `names`, `modules` and which constants are `rounded`, which certificates
+have no use for, stand beside it.
 """
 
 import hashlib
@@ -51,6 +52,7 @@ def written(graph: Graph, store: Tensors) -> dict[str, Any]:
         "output": graph.output,
         "modules": [node.module for node in graph],
         "names": [{use: c.name for use, c in node.constants.items()} for node in graph],
+        "rounded": [[use for use, c in node.constants.items() if c.rounded] for node in graph],
     }
 
 
@@ -102,18 +104,15 @@ def replay(graph: Graph, x: Tensor, y: Tensor) -> float:
 def read(content: Any, arrays: Mapping[str, np.ndarray]) -> Graph:
     """The graph that `written` wrote. Raises reading.Unreadable or reading.Wrong on anything that
     is not exactly of that form: sizes, kinds, numbers, and shapes that do not fit together."""
-    listed = reading.listed
+    listed, text = reading.listed, reading.of(str)
     reading.record(
-        content, "a graph", nodes=reading.of(list), output=reading.of(str),
-        modules=listed(reading.of(str)), names=listed(reading.of(dict)),
+        content, "a graph", nodes=reading.of(list), output=text,
+        modules=listed(text), names=listed(reading.of(dict)), rounded=listed(listed(text)),
     )  # fmt: skip
     found, output = _checked(content, arrays)
-    count = len(found)
-    reading.need(
-        count == len(content["modules"]) == len(content["names"]), "a graph misses names of nodes"
-    )
-    beside = zip(found.values(), content["modules"], content["names"], strict=True)
-    return Graph(tuple(_node(node, module, names) for node, module, names in beside), output)
+    beside = [content[key] for key in ("modules", "names", "rounded")]
+    reading.need({len(found)} == set(map(len, beside)), "a graph misses names of nodes")
+    return Graph(tuple(map(_node, found.values(), *beside)), output)
 
 
 def _checked(content: Any, arrays: Mapping[str, np.ndarray]) -> tuple[dict[str, reading.Node], str]:
@@ -124,7 +123,7 @@ def _checked(content: Any, arrays: Mapping[str, np.ndarray]) -> tuple[dict[str, 
     return found, output
 
 
-def _node(node: reading.Node, module: str, names: Mapping[str, Any]) -> Node:
+def _node(node: reading.Node, module: str, names: Mapping[str, Any], rounded: list[str]) -> Node:
     attributes = {name: _exact(name, value) for name, value in node.attributes.items()}
     constants = {}
     for use, weight in node.constants.items():
@@ -134,7 +133,7 @@ def _node(node: reading.Node, module: str, names: Mapping[str, Any]) -> Node:
         else:
             name = names.get(use)
             reading.need(isinstance(name, str), f"{use} of {node.name!r} has no name")
-            constants[use] = Constant(value, weight.factor, str(name))
+            constants[use] = Constant(value, weight.factor, str(name), rounded=use in rounded)
     return Node(node.name, node.kind, node.inputs, node.shape, attributes, constants, module)
 
 

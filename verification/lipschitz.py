@@ -9,7 +9,7 @@ For a node with inputs x_k that are L_k-Lipschitz from its dominator (`RULES`, w
 
 ========== =========================================================================================
 norm       a linear map: |factor| times its largest singular value
-scale      max |w|: each entry moves by its own weight
+scale      max |w|: each entry moves by its own weight; rounded ones count as a little larger
 copies     a gather uses an entry at most k times: sqrt(k)
 windows    sums over windows, a Kronecker product of matrices S, one a dimension: |S|^2 is at most
            the largest row sum of |S Sᵀ|, from the exact overlaps of the windows
@@ -53,7 +53,7 @@ from verification.constant import (
 )
 from verification.entries import together
 from verification.flow import Flow
-from verification.graph import Graph, Node
+from verification.graph import ROUNDED, Graph, Node
 from verification.norms import OPERATORS, Spectra
 from verification.slope_form import centred, slope_form
 from verification.slopes import slope_range
@@ -76,6 +76,9 @@ class Derivation:
         self.graph, self.spectra = graph, spectra
         self.flow = Flow(graph)
         self._lines: dict[str, Constant] = {}
+        for node in graph.nodes[1:]:  # in order: no line waits for more than those just before it
+            if self.flow.depends(node.name):
+                self.line(node.name)
 
     def between(self, start: str, end: str) -> Constant:
         """From a node to one that it dominates, or to a constant."""
@@ -160,6 +163,8 @@ def _scale(derivation: Derivation, start: str, node: Node) -> list[Constant]:
         return [unknown(start, node, "a weight is not finite")]
     if derivation.flow.nodes[node.inputs[0]].shape != node.shape:
         return [unknown(start, node, "no rule for a scale that repeats entries")]
+    if weight.rounded:
+        largest = round_up(Fraction(largest) * (1 + Fraction(ROUNDED)))
     return _one(start, node, "scale", product([largest, abs(factor)]), w_max=largest, factor=factor)
 
 

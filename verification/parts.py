@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from dsnn.errors import UserError
+from dsnn.weights import canonical_sha256
 from verification import graph_file, witness
 from verification.capture import Uncapturable, input_shapes
 from verification.capture_parts import captured
@@ -79,9 +80,7 @@ class Live(Parts):
     ):
         self.root, self.given, self.make = module, shape, starts
         self.modules = {n: m for n, m in module.named_modules() if not n or is_map(m)}
-        self.names, self.state = tuple(self.modules), module.state_dict()
-        if lazy := [name for name, tensor in self.state.items() if is_lazy(tensor)]:
-            raise UserError(f"{lazy[0]} has no shape yet: call the module once, then audit it")
+        self.names, self.state = tuple(self.modules), stored(module)
         self._shapes: Mapping[str, Shape | Uncapturable] = {}
         self._expected: tuple[str, ...] = ("",)
         self._graphs: dict[tuple[str, bool], Graph | Uncapturable] = {}
@@ -172,6 +171,29 @@ class Seen(Parts):
 
     def starts(self, name: str) -> Tensor | None:
         return None
+
+
+def stored(module: nn.Module) -> dict[str, Tensor]:
+    """The tensors of the state dict; what else modules put there (`get_extra_state`) is no weight.
+    Raises UserError on tensors that cannot be hashed."""
+    state = {n: t for n, t in module.state_dict().items() if isinstance(t, Tensor)}
+    for name, tensor in state.items():
+        if is_lazy(tensor):
+            raise UserError(f"{name} has no shape yet: call the module once, then audit it")
+        if not _has_bytes(tensor):
+            kind = f"{tensor.dtype}, {tensor.layout}, on {tensor.device}"
+            raise UserError(f"{name} cannot be read ({kind}): audit a dense copy in float32")
+    return state
+
+
+def _has_bytes(tensor: Tensor) -> bool:
+    """Whether tensors of this kind have entries to hash: sparse ones and those of the device meta
+    have none, and not all dtypes do."""
+    try:
+        canonical_sha256({"": tensor.new_empty(0)})
+    except (RuntimeError, TypeError):
+        return False
+    return True
 
 
 def is_map(module: nn.Module) -> bool:

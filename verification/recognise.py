@@ -190,7 +190,8 @@ def _multiple(node: Node) -> Fraction | None:
     if node.kind == "scale":
         weight = node.constants["weight"]
         entries = weight.value.flatten()
-        if bool((entries == entries[0]).all()) and math.isfinite(entries[0]):
+        one = bool((entries == entries[0]).all()) and math.isfinite(entries[0])
+        if one and not weight.rounded:
             return weight.factor * Fraction(float(entries[0]))
     return None
 

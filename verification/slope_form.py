@@ -22,6 +22,7 @@ from dsnn.operators.definite import largest_eigenvalue
 from dsnn.operators.rounding import UNIT, up
 from verification.constant import round_down, round_up
 from verification.diagonal_atoms import diagonal_atoms, ratios
+from verification.exact import LINEAR
 from verification.forms import Segment, whole
 from verification.graph import Graph
 from verification.slopes import slope_range
@@ -49,6 +50,8 @@ def slope_form(graph: Graph) -> SlopeForm | str:
     sizes.append(sum(math.prod(n.shape) for n in graph if n.kind == "activation"))
     if max(sizes) > LARGEST:
         return f"{max(sizes)} entries are more than {LARGEST}"
+    if (nested := _nested(graph)) is not None:
+        return f"{nested} is computed from activations"
     segment = whole(graph)
     atoms = diagonal_atoms(segment)
     if isinstance(atoms, str):
@@ -57,6 +60,19 @@ def slope_form(graph: Graph) -> SlopeForm | str:
     if isinstance(found, str):
         return found
     return SlopeForm(segment.linear, segment.nonlinear, atoms.arguments, *found)
+
+
+def _nested(graph: Graph) -> str | None:
+    """A nonlinear node that others come before: cheaper to see here than in matrices."""
+    after: set[str] = set()
+    for node in graph:
+        linear = node.kind in (*LINEAR, "input", "constant")
+        below = not after.isdisjoint(node.inputs)
+        if below and not linear:
+            return node.name
+        if below or not linear:
+            after.add(node.name)
+    return None
 
 
 def _ranges(segment: Segment) -> tuple[np.ndarray, np.ndarray] | str:

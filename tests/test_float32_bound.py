@@ -239,6 +239,13 @@ def test_a_refutation_stays_one_of_real_numbers():
     assert (report.verdicts[0].outcome, report.verdicts[0].arithmetic) == ("refuted", "real")
 
 
+def test_no_larger_radius_is_said_than_was_proved():
+    (verdict,) = audit(
+        nn.ReLU(), "lipschitz<=1", (3,), arithmetic="float32", radius=1.23456789
+    ).verdicts
+    assert verdict.evidence["text"].endswith("of norm <= 1.23456")
+
+
 def test_a_radius_is_a_positive_number():
     with pytest.raises(UserError, match="radius"):
         audit(nn.ReLU(), "lipschitz<=1", (3,), arithmetic="float32", radius=-1.0)

@@ -192,6 +192,7 @@ def test_a_nonexpansive_net_keeps_its_error_small():
         (Written(lambda p, x: x / x.norm(dim=1, keepdim=True)), (5,), "quotient"),
         (Written(lambda p, x: x * 1e38 * 1e-38), (5,), "overflow"),
         (Written(lambda p, x: x.cumsum(1)), (5,), "cumsum"),
+        (nn.Softplus(threshold=100), (5,), "overflows"),
     ],
 )
 def test_without_a_bound_there_is_a_reason(module: nn.Module, shape: Shape, reason: str):

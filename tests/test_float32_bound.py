@@ -81,6 +81,7 @@ MODULES: dict[str, tuple[Callable[[], nn.Module], Shape]] = {
     ),
     "weight norm": (lambda: weight_norm(nn.Linear(9, 9)), (9,)),
     "batch norm": (lambda: statistics(nn.BatchNorm1d(7)), (7,)),
+    "negative variance": (lambda: negative(nn.BatchNorm1d(1)), (1,)),
     "scale": (lambda: nn.PReLU(5, init=-0.3), (5, 4)),
     "average": (lambda: nn.AvgPool2d(3, 2, 1, count_include_pad=False), (2, 6, 6)),
     "mean": (lambda: Written(lambda p, x: x.mean((1, 2))), (2, 6)),
@@ -99,6 +100,13 @@ def statistics(layer: nn.BatchNorm1d) -> nn.Module:
     assert layer.running_var is not None
     nn.init.uniform_(layer.running_mean, 1e3, 2e3)
     nn.init.uniform_(layer.running_var, 0.01, 2.0)
+    return layer.eval()
+
+
+def negative(layer: nn.BatchNorm1d) -> nn.Module:
+    """A variance below 0, nearly -epsilon: float32 rounds much of their sum away."""
+    assert layer.running_var is not None
+    layer.running_var.fill_(-9.99e-6)
     return layer.eval()
 
 

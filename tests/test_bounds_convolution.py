@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from dsnn.errors import UserError
 from dsnn.operators import Convolution, Dense, banded, estimate, grid, symbol
-from dsnn.operators.bounds import of_convolution, singular_values
+from dsnn.operators.bounds import of_convolution, of_matrix, singular_values
 from dsnn.operators.geometry import Geometry
 
 GEOMETRIES = [
@@ -195,6 +195,30 @@ def test_scale_carries_over():
     for factor in (2.0**-60, 2.0**60):
         scaled = symbol.norm_upper(weight * factor, geometry)
         assert one * factor * (1 - 1e-9) <= scaled <= one * factor * (1 + 1e-9)
+
+
+@pytest.mark.parametrize("tight", [False, True])
+@pytest.mark.parametrize("side", [8, 90])
+@pytest.mark.parametrize("scale", [1e100, 1e154, 1e200, math.nan])
+def test_numbers_that_overflow_have_no_bound(scale: float, side: int, tight: bool):
+    weight = kernel(2, 2, (3, 3), 1).double() * scale
+    geometry = Geometry((side, side), padding=(1, 1, 1, 1), groups=2)
+    with pytest.raises(ArithmeticError):
+        of_convolution(weight, geometry, tight=tight)
+    if not scale < 1e154:
+        with pytest.raises(ArithmeticError):
+            grid.norm_upper(weight, geometry)
+
+
+@pytest.mark.parametrize("entry", [1e-320, 1e-200, 1.6e-162, 1e-150, 1.0])
+def test_squares_that_underflow_are_counted(entry: float):
+    weight = entry * torch.eye(4, dtype=torch.float64)[:, :, None, None]
+    for bounds in (
+        of_matrix(weight[:, :, 0, 0]),
+        of_convolution(weight, Geometry((4, 4)), tight=True),
+    ):
+        assert bounds.norm[0] <= entry <= bounds.norm[1]
+        assert bounds.smallest[0] <= entry <= bounds.smallest[1]
 
 
 def test_a_large_image_takes_the_coarse_grid():

@@ -135,7 +135,10 @@ def test_every_verdict_is_derived_again(written: Written, capsys: pytest.Capture
     laws = {line["law"] for graph in written.content["graphs"].values() for line in graph["lines"]}
     steps = {"T7-contractive-euler", "T8'-expansive-gradient-euler", "T8'-expansive-euler"}
     assert steps | {"norm", "chain", "root", "overlap", "windows", "slope", "sum"} <= laws
-    assert capsys.readouterr().out.count("derived again") == 3 * len(words)
+    said = capsys.readouterr().out
+    assert said.count("derived again") == 3 * len(words)
+    for low, high in (claim["bound"] for claim in written.content["claims"]):
+        assert f"[{low!r}, {math.inf if high is None else high!r}]" in said  # not rounded
 
 
 def test_it_uses_tight_norms_and_the_smallest_singular_value(written: Written) -> None:

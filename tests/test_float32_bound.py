@@ -81,6 +81,7 @@ MODULES: dict[str, tuple[Callable[[], nn.Module], Shape]] = {
     ),
     "weight norm": (lambda: weight_norm(nn.Linear(9, 9)), (9,)),
     "batch norm": (lambda: statistics(nn.BatchNorm1d(7)), (7,)),
+    "negative variance": (lambda: negative(nn.BatchNorm1d(1)), (1,)),
     "scale": (lambda: nn.PReLU(5, init=-0.3), (5, 4)),
     "average": (lambda: nn.AvgPool2d(3, 2, 1, count_include_pad=False), (2, 6, 6)),
     "mean": (lambda: Written(lambda p, x: x.mean((1, 2))), (2, 6)),
@@ -99,6 +100,13 @@ def statistics(layer: nn.BatchNorm1d) -> nn.Module:
     assert layer.running_var is not None
     nn.init.uniform_(layer.running_mean, 1e3, 2e3)
     nn.init.uniform_(layer.running_var, 0.01, 2.0)
+    return layer.eval()
+
+
+def negative(layer: nn.BatchNorm1d) -> nn.Module:
+    """A variance below 0, nearly -epsilon: float32 rounds much of their sum away."""
+    assert layer.running_var is not None
+    layer.running_var.fill_(-9.99e-6)
     return layer.eval()
 
 
@@ -192,6 +200,7 @@ def test_a_nonexpansive_net_keeps_its_error_small():
         (Written(lambda p, x: x / x.norm(dim=1, keepdim=True)), (5,), "quotient"),
         (Written(lambda p, x: x * 1e38 * 1e-38), (5,), "overflow"),
         (Written(lambda p, x: x.cumsum(1)), (5,), "cumsum"),
+        (nn.Softplus(threshold=100), (5,), "overflows"),
     ],
 )
 def test_without_a_bound_there_is_a_reason(module: nn.Module, shape: Shape, reason: str):
@@ -237,6 +246,13 @@ def test_what_is_proved_of_real_numbers_alone_is_unknown(
 def test_a_refutation_stays_one_of_real_numbers():
     report = audit(nn.Linear(6, 6), "lipschitz<=1e-3", (6,), arithmetic="float32")
     assert (report.verdicts[0].outcome, report.verdicts[0].arithmetic) == ("refuted", "real")
+
+
+def test_no_larger_radius_is_said_than_was_proved():
+    (verdict,) = audit(
+        nn.ReLU(), "lipschitz<=1", (3,), arithmetic="float32", radius=1.23456789
+    ).verdicts
+    assert verdict.evidence["text"].endswith("of norm <= 1.23456")
 
 
 def test_a_radius_is_a_positive_number():

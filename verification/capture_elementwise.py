@@ -246,11 +246,14 @@ def _gelu(build: Builder, call: Call) -> Value:
 @rule("softplus")
 def _softplus(build: Builder, call: Call) -> Value:
     """torch jumps by exp(-threshold) / beta where beta x passes the threshold. In float32 that is
-    rounded away at the usual threshold of 20; in float64 it is not, and no slope bounds it."""
+    rounded away at the usual threshold of 20; in float64 it is not, and no slope bounds it. Below
+    the threshold it takes exp(beta x), which overflows in float32 beyond 88."""
     beta, threshold = call["beta"], call["threshold"]
     jump = torch.log1p(torch.exp(torch.tensor(-float(threshold), dtype=torch.float64)))
     if beta <= 0 or threshold <= 0 or float(jump) > threshold * torch.finfo(call.dtype).eps / 4:
         raise Unrecognised(f"a jump of softplus at its threshold in {call.dtype}")
+    if build.executed and threshold > 80:
+        raise Unrecognised(f"softplus with a threshold of {threshold} overflows")
     return activation(build, call, "softplus", beta=beta)
 
 

@@ -12,7 +12,8 @@ from verification.capture_rules import Call, exact, rule, several
 
 STATISTICS = 2.0**-19
 """Error of the scale, and of the shift relative to the sum of its terms, when float32 computes
-them on the fly: 32 units, for a handful of roundings and a reciprocal square root."""
+them on the fly: 32 units, for a handful of roundings and a reciprocal square root. A variance below
+0 may cancel against epsilon, which magnifies it."""
 
 
 def _dense(build: Builder, x: Value, weight: Folded, bias: Folded | None, full: Any) -> Value:
@@ -191,9 +192,10 @@ def _statistics(call: Call, mean: Folded, var: Folded, epsilon: float) -> tuple[
     shift = -_float64(mean) * scale
     if bias is not None:
         shift = shift + _float64(bias)
-    terms = float((_float64(mean) * scale).abs().max())
+    magnified = scale * (_float64(var).abs() + epsilon) / (_float64(var) + epsilon)
+    terms = float((_float64(mean) * magnified).abs().max())
     terms += 0.0 if bias is None else float(_float64(bias).abs().max())
-    drift = STATISTICS * float(scale.abs().max())
+    drift = STATISTICS * float(magnified.abs().max())
     return (
         replace(stored(scale, ""), drift=drift, rounded=True),
         replace(stored(shift, ""), drift=STATISTICS * terms, rounded=bool(mean.value.any())),

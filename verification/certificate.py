@@ -244,7 +244,7 @@ class _Writer:
         assert limit is not None
         verdict = verdicts.decide(claim, limit, lower, upper)
         if verdict != finding.verdict:
-            known = f"[{lower:.6g}, {upper:.6g}]"
+            known = f"[{lower!r}, {upper!r}]"
             reason = known if law or not claim.equality else proofs.prove(
                 claim.equality, nodes, output, claim.dim)  # fmt: skip
             raise _LeftOut(f"the checker calls it {verdict}, the audit {finding.verdict}: {reason}")

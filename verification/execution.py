@@ -23,7 +23,7 @@ from verification.capture import Uncapturable
 from verification.claims import Claim
 from verification.float32 import LEAST, UNIT, rounding
 from verification.targets import Target
-from verification.wording import at_most
+from verification.wording import at_least, at_most
 
 if TYPE_CHECKING:
     from verification.verdicts import Verdict
@@ -41,7 +41,7 @@ class Remainder:
     def __str__(self) -> str:
         return (
             f"executed in float32: up to delta <= {at_most(self.delta)} "
-            f"for inputs of norm <= {self.radius:.6g}"
+            f"for inputs of norm <= {at_least(self.radius, 6)}"
         )
 
 

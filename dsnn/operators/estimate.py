@@ -27,7 +27,7 @@ class Extremes:
 
 def lanczos(weight: Tensor, geometry: Geometry, steps: int) -> Extremes:
     """Both ends of the spectrum of a convolution from `steps` Lanczos steps on AᵀA, orthogonalised
-    twice against all earlier vectors, from a fixed start."""
+    twice against all earlier vectors, from a fixed start. Raises ArithmeticError on overflow."""
     kernel = weight.detach().to("cpu", torch.float64)
     shape = (1, kernel.shape[1] * geometry.groups, *geometry.extent)
     size = math.prod(shape)
@@ -53,6 +53,8 @@ def lanczos(weight: Tensor, geometry: Geometry, steps: int) -> Extremes:
         basis[k + 1] = image / beside[-1]
     off = torch.tensor(beside[: len(diagonal) - 1], dtype=torch.float64)
     tridiagonal = torch.tensor(diagonal, dtype=torch.float64).diag() + off.diag(-1)
+    if not torch.isfinite(tridiagonal).all():
+        raise ArithmeticError("the numbers of this convolution overflow")
     values, vectors = torch.linalg.eigh(tridiagonal)  # it reads the lower triangle
     known = basis[: len(diagonal)]
     low, high = (known.T @ vectors[:, k] for k in (0, -1))
@@ -82,7 +84,7 @@ def matrix_ratio(matrix: Tensor, vector: Tensor) -> tuple[float, float]:
 
 def _enclose(image: float, rounding: float, vector: Tensor) -> tuple[float, float]:
     slack = gamma(2**20)  # two norms of fewer entries
-    length = float(vector.norm())
-    lower = (image * (1 - 2 * slack) - up(rounding)) / length * (1 - 2 * slack)
-    upper = (image * (1 + 2 * slack) + up(rounding)) / length * (1 + 2 * slack)
+    length, error = float(vector.norm()), up(rounding) + 2.0**-480  # squares may underflow
+    lower = (image * (1 - 2 * slack) - error) / length * (1 - 2 * slack)
+    upper = (image * (1 + 2 * slack) + error) / length * (1 + 2 * slack)
     return down(lower), up(upper)

@@ -27,8 +27,11 @@ def gram_iteration(gram: Tensor) -> float:
     semidefinite matrices.
 
     With G Hermitian and S the Hermitian part of the computed G G, |S - G G| <= e = gamma |G|_F^2,
-    so that |G|^2 <= |S| + e; applied backwards from |S| <= |S|_F of the last power.
+    so that |G|^2 <= |S| + e; applied backwards from |S| <= |S|_F of the last power. Raises
+    ArithmeticError when the entries are not finite.
     """
+    if not torch.isfinite(gram).all():
+        raise ArithmeticError("the numbers of this matrix overflow")
     rounding = gamma(4 * (gram.shape[-1] + 4))
     scales = []
     power = gram

@@ -83,7 +83,7 @@ def show(outcome: Outcome) -> None:
         _say(f"{outcome.certificate}: {outcome.reasons[0]}")
         return
     for verdict in outcome.verdicts:
-        known = f"[{verdict.lower:.6g}, {verdict.upper:.6g}]"
+        known = f"[{verdict.lower!r}, {verdict.upper!r}]"
         module = _line(verdict.module or "(network)")
         _say(f"{verdict.verdict:8} {_line(verdict.claim)}  {module}  {known}  derived again")
     for entry in outcome.left_out:

@@ -143,7 +143,7 @@ def test_a_norm_that_vanishes_is_the_users_to_mend(arch: str, name: str):
     net = small(arch).net
     with torch.no_grad():
         net.get_parameter(name).zero_()
-    with pytest.raises(UserError, match="cannot be bounded: .*smaller rate") as refusal:
+    with pytest.raises(UserError, match=r"cannot be bounded: .*smaller rate") as refusal:
         finalise(net)
     assert "\n" not in str(refusal.value)
 

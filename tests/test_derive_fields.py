@@ -13,6 +13,7 @@ from sympy import (
     Symbol,
     cos,
     exp,
+    nan,
     oo,
     sin,
     sqrt,
@@ -102,8 +103,35 @@ def test_two_slopes_at_one_place_refute_nothing() -> None:
     velocity = sigma(q * (1 + p)) - sigma(q + q * p), Integer(0)
     nothing = Field((q, p), velocity, {q: (-1, 1), p: (-1, 1)}, one_sided=Integer(0))
     assert derive(nothing).declared["one-sided constant <= 0"].verdict == "open"
+    one = Field((q,), (sigma(q) - sigma(q + c - 1),), {c: (1, 1)}, one_sided=Integer(0))
+    assert derive(one).declared["one-sided constant <= 0"].verdict == "open"
     apart = Field((q,), (sigma(2 * q) - sigma(q),), one_sided=Rational(1))
     assert derive(apart).declared["one-sided constant <= 1"].verdict == "refuted"
+
+
+@pytest.mark.parametrize("real", [True, None])
+@pytest.mark.parametrize("name", ["slope_0", "_slope_0", "value_0"])
+def test_a_parameter_keeps_its_range_whatever_its_name(name: str, real: bool | None) -> None:
+    """Slopes, and the sines of what is unbounded, become symbols of their own."""
+    own = Symbol(name, real=real)
+    field = Field((q,), (own * sigma(q) + own * sin(q) - q,), {own: (5, 6)})
+    found = derive(field).constants["one-sided constant"]
+    assert found.verdict == "proved"
+    assert found.point[own] == 6
+    assert derive(field).one_sided >= 11 - Rational(1, 1000)
+
+
+def test_a_single_value_is_not_rounded_to_refute() -> None:
+    """The double nearest to 1/10 is above it."""
+    tenth = Field((q,), (c**2 * q,), {c: (Rational(1, 10), Rational(1, 10))}, Rational(1, 100))
+    assert derive(tenth).declared["one-sided constant <= 1/100"].verdict == "open"
+
+
+@pytest.mark.parametrize("number", [oo, -oo, nan])
+def test_no_constant_of_what_is_not_finite(number: Any) -> None:
+    found = derive(Field((q,), (number,)))
+    assert {finding.verdict for finding in found.constants.values()} == {"open"}
+    assert found.conserved["gradient"].verdict == "open"
 
 
 def test_a_budget_ends() -> None:
@@ -136,6 +164,8 @@ def test_a_field_may_not_expand_by_a_wrong_law() -> None:
         (((q, p), (p,)), "1 velocities for 2 states"),
         (((q, p), Matrix([[p, q], [q, p]])), "shape"),
         (((q, p), (p, -q), {}, None, None, ("enrgy",)), "no property is called 'enrgy'"),
+        (((q, loose), (-q, -loose)), "a name of its own"),
+        (((q,), (-(loose**2) * q,), {loose: (1, 2)}), "a name of its own"),
         (((q,), (-q,), {c: (2, 1)}), "low first"),
         (((q,), (-q,), {}, q), "q in a declared law is no parameter"),
         (((q, p), (sigma(q), activation("sigma", 0, 2)(p))), "sigma has slopes"),

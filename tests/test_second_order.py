@@ -261,6 +261,18 @@ def test_only_networks_of_smooth_steps_and_pairs_that_do_not_expand_have_it(arch
         assert smooth(changed) is None
 
 
+def test_what_a_step_misses_counts_as_often_as_its_state_moves():
+    """The second step of a pair sees states that the first has moved apart."""
+    bounds, x = Smooth(network(arch="certified-switch")), images(1).double()
+    step, seen = bounds.steps[2], bounds._forward(x)[2]
+    assert 1.05 < step.reach < 1.15
+    g = torch.randn(1, *seen.z.shape[1:], dtype=torch.float64)
+    missed = step.backward(g, seen)[1]
+    single = copy.copy(step)
+    single.reach = 1.0
+    assert torch.allclose(missed, step.reach * single.backward(g, seen)[1], 1e-12, 0)
+
+
 def test_slopes_are_at_most_what_the_constant_allows():
     net, x = network(seed=1), images(8)
     labels = labels_of(net, x)

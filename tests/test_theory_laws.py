@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from sympy import Integer, Matrix, Symbol
+from sympy import Ge, Integer, Le, Matrix, Rational, Symbol
 
 from theory import balls, theorems
 from theory.algebra import ratio
@@ -176,6 +176,20 @@ def test_admissible_steps_are_those_of_constant_at_most_one(theorem) -> None:
         elif values.get("h_1", 0) <= 2:
             assert law >= 1 - 1e-12
     assert outcomes == {True, False}
+
+
+@pytest.mark.parametrize("theorem", ADMISSIBLE, ids=lambda theorem: theorem.id)
+def test_a_proof_is_about_the_admissible_set(theorem) -> None:
+    """One condition a hair too weak is enough."""
+    conditions = sorted(theorem.admissible.atoms(Ge, Le), key=str)
+    assert conditions
+    for condition in conditions:
+        hair = Rational(1, 1000)
+        sign = 1 if isinstance(condition, Le) else -1
+        weaker = condition.func(condition.lhs, condition.rhs + sign * hair, evaluate=False)
+        mutant = replace(theorem, admissible=theorem.admissible.subs(condition, weaker))
+        assert mutant.admissible != theorem.admissible
+        assert not mutant.proved()
 
 
 def test_laws_without_an_admissible_set_say_so() -> None:

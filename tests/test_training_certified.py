@@ -136,6 +136,18 @@ def test_power_iteration_comes_near_from_below_and_is_not_kept():
     assert not any(DIRECTION in name for name in finalise(net).state_dict())
 
 
+@pytest.mark.parametrize("arch", CERTIFIED)
+@pytest.mark.parametrize("name", ["body.stages.0.flow.0.field.operator.weight", "head.weight"])
+def test_a_norm_that_vanishes_is_the_users_to_mend(arch: str, name: str):
+    """As rows do whose lengths overflow, after a rate that is far too large."""
+    net = small(arch).net
+    with torch.no_grad():
+        net.get_parameter(name).zero_()
+    with pytest.raises(UserError, match=r"cannot be bounded: .*smaller rate") as refusal:
+        finalise(net)
+    assert "\n" not in str(refusal.value)
+
+
 def test_retraction_restores_orthogonal_matrices_and_rows():
     net = small("certified-switch").net
     with torch.no_grad():

@@ -2,15 +2,19 @@
 
 import json
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import strategies as st
-from sympy import Integer
+from sympy import And, Ge, Integer, Le, Rational
 
 from dsnn.errors import UserError
 from theory import Theorem, theorems
+from theory.facts import h, h_1, s_min, sigma_min
+from theory.runge_kutta import nu, r
+from theory.volume import own_dependence
 from verification import suite
 from verification.strategies import STRATEGIES, trial_laws
 from verification.strategies.search import NothingDrawn, find
@@ -29,6 +33,29 @@ def test_our_laws_hold(theorem: Theorem) -> None:
     assert verdict.gaps == []
     assert verdict.outcome == "holds"
     assert verdict.part.instances > 0
+
+
+@pytest.mark.parametrize(
+    ("name", "weakened", "relation"),
+    [
+        ("T7-contractive-euler", "smallest", Le(s_min, 11 * sigma_min / 10)),
+        ("T8-b-stable", "step", Ge(h, -Rational(1, 10))),
+        ("T8-circle-contractive", "step", And(Ge(h, 0), Le(h, Rational(11, 5) * nu * r))),
+        ("T10-tied", "step", Le(h_1, Rational(11, 5))),
+        ("T12-volume", "shear", Le(own_dependence, Rational(1, 10))),
+    ],
+)
+def test_a_hypothesis_that_is_too_weak_is_found(name: str, weakened: str, relation: Any) -> None:
+    """Structures outside a hypothesis, shrunk, come to lie within what is left of it."""
+    theorem = theorems()[name]
+    hypotheses = tuple(
+        replace(known, relation=relation) if known.name == weakened else known
+        for known in theorem.hypotheses
+    )
+    part = suite.drop(replace(theorem, hypotheses=hypotheses), weakened)
+    assert part.violations > 0
+    assert part.violation
+    assert suite.drop(theorem, weakened).violations == 0
 
 
 def test_every_theorem_has_a_strategy_and_the_reverse() -> None:

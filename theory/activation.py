@@ -5,11 +5,13 @@ derivative is a `Slope` there, of which no more is known. Both are ordinary SymP
 """
 
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from sympy import Function, Rational, Symbol, sympify
 from sympy.core.symbol import Str
+
+from theory.algebra import named
 
 
 class Slope(Function):
@@ -54,11 +56,10 @@ def activation(name: str, low: Any, high: Any) -> Callable[[Any], Any]:
     return lambda u: Activation(Str(name), *ends, sympify(u))
 
 
-def slopes_as_symbols(expression: Any) -> tuple[Any, dict[Any, Symbol]]:
-    """The expression (or matrix) with a symbol for every slope, and these symbols: the same slope
-    at the same place is the same symbol."""
-    found = sorted(expression.atoms(Slope), key=str)
-    symbols = {slope: Symbol(f"slope_{k}", real=True) for k, slope in enumerate(found)}
+def slopes_as_symbols(expression: Any, taken: Iterable[Symbol]) -> tuple[Any, dict[Any, Symbol]]:
+    """The expression (or matrix) with a symbol for every slope, named unlike those of `taken`, and
+    these symbols: the same slope at the same place is the same symbol."""
+    symbols = named(sorted(expression.atoms(Slope), key=str), "slope", taken)
     return expression.xreplace(symbols), symbols
 
 

@@ -1,8 +1,10 @@
 """The few symbolic decisions that proofs are made of. Each returns what SymPy computed."""
 
+from collections.abc import Iterable
 from typing import Any, cast
 
 from sympy import Eq, Expr, Matrix, Poly, Rational, Symbol, expand, simplify, symbols, together
+from sympy.core.symbol import uniquely_named_symbol
 from sympy.logic.boolalg import Boolean
 
 
@@ -28,6 +30,15 @@ def positive_terms(expression: Any, *variables: Symbol) -> bool:
 def ratio(numerator: int, denominator: int) -> Rational:
     """The exact fraction (SymPy's own type says that it may be infinite)."""
     return cast(Rational, Rational(numerator, denominator))
+
+
+def named(parts: Iterable[Any], prefix: str, taken: Iterable[Symbol]) -> dict[Any, Symbol]:
+    """A real symbol for each part, with a name that none of `taken` has."""
+    others = tuple(taken)
+    return {
+        part: uniquely_named_symbol(f"{prefix}_{k}", others, modify="_{}".format, real=True)
+        for k, part in enumerate(parts)
+    }
 
 
 def equal(left: Any, right: Any) -> Boolean:

@@ -196,13 +196,14 @@ def lipschitz(field: Field, law: Any = None, seconds: float = math.inf) -> Large
 
 def _enclosed(field: Field, part: Callable[[Any], Any], law: Any, seconds: float) -> Largest:
     field.check_regular(*field.velocity)
-    J, slopes = slopes_as_symbols(field.jacobian())
+    J, slopes = slopes_as_symbols(field.jacobian(), field.box)
     M = part(J)
     if law is not None:
         M = M - law * Matrix.eye(M.rows)
     ranges = {symbol: (slope.args[1], slope.args[2]) for slope, symbol in slopes.items()}
     found = largest(M.expand(), {**field.box, **ranges}, seconds)
-    if not compatible(slopes, found.point):
+    only = {s: low for s, (low, high) in field.box.items() if low == high}
+    if not compatible(slopes, {**only, **found.point}):
         return replace(found, lower=-oo, point={})
     return found
 

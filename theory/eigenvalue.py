@@ -21,6 +21,7 @@ import numpy as np
 from sympy import Integer, Matrix, Poly, Rational, Symbol, cos, oo, sin, tanh, zeros
 
 from theory import balls
+from theory.algebra import named
 
 Box = Mapping[Symbol, tuple[Any, Any]]
 one = Integer(1)
@@ -89,7 +90,7 @@ def _relaxed(M: Any, box: Box) -> tuple[Any, Box]:
     parts = [f for f in M.atoms(sin, cos, tanh) if f.free_symbols & unbounded]
     if not parts:
         return M, box
-    stand_in = {f: Symbol(f"value_{k}", real=True) for k, f in enumerate(sorted(parts, key=str))}
+    stand_in = named(sorted(parts, key=str), "value", box)
     return M.xreplace(stand_in), {**box, **dict.fromkeys(stand_in.values(), (-one, one))}
 
 
@@ -303,7 +304,8 @@ def _samples(ranges: list[tuple[Any, Any]]) -> list[tuple[Any, ...]]:
 
 
 def _middle(low: Any, high: Any) -> Any:
-    return Rational(float((low + high) / 2))
+    """Exactly: what is found there is said of the box."""
+    return (low + high) / 2
 
 
 def _widest(piece: Piece, ranges: list[tuple[Any, Any]]) -> int | None:

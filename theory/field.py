@@ -11,7 +11,6 @@ from sympy import (
     Matrix,
     MatrixBase,
     Mul,
-    Number,
     NumberSymbol,
     Pow,
     Rational,
@@ -30,7 +29,7 @@ from theory.activation import Activation
 from theory.field_properties import PROPERTIES
 
 Ranges = Mapping[Symbol, tuple[Any, Any]]
-REGULAR = (Add, Mul, Pow, Number, NumberSymbol, Symbol, exp, log, sin, cos, tanh)
+REGULAR = (Add, Mul, Pow, Rational, NumberSymbol, Symbol, exp, log, sin, cos, tanh)
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,10 +76,12 @@ class Field:
                 f"{self.id}: {len(self.velocity)} velocities for {len(self.states)} states: "
                 "give one for each"
             )
-        strange = [s for s in (*self.states, *self.ranges) if not isinstance(s, Symbol)]
-        if strange or len(set(self.states)) < len(self.states):
-            raise ValueError(f"{self.id}: states and parameters are distinct SymPy symbols")
         known = {*self.states, *self.ranges}
+        names = {s.name for s in known if isinstance(s, Symbol)}  # by which intervals are found
+        if len(names) < len(known) or len(set(self.states)) < len(self.states):
+            raise ValueError(
+                f"{self.id}: states and parameters are SymPy symbols, each with a name of its own"
+            )
         parts = {"velocity": self.velocity, "integrals": tuple(self.integrals.values())}
         for what, expressions in parts.items():
             self._known(what, expressions, known)

@@ -41,6 +41,11 @@ def _rate_is_nu(theorem: Theorem) -> bool:
     return theorem.law.subs(time, 0) == 1 and identical(diff(theorem.law, time), nu * theorem.law)
 
 
+def _admissible_times(theorem: Theorem) -> bool:
+    """The logarithm of the law, which is at most 0 exactly where the law is at most 1."""
+    return theorem.admissible == Le(log(theorem.law), 0)
+
+
 flow = Theorem(
     id="T5-flow",
     statement=r"\langle X(x)-X(y),\, x-y\rangle \le \nu\,|x-y|^2:\quad "
@@ -67,6 +72,7 @@ flow = Theorem(
             _gronwall,
         ),
         ProofStep("the law is the growth of x' = nu x, which attains it", _rate_is_nu),
+        ProofStep("it is at most 1 exactly on the admissible set", _admissible_times),
     ),
     sharp="x' = nu x, from any pair of points",
 )

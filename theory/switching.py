@@ -273,6 +273,13 @@ def _two_halves_and_a_gradient_step(theorem: Theorem) -> bool:
     return theorem.law == contractive**2 * second
 
 
+def _admissible_pairs(theorem: Theorem) -> bool:
+    """c^2 max(1, e) with c, e >= 0 is at most 1 exactly where c and c^2 e are."""
+    c, e = contraction(h_1 / 2), Abs(1 + h_2 * w_max**2)
+    steps = And(Le(c, 1), Le(c**2 * e, 1))
+    return theorem.law == c**2 * Max(1, e) and theorem.admissible == steps
+
+
 def _paper_flexible_form(_: Theorem) -> bool:
     """a = 1/2, orthogonal: sqrt(1 - h_1/2 + h_1^2/4)^2 (1 + h_2), and its boundary."""
     root = contractive_euler.forms["paper"].subs(ORTHOGONAL).subs(h, h_1 / 2)
@@ -354,6 +361,7 @@ flexible_switching = Theorem(
     forms={"paper": paper_flexible, "boundary": flexible_boundary},
     proof=(
         ProofStep("the law is (T7 at h_1/2)^2 times T8 at -h_2", _two_halves_and_a_gradient_step),
+        ProofStep("it is at most 1 exactly on the admissible set", _admissible_pairs),
         ProofStep(
             "for a = 1/2 and orthogonal A, W the paper's form follows, with its boundary",
             _paper_flexible_form,

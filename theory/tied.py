@@ -62,6 +62,18 @@ def _two_scalar_slopes(theorem: Theorem) -> bool:
     )
 
 
+def _admissible_steps(theorem: Theorem) -> bool:
+    """For 0 <= h_1 <= 2 the second branch is at most 1, as its root, which is not negative, is
+    1 - a h_1/2: so the law is where the first one is."""
+    first, root = (1 - h_1 / 2) ** 2 * Abs(1 + h_2), 1 - a * h_1 / 2
+    steps = And(Ge(h_1, 0), Le(h_1, 2), Le(first, 1))
+    return (
+        theorem.law == Max(first, root**2)
+        and positive_terms(1 - root, a, h_1)
+        and theorem.admissible == steps
+    )
+
+
 def _tied_boundary(_: Theorem) -> bool:
     return identical((1 - h_1 / 2) ** 2 * (1 + tied_boundary), Integer(1)) and (
         tied_boundary.subs(h_1, ratio(11, 100)) == ratio(4279, 35721)
@@ -114,6 +126,7 @@ tied_switching = Theorem(
         ),
         ProofStep("for h_1 <= 2 no scalar changes its sign", _signs_stay),
         ProofStep("the two branches have the two slopes of the law", _two_scalar_slopes),
+        ProofStep("it is at most 1 on the admissible set", _admissible_steps),
         ProofStep(
             "the first branch is 1 on h_2 = (1 - h_1/2)^(-2) - 1, which is 4279/35721 at 0.11",
             _tied_boundary,

@@ -284,7 +284,8 @@ class _Step:
         return after, seen, (self.constant * error + own + 8 * UNIT * size) * SLACK
 
     def backward(self, g: Tensor, seen: _Seen) -> tuple[Tensor, Tensor, Tensor]:
-        """The next g, by how much it misses the recursion, and max(c, 0)."""
+        """The next g, by how much it misses the recursion, which counts as often as the state that
+        the step sees may have moved, and max(c, 0)."""
         h, size, (norm, absolute) = self.time, _length(g), self.outer
         pulled = -self.apply(g) if self.gradient else g
         after = g + h * self.adjoint(seen.slopes * pulled)
@@ -292,7 +293,7 @@ class _Step:
         missed = (seen.error * self.norm + rounded) * (norm + outer) + outer * self.norm
         missed = (h * missed + 8 * UNIT * (1 + h * self.absolute * absolute)) * size
         above = (-pulled).clamp(min=0) + (outer * size)[:, None, None, None]
-        return after, missed * SLACK, (1 - self.slope) * h * SLACK * above
+        return after, missed * self.reach * SLACK, (1 - self.slope) * h * SLACK * above
 
     def bend(self, seen: _Seen, cost: Tensor, r: float) -> _Bend:
         """For the costs max(c, 0), and moves of at most r at the image."""

@@ -237,8 +237,9 @@ def sharpen(theorem: Theorem) -> Part:
 
 
 def drop(theorem: Theorem, name: str, seed: int = 0) -> Part:
-    """A minimal violation of the law outside hypothesis `name` alone. Structures made for a
-    hypothesis that the theorem does not have are within its hypotheses."""
+    """A minimal violation of the law outside hypothesis `name` alone; one within all hypotheses,
+    should one be met, counts against the theorem: the hypothesis is too weak. Structures made for
+    a hypothesis that the theorem does not have are within its hypotheses."""
     strategy = _strategy(theorem)
     if strategy is None:
         return Part()
@@ -246,20 +247,28 @@ def drop(theorem: Theorem, name: str, seed: int = 0) -> Part:
     if name not in {h.name for h in theorem.hypotheses}:
         return _first_violation(theorem, source, SEARCHED, FEW, number)
 
+    inside: list[str] = []
+
     def judged(structure: Any) -> tuple[Trial, Array, NDArray[np.bool_]]:
         trial = source.draw(structure, *FEW)
         law = laws(theorem, trial)
-        lone = np.array([names == {name} for names in outside(theorem, trial)], dtype=bool)
-        wrong = violated(theorem, trial, law) & lone.reshape(-1, 1)
+        missed = outside(theorem, trial)
+        lone, within = (
+            violated(theorem, trial, law) & np.array([[names == these] for names in missed])
+            for these in ({name}, set())
+        )
+        if within.any():
+            inside.append(described(theorem, structure, trial, law, within))
         beyond = READABLE * np.maximum(np.abs(law), np.abs(trial.measured))
-        return trial, law, wrong & (np.abs(trial.measured - law) > beyond)
+        return trial, law, lone & (np.abs(trial.measured - law) > beyond)
 
     minimal = _search(
         theorem, source, lambda structure: bool(judged(structure)[2].any()), number, SEARCHED
     )
-    if minimal is None:
-        return Part(counterexamples={name: None})
-    return Part(counterexamples={name: described(theorem, minimal, *judged(minimal))})
+    text = None if minimal is None else described(theorem, minimal, *judged(minimal))
+    return Part(
+        violations=len(inside), violation=inside[-1] if inside else "", counterexamples={name: text}
+    )
 
 
 def _strategy(theorem: Theorem) -> Strategy[Any] | None:

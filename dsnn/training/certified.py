@@ -212,8 +212,22 @@ def finalise(net: CertifiedNet) -> CertifiedNet:
     processor, with nothing but what it executes.
 
     Scaling the head changes no radius. What was constructed is exported, and keeps its times.
+    Raises UserError where norms vanish or overflow, as after a learning rate that is far too large.
     """
     net.to("cpu", torch.float32)
+    try:
+        _bound_norms(net)
+    except ArithmeticError as error:
+        raise UserError(
+            f"the norms of this network cannot be bounded: {error}; train it at a smaller rate"
+        ) from error
+    for module in net.modules():
+        module._buffers.pop(DIRECTION, None)
+    return net.eval()
+
+
+def _bound_norms(net: CertifiedNet) -> None:
+    """Raises ArithmeticError where a norm vanishes or overflows."""
     if is_constructed(net):
         export(net)
         _set_times(net)
@@ -228,9 +242,6 @@ def finalise(net: CertifiedNet) -> CertifiedNet:
     scale = KEEP / singular_values(net.head).norm[1]
     net.head.weight.mul_(scale)
     net.head.bias.mul_(scale)
-    for module in net.modules():
-        module._buffers.pop(DIRECTION, None)
-    return net.eval()
 
 
 @torch.no_grad()

@@ -8,16 +8,18 @@ for a group) that returns its exit code: 0 all holds, 1 something is refuted or 
 
 import errno
 import gc
+import io
 import os
 import sys
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
 from typing import cast
 
 import typer
 
 from dsnn.errors import UserError
 
-BAD_INPUT = 2
+BAD_INPUT, INTERRUPTED = 2, 130
 
 # typer vendors click since 0.26; its base exception has no public name that holds for both.
 ClickError = cast(type[Exception], typer.BadParameter.__mro__[2])
@@ -62,9 +64,12 @@ def build_app(arguments: list[str]) -> typer.Typer:
 
 def run(arguments: list[str]) -> int:
     """Run one command line and return its exit code."""
+    _open_output()
     try:
         outcome = build_app(arguments)(args=arguments, prog_name="dsnn", standalone_mode=False)
         sys.stdout.flush()
+        if outcome == INTERRUPTED:  # typer's answer to Ctrl-C
+            raise KeyboardInterrupt
     except (UserError, ClickError) as error:
         text = getattr(error, "format_message", error.__str__)()
         line = " ".join(text.split()) or "no command given: see dsnn --help"
@@ -72,10 +77,10 @@ def run(arguments: list[str]) -> int:
         return BAD_INPUT
     except typer.Exit as stop:
         return stop.exit_code
-    except typer.Abort:
+    except (typer.Abort, KeyboardInterrupt):
         print("dsnn: interrupted", file=sys.stderr)
-        return 130
-    except BrokenPipeError:  # the reader of our output went away, as `head` does
+        return INTERRUPTED
+    except (BrokenPipeError, SystemExit):  # of typer: the reader went away, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except OSError as error:
@@ -85,6 +90,15 @@ def run(arguments: list[str]) -> int:
         print(f"dsnn: cannot write the output: {error.strerror}; make room", file=sys.stderr)
         return BAD_INPUT
     return outcome if isinstance(outcome, int) else 0
+
+
+def _open_output() -> None:
+    """stdout as a command may write to it: what its encoding lacks is escaped, as on stderr, and
+    where it is closed nothing is written."""
+    if sys.stdout is None:
+        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115  until the process ends
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def main() -> None:

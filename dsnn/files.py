@@ -57,12 +57,19 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(target: str | Path, content: Any) -> None:
-    """Write `content` as indented JSON (no NaN, no infinity) to file `target`; `-` is stdout."""
-    text = json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
-    if str(target) == "-":
+    """Write `content` as indented JSON (no NaN, no infinity) to file `target`, as UTF-8; `-` is
+    stdout, whose encoding may be any: it gets ASCII, as does a file where UTF-8 has no such text
+    (a path that is no text holds surrogates)."""
+    plain = str(target) == "-"
+    text = json.dumps(content, indent=2, allow_nan=False, ensure_ascii=plain) + "\n"
+    if plain:
         sys.stdout.write(text)
-    else:
-        write_text(Path(target), text)
+        return
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        text = json.dumps(content, indent=2, allow_nan=False) + "\n"
+    write_text(Path(target), text)
 
 
 def check_result(target: str | None) -> None:

@@ -91,7 +91,7 @@ def _make(plan: "list[Job]", profile: str | None, minutes: float | None) -> int:
         seconds = estimates([job.place for job in plan], plan[0].place.scale)
         plan = fitting(plan, seconds, 60 * minutes * (os.cpu_count() or 1))
     failures: list[Failure] = []
-    if profile or any(job.rule not in DRAWN for job in plan):
+    if plan and (profile or any(job.rule not in DRAWN for job in plan)):
         failures = pipeline.run(plan, profile, deadline)
         failed = {failure.id for failure in failures}
         _draw([job for job in plan if failed and job.id not in failed and _is_drawable(job)])

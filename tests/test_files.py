@@ -1,6 +1,8 @@
 """Files are whole or not there, and a disk that is full is one line with the remedy."""
 
 import errno
+import io
+import json
 import os
 import stat
 import subprocess
@@ -11,6 +13,7 @@ import pytest
 import torch
 from safetensors import SafetensorError
 
+from dsnn.data.sources import source
 from dsnn.errors import UserError
 from dsnn.files import atomic, write_json, write_text
 from verification import store
@@ -59,6 +62,53 @@ def test_a_full_output_is_one_line():
         done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
     assert done.returncode == 2
     assert done.stderr == "dsnn: cannot write the output: No space left on device; make room\n"
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_an_output_of_any_encoding_is_written(encoding: str, tmp_path: Path):
+    """Formulas, names of folders, JSON."""
+    weights = source("weights")
+    for file in weights.files:  # there, so that nothing is fetched, and wrong
+        write_text(tmp_path / "é" / file.path, "")
+
+    def lines(*command: str) -> str:
+        done = subprocess.run(
+            [sys.executable, "-m", "dsnn", *command], cwd=tmp_path, capture_output=True,
+            env=os.environ | {"PYTHONIOENCODING": encoding}, check=False,
+        )  # fmt: skip
+        assert b"Traceback" not in done.stderr
+        return done.stdout.decode(encoding)
+
+    assert "constant at most" in lines("theory", "show", "T7-contractive-euler")
+    shown = "\\xe9" if encoding == "ascii" else "é"
+    assert f"looked in {shown} (--data)" in lines("data", "--data", "é", "weights")
+    assert json.loads(lines("data", "--data", "é", "weights", "--json", "-"))["folder"] == "é"
+
+
+def test_json_is_written_whatever_a_path_holds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = {"é": os.fsdecode(b"\xff.pt")}
+    write_json(tmp_path / "a.json", content)
+    assert json.loads((tmp_path / "a.json").read_bytes()) == content
+    stdout = io.TextIOWrapper(io.BytesIO(), "ascii")
+    monkeypatch.setattr(sys, "stdout", stdout)
+    write_json("-", content)
+    stdout.flush()
+    assert json.loads(stdout.buffer.getvalue()) == content  # type: ignore[attr-defined]
+
+
+def test_without_a_reader_nothing_is_said_to_be_refuted():
+    """typer answers a broken pipe with 1, a closed stdout was an AttributeError."""
+    command = [sys.executable, "-m", "dsnn", "theory", "list", "--json", "-"]
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, check=False)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (141, b"")
+    closed = ["sh", "-c", '"$@" >&-', "sh", *command]
+    done = subprocess.run(closed, stderr=subprocess.PIPE, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
 
 
 def test_a_cache_on_a_full_disk_costs_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

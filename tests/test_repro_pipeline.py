@@ -223,6 +223,12 @@ def test_a_profile_that_is_not_there(refused: Refused, tmp_path: Path) -> None:
     assert "nowhere" in line
 
 
+def test_a_profile_for_what_is_fresh_is_not_needed(dsnn: Dsnn, tmp_path: Path) -> None:
+    command = ("reproduce", "contractivity-s1", "--scale", "smoke", "--out", tmp_path)
+    assert dsnn(*command)[0] == 0
+    assert dsnn(*command, "--profile", "nowhere")[0] == 0
+
+
 def test_a_job_that_fails_is_told_and_the_rest_is_made(
     dsnn: Dsnn, tmp_path: Path, images: Path
 ) -> None:

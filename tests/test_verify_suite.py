@@ -1,7 +1,9 @@
 """`verify` finds nothing wrong with our laws, and says clearly where it cannot look."""
 
 import json
+import time
 from dataclasses import dataclass, replace
+from multiprocessing import active_children
 from typing import Any
 
 import numpy as np
@@ -73,6 +75,22 @@ def test_same_bytes_on_one_process_and_two() -> None:
         verdicts = verify([ALL[0], T7], replace(SMALL, chunks=2), 7, jobs)
         texts.append(json.dumps(suite.report(verdicts, "quick", 7)))
     assert texts[0] == texts[1]
+
+
+def test_an_interrupted_verify_ends_at_once_with_its_processes() -> None:
+    """Ctrl-C once waited for all tasks that were left, minutes of them."""
+
+    def interrupt(done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    long = Profile(chunks=2000, structures=400, fields=16, points=64)
+    start, before = time.monotonic(), set(active_children())
+    with pytest.raises(KeyboardInterrupt):
+        verify([T7], long, 0, 2, interrupt)
+    for process in set(active_children()) - before:
+        process.join(20)
+        assert process.exitcode is not None
+    assert time.monotonic() - start < 60
 
 
 def test_what_is_drawn_depends_on_the_seed_alone() -> None:

@@ -8,11 +8,13 @@ results are combined in that order, whichever process computed them.
 import functools
 import hashlib
 import math
+import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field, replace
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context
 from typing import Any, Literal
 
 import numpy as np
@@ -311,6 +313,26 @@ def _combine(parts: Sequence[Part]) -> Part:
     )
 
 
+def _in_processes(tasks: Sequence[tuple[Any, Any]], jobs: int) -> Generator[Part, None, None]:
+    """The parts of tasks, in order. Where that ends early, as by Ctrl-C, the processes end too:
+    they leave the signal to this one, which would else wait for all that is left to do."""
+    others = set(active_children())
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+        try:
+            mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # processes inherit it
+            try:
+                futures = [pool.submit(_run, task, what) for task, what in tasks]
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+            for future in futures:
+                yield future.result()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in set(active_children()) - others:
+                process.terminate()
+            raise
+
+
 def verify(
     chosen: Sequence[Theorem],
     profile: Profile,
@@ -339,13 +361,11 @@ def verify(
         shipped = [
             theorem.id if registered.get(theorem.id) is theorem else theorem for _, theorem in work
         ]
-        with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-            futures = [
-                pool.submit(_run, task, what) for (task, _), what in zip(work, shipped, strict=True)
-            ]
-            parts = []
-            for future in futures:
-                parts.append(future.result())
+        tasks = [(task, what) for (task, _), what in zip(work, shipped, strict=True)]
+        parts = []
+        with closing(_in_processes(tasks, jobs)) as found:
+            for part in found:
+                parts.append(part)
                 on_done(len(parts), len(work))
     verdicts = []
     for theorem in chosen:

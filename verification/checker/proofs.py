@@ -179,6 +179,7 @@ def _shift(graph: Graph, dim: int) -> Fraction:
     """Every value is shifted along with the input, or does not change [T16]."""
     start, end = next(iter(graph.values())), next(reversed(graph.values()))
     agree("unknown" not in {node.kind for node in graph.values()}, "an operator is unknown")
+    agree(start.shape != (), "one number has no dimension that is shifted")
     for axis in shifted(len(start.shape)):
         n, moves = start.shape[axis], {start.name: True}
         for node in list(graph.values())[1:]:

@@ -103,7 +103,10 @@ def parse_json(data: bytes, what: str) -> Any:
 
 def digest(content: Any) -> str:
     """SHA-256 of the canonical JSON: sorted keys, no spaces."""
-    text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    try:
+        text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    except RecursionError as error:  # some levels below those that may be read
+        raise Unreadable("it is nested too deeply") from error
     return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -147,7 +147,7 @@ def _terms(node: Node) -> int:
 def _in_balls(node: Node, x: Array) -> tuple[Array, float]:
     """The values of an activation, and an l2 bound on their error."""
     agree(x.size <= 2**20, "too many entries to evaluate in balls")
-    found = value(node, numbers(node, kinds.balls), [kinds.balls(x)[None]])[0]
+    found = value(node, numbers(node, kinds.balls), [kinds.balls(x)[None]])
     array = np.array([float(ball.mid()) for ball in found.flat]).reshape(x.shape)
     radii = np.array([float(ball.rad()) for ball in found.flat])
     return array, norm(radii) * UP + 2 * U * norm(array)
@@ -227,7 +227,7 @@ def derivative(chain: Chain, output: str, x: Array, along: Array) -> Array:
     jets = objects([series([arb(v), arb(d)], 2) for v, d in pairs], along.shape)
     found = image(chain, output, jets)
     slopes = [v[1] if isinstance(v, series) else arb(0) for v in found.flat]
-    return objects(slopes, (len(found), found[0].size))
+    return objects(slopes, (len(found), found[:1].size))
 
 
 def jacobian(chain: Chain, output: str, x: Array) -> Array:
@@ -260,13 +260,13 @@ def defect(chain: Chain, output: str, name: str, dim: int, x: Array, along: Arra
 
 
 def _mass(chain: Chain, output: str, dim: int, x: Array, along: Any) -> tuple[Any, Any]:
-    at = kinds.balls(x)
-    return image(chain, output, at[None]).sum() - at.sum(), np.abs(at).sum()
+    at = kinds.balls(x)[None]
+    return image(chain, output, at).sum() - at.sum(), np.abs(at).sum()
 
 
 def _norm(chain: Chain, output: str, dim: int, x: Array, along: Any) -> tuple[Any, Any]:
-    at = kinds.balls(x)
-    return length(image(chain, output, at[None])) - length(at), length(at)
+    at = kinds.balls(x)[None]
+    return length(image(chain, output, at)) - length(at), length(at)
 
 
 def _shift(chain: Chain, output: str, dim: int, x: Array, along: Any) -> tuple[Any, Any]:

@@ -260,7 +260,7 @@ def _softmax(node: Node, c: Numbers, x: Array) -> Array:
 def _sums(node: Node, x: Array) -> Array:
     dims = node.attributes["dims"]
     agree(all(dim < x.ndim - 1 for dim in dims), f"{node.name} reduces a dimension it has not")
-    return x.sum(tuple(dim + 1 for dim in dims), keepdims=True)
+    return without_integers(x.sum(tuple(dim + 1 for dim in dims), keepdims=True))
 
 
 def _norm(node: Node, c: Numbers, x: Array) -> Array:

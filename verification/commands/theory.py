@@ -139,7 +139,7 @@ def _drawn(expression: Any) -> str:
         def _print_Max(self, maximum: Any) -> Any:
             return self._print_Function(maximum, func_name="max")
 
-    return Printer({"use_unicode": True, "wrap_line": False}).doprint(expression)
+    return Printer({"wrap_line": False}).doprint(expression)  # in ASCII where stdout is
 
 
 def _print(theorem: Theorem, steps: list[int], minimal: dict[str, str | None]) -> None:

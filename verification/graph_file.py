@@ -1,7 +1,8 @@
 """Graphs as JSON and tensors: the form in which certificates and the sandbox hand them on.
 
 The JSON is that of certificates (`checker.reading` is its grammar); tensors are named and stored
-apart, equal ones once. `names` and `modules`, which certificates have no use for, stand beside it.
+apart, equal ones once. `names`, `modules` and `rounded`, which certificates have no use for, stand
+beside it.
 """
 
 import hashlib
@@ -51,6 +52,7 @@ def written(graph: Graph, store: Tensors) -> dict[str, Any]:
         "output": graph.output,
         "modules": [node.module for node in graph],
         "names": [{use: c.name for use, c in node.constants.items()} for node in graph],
+        "rounded": [{use: c.rounded for use, c in node.constants.items()} for node in graph],
     }
 
 
@@ -106,14 +108,13 @@ def read(content: Any, arrays: Mapping[str, np.ndarray]) -> Graph:
     reading.record(
         content, "a graph", nodes=reading.of(list), output=reading.of(str),
         modules=listed(reading.of(str)), names=listed(reading.of(dict)),
+        rounded=listed(reading.of(dict)),
     )  # fmt: skip
     found, output = _checked(content, arrays)
-    count = len(found)
-    reading.need(
-        count == len(content["modules"]) == len(content["names"]), "a graph misses names of nodes"
-    )
-    beside = zip(found.values(), content["modules"], content["names"], strict=True)
-    return Graph(tuple(_node(node, module, names) for node, module, names in beside), output)
+    beside = content["modules"], content["names"], content["rounded"]
+    complete = all(len(of_nodes) == len(found) for of_nodes in beside)
+    reading.need(complete, "a graph misses names of nodes")
+    return Graph(tuple(map(_node, found.values(), *beside)), output)
 
 
 def _checked(content: Any, arrays: Mapping[str, np.ndarray]) -> tuple[dict[str, reading.Node], str]:
@@ -124,7 +125,9 @@ def _checked(content: Any, arrays: Mapping[str, np.ndarray]) -> tuple[dict[str, 
     return found, output
 
 
-def _node(node: reading.Node, module: str, names: Mapping[str, Any]) -> Node:
+def _node(
+    node: reading.Node, module: str, names: Mapping[str, Any], rounded: Mapping[str, Any]
+) -> Node:
     attributes = {name: _exact(name, value) for name, value in node.attributes.items()}
     constants = {}
     for use, weight in node.constants.items():
@@ -132,9 +135,12 @@ def _node(node: reading.Node, module: str, names: Mapping[str, Any]) -> Node:
         if use == "index":
             attributes["index"] = value
         else:
-            name = names.get(use)
+            name, near = names.get(use), rounded.get(use, -1)
             reading.need(isinstance(name, str), f"{use} of {node.name!r} has no name")
-            constants[use] = Constant(value, weight.factor, str(name))
+            reading.need(
+                reading.is_number(near) and near >= 0, f"{use} of {node.name!r} has no rounding"
+            )
+            constants[use] = Constant(value, weight.factor, str(name), rounded=float(near))
     return Node(node.name, node.kind, node.inputs, node.shape, attributes, constants, module)
 
 

@@ -137,7 +137,7 @@ def _halves(before: Shape, after: Shape, dim: int) -> str | None:
 
 
 def _spatial(before: Shape, after: Shape, dim: int) -> str | None:
-    count = 2 if len(before) == 3 else 1
+    count = 2 if len(before) >= 3 else 1
     if len(before) != len(after) or before[-count:] != after[-count:]:
         return f"the module maps shape {before} to {after}; both need the same extent to be shifted"
     return None

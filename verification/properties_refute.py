@@ -83,8 +83,8 @@ def _norm(graph: Graph, x: Tensor, dim: int) -> Found:
 
 
 def shifts(shape: tuple[int, ...]) -> list[tuple[int, ...]]:
-    """The dimensions that are shifted: the last one, or the last two of an image (C, H, W)."""
-    return [(-2,), (-1,)] if len(shape) == 3 else [(-1,)]
+    """The dimensions that are shifted: the last one, or the last two of images (..., C, H, W)."""
+    return [(-2,), (-1,)] if len(shape) >= 3 else [(-1,)]
 
 
 def _shift(graph: Graph, x: Tensor, dim: int) -> Found:

@@ -110,7 +110,7 @@ def _whole(graph: Graph, x: Tensor) -> Ball:
     if n > LARGEST:
         raise NotEnclosed(f"{n} inputs are too many for a whole Jacobian (limit {LARGEST})")
     columns = torch.eye(n, dtype=torch.float64).reshape(n, *x.shape)
-    return enclose(graph, x, columns).along.move(lambda t: t.flatten(1).T)
+    return enclose(graph, x, columns).along.move(lambda t: t.reshape(n, -1).T)
 
 
 def _spectral(jacobian: Ball) -> float:

@@ -116,3 +116,11 @@ def test_what_is_not_known_is_unknown():
     assert judgement.outcome == "unknown"
     assert judgement.upper is None
     assert "nothing is known of the operator" in judgement.evidence["text"]
+
+
+def test_0_times_what_grows_in_an_unknown_way_is_0():
+    """An infinity times 0 was no number, and the verdict a traceback."""
+    step = Function(lambda x: x + torch.tanh(x + 0 * torch.sigmoid(x)) - torch.tanh(x))
+    judgement = judged("mass-preserving", step, 4)
+    assert judgement.outcome == "unknown"
+    assert judgement.upper == pytest.approx(2)

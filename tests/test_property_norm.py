@@ -171,3 +171,10 @@ def test_an_isometry_that_is_not_affine_is_not_proved():
     judgement = judged("orthogonal", Function(torch.abs), 4)
     assert judgement.outcome != "proved"
     assert judged("norm-preserving", Function(torch.abs), 4).outcome == "proved"
+
+
+@pytest.mark.parametrize("claim", ["orthogonal", "volume-preserving"])
+def test_examples_that_are_single_numbers(claim: str):
+    """Of shape (): their Jacobian is a matrix all the same."""
+    assert judged(claim, Function(torch.tanh)).outcome == "refuted"
+    assert judged(claim, Function(torch.neg)).outcome == "proved"

@@ -62,7 +62,7 @@ def test_proved(name: str):
     assert (judgement.outcome, judgement.upper) == ("proved", 0.0)
     assert judgement.evidence["theorem"] == "T16"
     x, f = torch.randn(2, *shape, dtype=torch.float64), module.double().eval()
-    for dim in (-1, -2)[: 1 + (len(shape) == 3)]:
+    for dim in (-1, -2)[: 1 + (len(shape) >= 3)]:
         assert torch.allclose(f(x.roll(1, dim)), f(x).roll(1, dim), atol=1e-12)
 
 
@@ -80,6 +80,7 @@ def _false() -> dict[str, tuple[nn.Module, tuple[int, ...]]]:
             (1, 4, 4),
         ),
         "dense": (nn.Linear(5, 5), (5,)),
+        "a scale per row of a film": (Function(lambda x, s: x * s, torch.rand(3, 1)), (2, 1, 3, 4)),
         "rows as channels": (
             Function(_rows, nn.Conv1d(4, 4, 3, padding=1, padding_mode="circular")),
             (1, 4, 5),
@@ -101,7 +102,7 @@ def test_refuted(name: str):
     assert judgement.lower is not None
     gaps = [
         float((f(x.roll(1, dim)[None]) - f(x[None]).roll(1, dim)).norm() / f(x[None]).norm())
-        for dim in (-1, -2)[: 1 + (len(shape) == 3)]
+        for dim in (-1, -2)[: 1 + (len(shape) >= 3)]
     ]
     assert 1e-5 < judgement.lower <= max(gaps) * (1 + 1e-6)
 

@@ -205,3 +205,12 @@ def test_claims_that_make_no_sense(
     with pytest.raises(UserError, match=expected) as error:
         judged(claim, module, *shape)
     assert "\n" not in str(error.value)
+
+
+def test_large_states_take_little_memory():
+    """A dense matrix of the form would have 2^30 entries, that of the convolution 2^31."""
+    halves = Function(lambda x: torch.cat([x[:, 16:], -x[:, :16]], 1))
+    judgement = judged("symplectic[dim=0]", halves, 32, 32, 32)
+    assert (judgement.outcome, judgement.upper) == ("proved", 0.0)
+    wide = judged("gradient-field", nn.Conv2d(512, 512, 3, padding=1, bias=False), 512, 32, 32)
+    assert "too large" in wide.evidence["text"]

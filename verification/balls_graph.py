@@ -88,7 +88,7 @@ def linear(node: Node, inputs: list[Ball]) -> Ball:
     weights = {k: float64(c) for k, c in node.constants.items() if k == "weight"}
     sizes = {k: w.abs() for k, w in weights.items()}
     above = _absolute(node)
-    error = gamma(_terms(node, inputs) + 8)
+    error = gamma(_terms(node, inputs) + 16)  # of the weight 3, and 8 if it is `rounded`
     mid = RUN[node.kind](node, mids, weights)
     spread = RUN[node.kind](above, rads, sizes) * (1 + error)
     rounding = RUN[node.kind](above, [m.abs() for m in mids], sizes) * (error * (1 + error))
@@ -120,10 +120,11 @@ def _terms(node: Node, inputs: list[Ball]) -> int:
 def _biased(node: Node, y: Ball) -> Ball:
     if "bias" not in node.constants:
         return y
-    bias = float64(node.constants["bias"])
+    bias, constant = float64(node.constants["bias"]), node.constants["bias"]
+    rounded = constant.rounded * abs(float(constant.factor))
     if node.kind in ("conv", "adjoint"):
         bias = bias.reshape(-1, *[1] * (len(node.shape) - 1))
-    return y + computed(bias, gamma(3) * bias.abs())
+    return y + computed(bias, gamma(3) * bias.abs() + rounded)
 
 
 def _activation(node: Node, inputs: list[Jet]) -> Jet:

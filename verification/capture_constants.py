@@ -36,7 +36,7 @@ class Folded:
     name: str = ""
     exact: bool = True
     drift: float = 0.0
-    rounded: bool = False
+    rounded: float = 0.0
 
     @property
     def constant(self) -> Constant:

@@ -9,6 +9,7 @@ import torch
 from verification.capture_builder import Builder, Unrecognised, Value
 from verification.capture_constants import Folded, moved, stored
 from verification.capture_rules import Call, exact, rule, several
+from verification.graph import ROUNDED
 
 STATISTICS = 2.0**-19
 """Error of the scale, and of the shift relative to the sum of its terms, when float32 computes
@@ -196,9 +197,12 @@ def _statistics(call: Call, mean: Folded, var: Folded, epsilon: float) -> tuple[
     terms = float((_float64(mean) * magnified).abs().max())
     terms += 0.0 if bias is None else float(_float64(bias).abs().max())
     drift = STATISTICS * float(magnified.abs().max())
+    # The shift takes a product and a sum more; it is the bias itself where there is no mean.
+    near = 2 * ROUNDED * terms
+    kept = not mean.value.any() and (bias is None or abs(bias.factor) == 1)
     return (
-        replace(stored(scale, ""), drift=drift, rounded=True),
-        replace(stored(shift, ""), drift=STATISTICS * terms, rounded=bool(mean.value.any())),
+        replace(stored(scale, ""), drift=drift, rounded=ROUNDED * float(scale.abs().max())),
+        replace(stored(shift, ""), drift=STATISTICS * terms, rounded=0.0 if kept else near),
     )
 
 

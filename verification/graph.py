@@ -78,7 +78,7 @@ KINDS = (
 )
 
 ROUNDED = 2.0**-50
-"""How far an entry of a rounded weight may be from the exact one, relatively."""
+"""How far an entry of a rounded weight may be from the exact one, relatively: 8 roundings."""
 
 
 @dataclass(frozen=True)
@@ -89,16 +89,16 @@ class Constant:
     moved or selected exactly, else "": then it was computed from some, as the module executes it.
     `error` bounds the distance, entry by entry, of what the module executes from this exact one;
     the real function does not depend on it, and files do not hold it (`float32` reads it).
-    `rounded` says that this is not the exact one: an entry of a weight is within `ROUNDED` of it,
-    relatively, and of a bias nothing is said. Bounds and proofs of equalities read it; of files,
-    certificates do not hold it.
+    `rounded` is 0 unless the value is not the exact one, but within so much of it, entry by entry;
+    an entry of a weight is then within `ROUNDED` of it, relatively, too. Bounds, and what is said
+    of equalities, charge it; certificates do not hold it.
     """
 
     value: Tensor
     factor: Fraction = Fraction(1)
     name: str = ""
     error: float = 0.0
-    rounded: bool = False
+    rounded: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
 """Graphs as JSON and tensors: the form in which certificates and the sandbox hand them on.
 
 The JSON is that of certificates (`checker.reading` is its grammar); tensors are named and stored
-apart, equal ones once. `names`, `modules` and which constants are `rounded`, which certificates
-have no use for, stand beside it.
+apart, equal ones once. `names`, `modules` and `rounded`, which certificates have no use for, stand
+beside it.
 """
 
 import hashlib
@@ -52,7 +52,7 @@ def written(graph: Graph, store: Tensors) -> dict[str, Any]:
         "output": graph.output,
         "modules": [node.module for node in graph],
         "names": [{use: c.name for use, c in node.constants.items()} for node in graph],
-        "rounded": [[use for use, c in node.constants.items() if c.rounded] for node in graph],
+        "rounded": [{use: c.rounded for use, c in node.constants.items()} for node in graph],
     }
 
 
@@ -107,7 +107,7 @@ def read(content: Any, arrays: Mapping[str, np.ndarray]) -> Graph:
     listed, text = reading.listed, reading.of(str)
     reading.record(
         content, "a graph", nodes=reading.of(list), output=text,
-        modules=listed(text), names=listed(reading.of(dict)), rounded=listed(listed(text)),
+        modules=listed(text), names=listed(reading.of(dict)), rounded=listed(reading.of(dict)),
     )  # fmt: skip
     found, output = _checked(content, arrays)
     beside = [content[key] for key in ("modules", "names", "rounded")]
@@ -123,7 +123,9 @@ def _checked(content: Any, arrays: Mapping[str, np.ndarray]) -> tuple[dict[str, 
     return found, output
 
 
-def _node(node: reading.Node, module: str, names: Mapping[str, Any], rounded: list[str]) -> Node:
+def _node(
+    node: reading.Node, module: str, names: Mapping[str, Any], rounded: Mapping[str, Any]
+) -> Node:
     attributes = {name: _exact(name, value) for name, value in node.attributes.items()}
     constants = {}
     for use, weight in node.constants.items():
@@ -131,9 +133,12 @@ def _node(node: reading.Node, module: str, names: Mapping[str, Any], rounded: li
         if use == "index":
             attributes["index"] = value
         else:
-            name = names.get(use)
+            name, near = names.get(use), rounded.get(use, -1)
             reading.need(isinstance(name, str), f"{use} of {node.name!r} has no name")
-            constants[use] = Constant(value, weight.factor, str(name), rounded=use in rounded)
+            reading.need(
+                reading.is_number(near) and near >= 0, f"{use} of {node.name!r} has no rounding"
+            )
+            constants[use] = Constant(value, weight.factor, str(name), rounded=float(near))
     return Node(node.name, node.kind, node.inputs, node.shape, attributes, constants, module)
 
 

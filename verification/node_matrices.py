@@ -13,7 +13,7 @@ import torch.nn.functional as F
 
 from verification.exact import MOVES, RUN
 from verification.graph import ROUNDED, Constant, Node
-from verification.sparse import Matrix, blurred, exactly, identity, nothing, times
+from verification.sparse import MOST_ENTRIES, Matrix, blurred, exactly, identity, nothing, times
 
 
 def matrices(node: Node, shapes: Sequence[tuple[int, ...]]) -> list[Matrix]:
@@ -29,6 +29,9 @@ def matrices(node: Node, shapes: Sequence[tuple[int, ...]]) -> list[Matrix]:
     value = weight.value.detach().to("cpu", torch.float64)
     if not bool(value.isfinite().all()):
         raise ArithmeticError("the constants are not finite")
+    places = {"linear": shapes[0][:-1], "conv": node.shape[1:], "adjoint": shapes[0][1:]}
+    if int(value.count_nonzero()) * math.prod(places.get(node.kind, ())) > 2 * MOST_ENTRIES:
+        raise ArithmeticError("the matrices of this graph are too large")
     if node.kind == "scale":
         entries = value.expand(node.shape).flatten().numpy()
         plain = exactly(scipy.sparse.diags(entries).tocsr())

@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable
 from fractions import Fraction
 
+import numpy as np
 import torch
 
 from dsnn.errors import UserError
@@ -88,7 +89,8 @@ def prove(claim: Claim, graph: Graph) -> Proof | Open:
         if node.kind == "unknown":
             return Open(f"nothing is known of the operator {node.attributes.get('operator')}")
     try:
-        return ANALYSES[claim.name](pulled_scalars(graph), claim.dim)
+        with np.errstate(over="ignore", invalid="ignore"):  # `sparse` refuses what comes of it
+            return ANALYSES[claim.name](pulled_scalars(graph), claim.dim)
     except ArithmeticError as error:
         return Open(str(error))
 
@@ -137,7 +139,7 @@ def _halves(before: Shape, after: Shape, dim: int) -> str | None:
 
 
 def _spatial(before: Shape, after: Shape, dim: int) -> str | None:
-    count = 2 if len(before) == 3 else 1
+    count = 2 if len(before) >= 3 else 1
     if len(before) != len(after) or before[-count:] != after[-count:]:
         return f"the module maps shape {before} to {after}; both need the same extent to be shifted"
     return None

@@ -8,7 +8,7 @@ def has_constants(node: Node, name: str) -> bool:
     if name not in node.constants:
         return False
     constant = node.constants[name]
-    return bool(constant.factor) and (constant.rounded or bool((constant.value != 0).any()))
+    return bool(constant.factor) and bool(constant.rounded or (constant.value != 0).any())
 
 
 def has_offsets(graph: Graph) -> bool:

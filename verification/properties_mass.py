@@ -134,14 +134,16 @@ def _grows(node: Node, before: list[float], shapes: list[tuple[int, ...]]) -> fl
     if node.kind in LINEAR:
         if has_constants(node, "bias"):
             return math.inf
-        total = sum(
-            norm * bound if bound else 0.0
-            for norm, bound in zip(_one_norms(node, shapes), before, strict=True)
-        )
+        total = sum(map(_times, _one_norms(node, shapes), before))
         return total * (1 + 2 * ROUNDED) if _is_rounded(node) else total
     if node.kind == "activation" and _vanishes(node):
-        return _steepest(node) * before[0]
+        return _times(_steepest(node), before[0])
     return math.inf
+
+
+def _times(norm: float, bound: float) -> float:
+    """0 also where nothing is known of what is multiplied by 0."""
+    return norm * bound if norm and bound else 0.0
 
 
 def _one_norms(node: Node, shapes: list[tuple[int, ...]]) -> Iterable[float]:

@@ -83,8 +83,8 @@ def _norm(graph: Graph, x: Tensor, dim: int) -> Found:
 
 
 def shifts(shape: tuple[int, ...]) -> list[tuple[int, ...]]:
-    """The dimensions that are shifted: the last one, or the last two of an image (C, H, W)."""
-    return [(-2,), (-1,)] if len(shape) == 3 else [(-1,)]
+    """The dimensions that are shifted: the last one, or the last two of images (..., C, H, W)."""
+    return [(-2,), (-1,)] if len(shape) >= 3 else [(-1,)]
 
 
 def _shift(graph: Graph, x: Tensor, dim: int) -> Found:
@@ -140,14 +140,22 @@ def _orthogonal(graph: Graph, x: Tensor, dim: int) -> Found:
     return Found(_ratio(least, up(_size(v) ** 2)), x, worst.reshape(1, *x.shape))
 
 
+def _worst(matrix: Tensor) -> Tensor:
+    """The right and the left singular vector of the largest singular value."""
+    if not bool(matrix.isfinite().all()):
+        raise NotEnclosed("the Jacobian is too large")
+    left, _, right = torch.linalg.svd(matrix)
+    return torch.stack([right[0], left[:, 0]])
+
+
 def _gradient(graph: Graph, x: Tensor, dim: int) -> Found:
     jacobian = _whole(graph, x)
-    left, _, right = torch.linalg.svd(jacobian.mid - jacobian.mid.T)
+    worst = _worst(jacobian.mid - jacobian.mid.T)
     scale = max(1.0, _spectral(jacobian))
-    _, (v, w), (jv, jw) = _along(graph, x, right[0], left[:, 0])
+    _, (v, w), (jv, jw) = _along(graph, x, *worst)
     least = _least(_inner(w, jv) - _inner(v, jw))
     scale = up(up(scale * _size(v)) * _size(w))
-    return Found(_ratio(least, scale), x, torch.stack([right[0], left[:, 0]]).reshape(2, *x.shape))
+    return Found(_ratio(least, scale), x, worst.reshape(2, *x.shape))
 
 
 def symplectic_form(shape: tuple[int, ...], dim: int) -> Callable[[Tensor], Tensor]:
@@ -174,13 +182,13 @@ def _symplectic(graph: Graph, x: Tensor, dim: int) -> Found:
     j = jacobian.mid
     s = flat(torch.eye(x.numel(), dtype=torch.float64))
     # Rows of s are (S e)ᵀ: s = Sᵀ.
-    left, _, right = torch.linalg.svd(j.T @ s.T @ j - s.T)
+    worst = _worst(j.T @ s.T @ j - s.T)
     scale = max(1.0, up(_spectral(jacobian) ** 2))
-    _, (v, w), (jv, jw) = _along(graph, x, right[0], left[:, 0])
+    _, (v, w), (jv, jw) = _along(graph, x, *worst)
     turned = Ball(flat(jv.mid), flat(jv.rad).abs()), Ball(flat(v.mid), flat(v.rad).abs())
     least = _least(_inner(jw, turned[0]) - _inner(w, turned[1]))
     scale = up(up(scale * _size(v)) * _size(w))
-    return Found(_ratio(least, scale), x, torch.stack([right[0], left[:, 0]]).reshape(2, *x.shape))
+    return Found(_ratio(least, scale), x, worst.reshape(2, *x.shape))
 
 
 def _volume(graph: Graph, x: Tensor, dim: int) -> Found:

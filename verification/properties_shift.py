@@ -22,7 +22,7 @@ MOVING, STILL, FLAT = "moving", "still", "flat"
 
 def analyse(graph: Graph, dim: int = -1) -> Proof | Open:
     """Exactly, or not at all."""
-    axes = (-1, -2) if len(graph.input.shape) == 3 else (-1,)
+    axes = (-1, -2) if len(graph.input.shape) >= 3 else (-1,)
     for axis in axes:
         found = _along(graph, axis)
         if isinstance(found, str):

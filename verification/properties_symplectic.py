@@ -6,6 +6,7 @@ rows of A (the update is Hamiltonian), and when BᵀSB = 0 (it does not see itse
 the form is carried along with the state, whose order is free there.
 """
 
+import math
 from typing import Any
 
 import numpy as np
@@ -54,9 +55,12 @@ def analyse(graph: Graph, dim: int = -1) -> Proof | Open:
 
 
 def _canonical(shape: tuple[int, ...], dim: int) -> Matrix:
-    n = int(np.prod(shape))
-    columns = symplectic_form(shape, dim)(torch.eye(n).reshape(n, *shape)).reshape(n, n)
-    return exactly(scipy.sparse.csr_matrix(columns.T.to(torch.float64).numpy()))
+    """The matrix of `symplectic_form`: each row has a single entry, 1 or -1."""
+    n = math.prod(shape)
+    numbers = torch.arange(1, n + 1).reshape(shape)
+    turned = symplectic_form(shape, dim)(numbers).flatten().numpy()
+    entries = (np.sign(turned), (np.arange(n), np.abs(turned) - 1))
+    return exactly(scipy.sparse.csr_matrix(entries, (n, n)))
 
 
 def _carried(form: Matrix, linear: Matrix) -> Matrix | None:

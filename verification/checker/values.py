@@ -378,7 +378,7 @@ def pulled(node: Node, c: Numbers, y: Array, shapes: list[tuple[int, ...]]) -> l
 
 def shifted(rank: int) -> tuple[int, ...]:
     """The axes that are shifted: the last one, or the last two of an image."""
-    return (-2, -1) if rank == 3 else (-1,)
+    return (-2, -1) if rank >= 3 else (-1,)
 
 
 def symplectic_form(shape: tuple[int, ...], dim: int) -> Array:

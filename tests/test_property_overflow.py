@@ -1,0 +1,27 @@
+"""Numbers whose squares overflow or underflow: verdicts as for all others, and no traceback."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from property_modules import Function, judged
+from torch import Tensor
+
+CLAIMS = (
+    "orthogonal", "gradient-field", "norm-preserving", "mass-preserving", "volume-preserving",
+    "symplectic", "equivariant:shift",
+)  # fmt: skip
+
+
+def _step(x: Tensor, weight: Tensor) -> Tensor:
+    return x + torch.tanh(F.linear(x, weight))
+
+
+@pytest.mark.parametrize("size", [1e160, 1e200, 1e300, 1e-200])
+@pytest.mark.parametrize("function", [F.linear, _step])
+def test_no_claim_of_random_weights_is_proved(size: float, function):
+    torch.manual_seed(0)
+    module = Function(function, size * torch.randn(4, 4, dtype=torch.float64))
+    for claim in CLAIMS:
+        small = size < 1 and claim == "gradient-field"  # |J - Jᵀ| is below the tolerance
+        if not (small or (size < 1 and function is _step)):
+            assert judged(claim, module, 4).outcome != "proved", claim

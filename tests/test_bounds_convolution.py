@@ -221,6 +221,16 @@ def test_squares_that_underflow_are_counted(entry: float):
         assert bounds.smallest[0] <= entry <= bounds.smallest[1]
 
 
+def test_the_grid_is_walked_in_pieces(monkeypatch: pytest.MonkeyPatch):
+    """Large kernels of many channels would take gigabytes at once."""
+    weight, geometry = kernel(4, 2, (5, 4), 1), Geometry((90, 90), padding=(2, 2, 2, 2), groups=2)
+    whole, sizes, iterate = grid.norm_upper(weight, geometry), [], grid.gram_iteration
+    monkeypatch.setattr(grid, "CHUNK", 400)
+    monkeypatch.setattr(grid, "gram_iteration", lambda g: sizes.append(len(g)) or iterate(g))
+    assert abs(grid.norm_upper(weight, geometry) / whole - 1) < 1e-9
+    assert max(sizes) == 100
+
+
 def test_a_large_image_takes_the_coarse_grid():
     weight = kernel(4, 1, (3, 3), 1)
     bounds = of_convolution(weight, Geometry((100, 90), padding=(1, 1, 1, 1)))

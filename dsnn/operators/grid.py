@@ -17,7 +17,7 @@ from torch import Tensor
 
 from dsnn.operators.geometry import Geometry, grouped
 from dsnn.operators.rounding import TINY, gamma, sqrt_up, up
-from dsnn.operators.symbol import evaluate, evaluation_error, phases
+from dsnn.operators.symbol import CHUNK, evaluate, evaluation_error, phases
 
 _SQUARINGS = 10
 
@@ -81,14 +81,16 @@ def norm_upper(weight: Tensor, geometry: Geometry, points: int = 24) -> float:
     )
     worst = 0.0
     for block in grouped(weight, geometry.groups):
-        symbol = evaluate(
-            block,
-            phases(rows.flatten(), sides[0], geometry.dilation[0], size[0]),
-            phases(columns.flatten(), sides[1], geometry.dilation[1], size[1]),
-        )
-        wide = symbol.shape[1] < symbol.shape[2]
-        gram = symbol @ symbol.mH if wide else symbol.mH @ symbol
-        entries = float(symbol.abs().square().sum((1, 2)).max())
-        square = gram_iteration(gram) + up(gamma(4 * (max(symbol.shape[1:]) + 2)) * entries)
-        worst = max(worst, sqrt_up(up(square)) + evaluation_error(block))
+        count = max(1, CHUNK // block[:, :, 0, 0].numel())
+        for f, g in zip(rows.flatten().split(count), columns.flatten().split(count), strict=True):
+            symbol = evaluate(
+                block,
+                phases(f, sides[0], geometry.dilation[0], size[0]),
+                phases(g, sides[1], geometry.dilation[1], size[1]),
+            )
+            wide = symbol.shape[1] < symbol.shape[2]
+            gram = symbol @ symbol.mH if wide else symbol.mH @ symbol
+            entries = float(symbol.abs().square().sum((1, 2)).max())
+            square = gram_iteration(gram) + up(gamma(4 * (max(symbol.shape[1:]) + 2)) * entries)
+            worst = max(worst, sqrt_up(up(square)) + evaluation_error(block))
     return up(up(worst) * factor * (1 + 2.0**-48) * math.sqrt(copies))

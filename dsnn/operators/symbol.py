@@ -16,7 +16,7 @@ from dsnn.operators.definite import largest_eigenvalue, smallest_eigenvalue
 from dsnn.operators.geometry import Geometry, grouped
 from dsnn.operators.rounding import down, gamma, sqrt_down, sqrt_up, up
 
-_CHUNK = 2**22
+CHUNK = 2**22
 """Complex entries of the symbol held at once, 64 MiB."""
 
 
@@ -55,7 +55,7 @@ def _symbols(block: Tensor, geometry: Geometry) -> Iterator[Tensor]:
     rows, columns = torch.meshgrid(
         torch.arange(sides[0] // s // 2 + 1), torch.arange(sides[1] // r), indexing="ij"
     )
-    count = max(1, _CHUNK // (m * n * s * r))
+    count = max(1, CHUNK // (m * n * s * r))
     for f, g in zip(rows.flatten().split(count), columns.flatten().split(count), strict=True):
         aliases = [
             evaluate(

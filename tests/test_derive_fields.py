@@ -129,6 +129,21 @@ def test_a_single_value_is_not_rounded_to_refute() -> None:
     assert derive(tenth).declared["one-sided constant <= 1/100"].verdict == "open"
 
 
+@pytest.mark.parametrize("slope", [math.inf, -math.inf, math.nan, oo])
+def test_a_slope_that_is_not_finite_is_refused(slope: Any) -> None:
+    """SymPy makes the fraction 0 of such floats."""
+    with pytest.raises(ValueError, match="give two rational numbers"):
+        activation("steep", 0, slope)
+    with pytest.raises(ValueError, match="give two rational numbers"):
+        activation("steep", slope, 1)
+
+
+def test_what_overflows_has_no_bound() -> None:
+    found = one_sided(Field((q,), (exp(1000 * q),), {q: (0, 1)}))
+    assert found.upper == oo
+    assert found.reason
+
+
 @pytest.mark.parametrize("number", [oo, -oo, nan])
 def test_no_constant_of_what_is_not_finite(number: Any) -> None:
     found = derive(Field((q,), (number,)))

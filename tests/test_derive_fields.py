@@ -1,5 +1,7 @@
 """Derivation for SymPy fields: every verdict, every refusal, a budget that ends, planted errors."""
 
+import math
+import threading
 import time
 from typing import Any
 
@@ -127,6 +129,21 @@ def test_a_single_value_is_not_rounded_to_refute() -> None:
     assert derive(tenth).declared["one-sided constant <= 1/100"].verdict == "open"
 
 
+@pytest.mark.parametrize("slope", [math.inf, -math.inf, math.nan, oo])
+def test_a_slope_that_is_not_finite_is_refused(slope: Any) -> None:
+    """SymPy makes the fraction 0 of such floats."""
+    with pytest.raises(ValueError, match="give two rational numbers"):
+        activation("steep", 0, slope)
+    with pytest.raises(ValueError, match="give two rational numbers"):
+        activation("steep", slope, 1)
+
+
+def test_what_overflows_has_no_bound() -> None:
+    found = one_sided(Field((q,), (exp(1000 * q),), {q: (0, 1)}))
+    assert found.upper == oo
+    assert found.reason
+
+
 @pytest.mark.parametrize("number", [oo, -oo, nan])
 def test_no_constant_of_what_is_not_finite(number: Any) -> None:
     found = derive(Field((q,), (number,)))
@@ -148,6 +165,17 @@ def test_a_budget_ends() -> None:
     assert found.steps.largest == 0
 
 
+def test_a_budget_may_be_without_end() -> None:
+    threads = threading.excepthook
+    failed: list[Any] = []
+    threading.excepthook = failed.append
+    try:
+        assert within(math.inf, abs, -2) == 2
+    finally:
+        threading.excepthook = threads
+    assert failed == []
+
+
 def test_a_field_may_not_expand_by_a_wrong_law() -> None:
     """The step of a field that may expand, or that only the wrong law would admit, is 0."""
     assert admissible("explicit-euler", Rational(1, 100), 1, gradient=True).largest == 0
@@ -164,6 +192,7 @@ def test_a_field_may_not_expand_by_a_wrong_law() -> None:
         (((q, p), (p,)), "1 velocities for 2 states"),
         (((q, p), Matrix([[p, q], [q, p]])), "shape"),
         (((q, p), (p, -q), {}, None, None, ("enrgy",)), "no property is called 'enrgy'"),
+        (((q, p), (p, -q), {}, None, None, (), {"gradient": q**2 + p**2}), "otherwise"),
         (((q, loose), (-q, -loose)), "a name of its own"),
         (((q,), (-(loose**2) * q,), {loose: (1, 2)}), "a name of its own"),
         (((q,), (-q,), {c: (2, 1)}), "low first"),

@@ -1,6 +1,7 @@
 """Derivation for torch fields: bounds from the graph, claims refuted by pairs, a test that fails;
 and fields and strategies of other packages at the command line."""
 
+import math
 import sys
 from dataclasses import replace
 from importlib.metadata import EntryPoint
@@ -102,6 +103,24 @@ def test_what_no_rule_bounds_is_open() -> None:
     assert report.findings["declared lipschitz <= 1e+09"].verdict == "open"
     with pytest.raises(UserError, match="no proved one-sided constant"):
         report.as_hypothesis_test()
+
+
+@pytest.mark.parametrize("law", ["one_sided", "lipschitz"])
+@pytest.mark.parametrize("number", [-math.inf, math.nan, math.inf, "a", lambda: 1.0])
+def test_only_finite_numbers_are_declared(law: str, number: Any) -> None:
+    """SymPy makes the fraction 0 of floats that are not."""
+    declared = Linear([[-1.0, 0.0], [0.0, -1.0]], **{law: number})
+    with pytest.raises(UserError, match="declare a finite number"):
+        derive(declared, (2,))
+
+
+def test_an_operator_without_a_rule_is_named() -> None:
+    class Product(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.cumprod(x, -1)
+
+    with pytest.raises(UserError, match=r"cannot be evaluated with bounds: .*cumprod"):
+        derive(Product(), (3,))
 
 
 def test_pairs_are_bounded_with_their_rounding() -> None:

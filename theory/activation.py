@@ -8,7 +8,7 @@ import itertools
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from sympy import Function, Rational, Symbol, sympify
+from sympy import Float, Function, Rational, Symbol, sympify
 from sympy.core.symbol import Str
 
 from theory.algebra import named
@@ -48,7 +48,8 @@ def activation(name: str, low: Any, high: Any) -> Callable[[Any], Any]:
 
     Raises ValueError where they are not.
     """
-    ends = [Rational(end) if isinstance(end, float) else sympify(end) for end in (low, high)]
+    given = [sympify(end) for end in (low, high)]
+    ends = [Rational(end) if isinstance(end, Float) else end for end in given]  # oo stays oo
     if not all(end.is_Rational for end in ends) or ends[0] > ends[1]:
         raise ValueError(
             f"the slopes of {name} in [{low}, {high}]: give two rational numbers, low first"

@@ -163,6 +163,8 @@ def prove_at_most(
     Subdivides the widest side. 0 when a midpoint exceeds the limit, or after `boxes` of them.
     Raises as `enclose`.
     """
+    if not all(math.isfinite(end) for ends in box.values() for end in ends):
+        raise ValueError(f"the box {box} is not finite: give finite ends")
     bound = _exact(limit)
     pending: list[dict[str, tuple[Any, Any]]] = [
         {name: (Rational(lo), Rational(hi)) for name, (lo, hi) in box.items()}

@@ -241,7 +241,7 @@ def _by_pieces(
         while higher is not None:
             seen, best = higher
             target = seen + looseness * max(1.0, abs(seen))
-            found, higher = proof(target)
+            found, higher = proof(target) if math.isfinite(target) else (0, None)
         if found == 0:
             break
         upper, boxes = Rational(target), found

@@ -100,6 +100,9 @@ class Field:
                 raise ValueError(
                     f"{self.id}: no property is called {name!r}: one of {', '.join(PROPERTIES)}"
                 )
+        for name in self.integrals:
+            if name in PROPERTIES:  # findings are kept by name
+                raise ValueError(f"{self.id}: {name!r} is a property: call the integral otherwise")
 
     def _known(self, what: str, expressions: Iterable[Expr], known: set[Symbol]) -> None:
         for expression in expressions:

@@ -72,7 +72,7 @@ class _Worker:
             late.set()
             process.kill()
 
-        timer = threading.Timer(max(seconds, 0.0), end)
+        timer = threading.Timer(min(max(seconds, 0.0), threading.TIMEOUT_MAX), end)
         timer.start()
         try:
             _send(process.stdin, question)

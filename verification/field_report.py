@@ -165,14 +165,18 @@ def _of_module(
             f"{name} maps states of shape {graph.input.shape} to velocities of shape "
             f"{graph[graph.output].shape}: a field keeps the shape"
         )
+    try:
+        exactly = Interpreter(graph).to(torch.float64).eval()
+    except ValueError as error:
+        raise UserError(f"{name} cannot be evaluated with bounds: {error}") from error
     nu, L = _constants(module, graph, shape)
     findings = {"one-sided constant": _bounded(nu), "Lipschitz constant": _bounded(L)}
     gradient = False
     for wanted in MODULE_PROPERTIES:
-        findings[wanted], exactly = _property(module, graph, shape, wanted, seconds)
-        gradient = gradient or (wanted == "gradient" and exactly)
+        findings[wanted], holds = _property(module, graph, shape, wanted, seconds)
+        gradient = gradient or (wanted == "gradient" and holds)
     steps = admissible(integrator, nu, L, gradient=gradient)
-    pairs = partial(field_pairs.images, Interpreter(graph).to(torch.float64).eval(), shape)
+    pairs = partial(field_pairs.images, exactly, shape)
     report = FieldReport(
         name,
         nu,
@@ -189,11 +193,19 @@ def _of_module(
     ):
         value = getattr(module, law, None)
         if value is not None:
-            claim = _claim(report, measured, bound, float(value))
-            findings[f"declared {law} <= {float(value):g}"] = claim
+            number = _finite(name, law, value)
+            claim = _claim(report, measured, bound, number)
+            findings[f"declared {law} <= {number:g}"] = claim
     for wanted in declared:
         findings[f"declared {wanted}"] = findings[wanted]
     return _worded(report, integrator)
+
+
+def _finite(name: str, law: str, value: Any) -> float:
+    with contextlib.suppress(TypeError, ValueError):
+        if math.isfinite(number := float(value)):
+            return number
+    raise UserError(f"{name}: {law} is {value!r}: declare a finite number")
 
 
 def _worded(report: FieldReport, integrator: str) -> FieldReport:
@@ -259,7 +271,7 @@ def _by_steps(module: nn.Module, shape: tuple[int, ...], L: Any) -> Any:
 
 
 def _exact(value: float) -> Any:
-    return oo if math.isinf(value) else Rational(value)
+    return Rational(value) if math.isfinite(value) else oo  # SymPy makes 0 of what is not
 
 
 def _bounded(value: Any) -> Finding:

@@ -74,6 +74,9 @@ def _enclosed(part: Any, arguments: list[Tracked]) -> Tracked:
     ]
     value, error = np.empty(int(np.prod(shape))), np.empty(int(np.prod(shape)))
     for k, numbers in enumerate(zip(*spread, strict=True)):
+        if not np.isfinite(numbers).all():
+            value[k], error[k] = 0.0, np.inf
+            continue
         exactly: list[Any] = [Rational(float(number)) for number in numbers]
         pairs = zip(names, exactly[::2], exactly[1::2], strict=True)
         ball = balls.enclose(function, {n: (v - e, v + e) for n, v, e in pairs})

@@ -178,3 +178,33 @@ def test_examples_that_are_single_numbers(claim: str):
     """Of shape (): their Jacobian is a matrix all the same."""
     assert judged(claim, Function(torch.tanh)).outcome == "refuted"
     assert judged(claim, Function(torch.neg)).outcome == "proved"
+
+
+def _max_min(a: Tensor, b: Tensor) -> Tensor:
+    return torch.cat([torch.maximum(a, b), torch.minimum(a, b)], 1)
+
+
+@pytest.mark.parametrize(
+    ("function", "shape"),
+    [
+        (lambda x: _max_min(*x.chunk(2, 1)), (6,)),
+        (lambda x: _max_min(x[:, 0::2], x[:, 1::2]).flip(-1), (4, 3, 3)),
+        (lambda x: torch.cat([_max_min(x[:, :1], x[:, 2:]), x[:, 1:2]], 1), (3,)),
+    ],
+)
+def test_pairs_that_are_sorted_keep_the_norm(function, shape: tuple[int, ...]):
+    judgement = judged("norm-preserving", Function(function), *shape)
+    assert (judgement.outcome, judgement.upper) == ("proved", 0.0)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: _max_min(x[:, :1], torch.zeros_like(x[:, :1])),
+        lambda x: _max_min(x[:, :1], x[:, :1]),
+        lambda x: _max_min(x[:, :1].roll(1, 1), torch.nn.functional.pad(x[:, :1], (1, 0))[:, :1]),
+        lambda x: torch.maximum(x, x.flip(-1)),
+    ],
+)
+def test_other_extremes_do_not(function):
+    assert judged("norm-preserving", Function(function), 2).outcome == "refuted"

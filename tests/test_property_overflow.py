@@ -25,3 +25,10 @@ def test_no_claim_of_random_weights_is_proved(size: float, function):
         small = size < 1 and claim == "gradient-field"  # |J - Jᵀ| is below the tolerance
         if not (small or (size < 1 and function is _step)):
             assert judged(claim, module, 4).outcome != "proved", claim
+
+
+def test_a_bound_that_overflows_says_nothing():
+    ones = Function(F.linear, 6e153 * torch.ones(4, 4, dtype=torch.float64))
+    judgement = judged("symplectic", ones, 4)
+    assert (judgement.outcome, judgement.upper) == ("unknown", None)
+    assert "no finite bound" in judgement.evidence["text"]

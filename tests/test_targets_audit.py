@@ -74,3 +74,9 @@ def test_the_museum_entry_as_an_architecture(dsnn):
     assert "|u| is executed: 1.9" in text
     assert result["claims"][0]["bound"][1] is None or result["claims"][0]["bound"][1] >= 2.2
     assert result["claims"][2]["bound"][1] is None
+
+
+def test_an_equality_of_which_no_upper_end_is_known(dsnn):
+    code, out, error = dsnn("audit", "steps:Step", "--input-shape", "4", "--claim", "orthogonal")
+    assert (code, error) == (1, "")
+    assert "REFUTED" in out

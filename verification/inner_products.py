@@ -53,8 +53,9 @@ def times(a: Polynomial, b: Polynomial) -> Polynomial:
     found: Polynomial = {}
     for m, c in a.items():
         for n, d in b.items():
-            found = plus(found, {tuple(sorted((*m, *n))): c * d})
-    return found
+            monomial = tuple(sorted((*m, *n)))
+            found[monomial] = found.get(monomial, Fraction(0)) + c * d
+    return {monomial: c for monomial, c in found.items() if c}
 
 
 def number(value: Fraction | int) -> Rational:

@@ -90,9 +90,12 @@ def prove(claim: Claim, graph: Graph) -> Proof | Open:
             return Open(f"nothing is known of the operator {node.attributes.get('operator')}")
     try:
         with np.errstate(over="ignore", invalid="ignore"):  # `sparse` refuses what comes of it
-            return ANALYSES[claim.name](pulled_scalars(graph), claim.dim)
+            found = ANALYSES[claim.name](pulled_scalars(graph), claim.dim)
     except ArithmeticError as error:
         return Open(str(error))
+    if isinstance(found, Proof) and not math.isfinite(found.defect):
+        return Open("no finite bound on the defect is known")
+    return found
 
 
 def _proved(proof: Proof) -> dict[str, object]:

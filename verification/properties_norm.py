@@ -3,12 +3,16 @@
 A linear segment must be an isometry. Of a nonlinear one, |f|² - |x|² is expanded in the inner
 products of the vectors in it, and must vanish identically: so it does for the projection
 φ |x| / |φ|, also onto fewer or more entries, and the relaxation (1 - l) φ + l y with
-l = (|φ|² - |y|²) / |φ - y|², whatever φ is.
+l = (|φ|² - |y|²) / |φ - y|², whatever φ is. Entries that change signs or places change no norm.
 """
+
+import math
 
 from dsnn.operators.rounding import up
 from verification.dominators import joined, segments
-from verification.exact import LINEAR
+from verification.entries import together
+from verification.exact import LINEAR, MOVES
+from verification.flow import Flow
 from verification.forms import whole
 from verification.graph import Graph
 from verification.inner_products import Algebra, Rational, inner, number
@@ -61,6 +65,8 @@ def _linear(segment: Graph) -> tuple[float, str] | str:
 def _nonlinear(segment: Graph) -> tuple[float, str] | str:
     if len(segment.nodes) == 2 and segment.nodes[1].attributes.get("function") == "abs":
         return 0.0, "entries change sign"
+    if _sorts(segment):
+        return 0.0, "entries change places"
     algebra = Algebra(segment)
     value, before = algebra.values[segment.output], algebra.values[segment.input.name]
     if isinstance(value, Rational) or isinstance(before, Rational):
@@ -72,3 +78,18 @@ def _nonlinear(segment: Graph) -> tuple[float, str] | str:
     if algebra.is_zero(inner(value, value) + number(-1) * inner(before, before)):
         return 0.0, "|f|² = |x|² identically in inner products: a relaxation or projection"
     return "|f|² - |x|² does not cancel"
+
+
+def _sorts(segment: Graph) -> bool:
+    """Whether f(x) has the entries of x, each once, in an order that may depend on x: pairs of them
+    sorted, as by MaxMin."""
+    for node in segment.nodes[1:]:
+        if node.kind not in (*MOVES, "maximum", "minimum"):
+            return False
+        if node.kind == "gather" and bool((node.attributes["index"] < 0).any()):
+            return False  # a zero instead of an entry
+        if node.kind not in MOVES and any(segment[n].shape != node.shape for n in node.inputs):
+            return False
+    start, end = segment.input, segment[segment.output]
+    once = together(Flow(segment), (end.name,), start.name) == {start.name: 1}
+    return once and math.prod(end.shape) == math.prod(start.shape)

@@ -26,7 +26,7 @@ def above(value: float, limit: float | Fraction) -> str:
 def below(value: float, limit: float | Fraction) -> str:
     """An upper bound rounded up, with as many digits as it takes to stay at most `limit`."""
     digits = 4
-    while value <= limit < Fraction(at_most(value, digits)) and digits < 17:
+    while value <= limit < math.inf and limit < Fraction(at_most(value, digits)) and digits < 17:
         digits += 1
     return at_most(value, digits)
 

@@ -1,17 +1,20 @@
 """Certificates at the ends of what can be written: JSON too deep, values of no dimension, none."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from test_checker_forged_verdicts import graph, identity, node, root
+from test_checker_forged_verdicts import graph, identity, node, prove, root
 from torch import Tensor, nn
 
 from verification.auditor import Audit
 from verification.certificate import certify
 from verification.checker import kinds, replay
 from verification.checker.__main__ import run
+from verification.checker.chain import Line
+from verification.checker.reading import Wrong
 from verification.claims import parse
 from verification.parts import Live
 from verification.targets import Target
@@ -61,3 +64,44 @@ def test_sums_of_nothing(name: str) -> None:
     found = replay.image(chain, "y", kinds.balls(np.zeros((1, 2, 0))))
     assert found.shape == (1, *shape)
     assert replay.length(found) == 0
+
+
+# What may be no number. ----------------------------------------------------------------------
+
+ZERO = {"weights/A": np.zeros(2)}
+INPUT = node("x", "input", [], [2])
+NONE = node("n", "quotient", ["x", "x"], [2])
+
+
+def _sum(source: str, *coefficients: str) -> dict[str, Any]:
+    inputs = ["x", *[source] * (len(coefficients) - 1)]
+    return node("y", "combine", inputs, [2], {"coefficients": [*coefficients]})
+
+
+@pytest.mark.parametrize(
+    "nodes",
+    [
+        [INPUT, NONE, _sum("n", "1", "0")],
+        [INPUT, NONE, _sum("n", "1", "1", "-1")],
+        [INPUT, NONE, node("z", "scale", ["n"], [2], weight="weights/A"), _sum("z", "1", "1")],
+        [INPUT, node("n", "normalise", ["x"], [2], {"dims": [0], "epsilon": "0"}),
+         _sum("n", "1", "0")],
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("name", ["mass-preserving", "volume-preserving", "equivariant:shift"])
+def test_equalities_of_what_may_be_no_number(name: str, nodes: list[Any]) -> None:
+    assert "divide by 0" in prove(name, nodes, ZERO)
+
+
+def test_constants_that_are_no_numbers_are_no_constants() -> None:
+    """x + 0/0, and (x, 0/0), were taken for translations of x."""
+    constant = node("c", "constant", [], [2], value="weights/A")
+    none = node("n", "quotient", ["c", "c"], [2])
+    joined = node("y", "concat", ["x", "n"], [4], {"dim": 0})
+    for law, end in (("sum", _sum("n", "1", "1")), ("together", joined)):
+        chain = root(graph([INPUT, constant, none, end]), ZERO).chain
+        chain.lines["x", "x"] = Line("identity", 1.0, {})
+        with pytest.raises(Wrong):
+            chain.derive("x", "y", law, [("x", "x")], {}, "it")
+        with pytest.raises(Wrong, match="no number"):
+            chain.derive("x", "n", "constant", [], {}, "it")

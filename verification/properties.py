@@ -21,7 +21,7 @@ from verification import (
     properties_volume,
 )
 from verification.claims import Claim
-from verification.graph import Graph
+from verification.graph import Graph, Node
 from verification.judgement import Analysis, Judgement, Open, Proof
 from verification.properties_refute import Found, search
 from verification.pulled_scalars import pulled_scalars
@@ -87,10 +87,19 @@ def prove(claim: Claim, graph: Graph) -> Proof | Open:
     for node in graph:
         if node.kind == "unknown":
             return Open(f"nothing is known of the operator {node.attributes.get('operator')}")
+        if claim.name != "norm-preserving" and _may_have_no_value(node):
+            return Open(f"{node.name} divides by what may be 0: there it is no number")
     try:
         return ANALYSES[claim.name](pulled_scalars(graph), claim.dim)
     except ArithmeticError as error:
         return Open(str(error))
+
+
+def _may_have_no_value(node: Node) -> bool:
+    """Whether it may divide by 0. No structure but that of a norm, which holds wherever the map is
+    defined, speaks of such a map: 0 times no number, or two of them that cancel, are none."""
+    without = node.kind == "normalise" and node.attributes["epsilon"] <= 0
+    return node.kind == "quotient" or without
 
 
 def _proved(proof: Proof) -> dict[str, object]:

@@ -1,17 +1,20 @@
 """Certificates at the ends of what can be written: JSON too deep, values of no dimension, none."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from test_checker_forged_verdicts import graph, identity, node, root
+from test_checker_forged_verdicts import claim, graph, identity, node, prove, root, signed
 from torch import Tensor, nn
 
 from verification.auditor import Audit
 from verification.certificate import certify
-from verification.checker import kinds, replay
+from verification.checker import kinds, replay, verdicts
 from verification.checker.__main__ import run
+from verification.checker.chain import Line
+from verification.checker.reading import Wrong
 from verification.claims import parse
 from verification.parts import Live
 from verification.targets import Target
@@ -37,14 +40,14 @@ class Squashed(nn.Module):
 
 
 @pytest.mark.parametrize(
-    ("claim", "shape"),
+    ("text", "shape"),
     [("orthogonal", (3,)), ("norm-preserving", (3,)), ("orthogonal", ()),
      ("norm-preserving", ()), ("mass-preserving", ()), ("volume-preserving", ())],
 )  # fmt: skip
-def test_values_without_dimensions(claim: str, shape: tuple[int, ...], tmp_path: Path) -> None:
+def test_values_without_dimensions(text: str, shape: tuple[int, ...], tmp_path: Path) -> None:
     target = Target("t", Live(Squashed().eval(), shape))
     audit = Audit(target, budget=2.0, folder=tmp_path, stem="w")
-    report = audit.run([parse(claim)])
+    report = audit.run([parse(text)])
     assert [verdict.outcome for verdict in report.verdicts] == ["refuted"]
     assert certify(tmp_path / "a.json", audit, report) == []
     assert run(str(tmp_path / "a.json")) == 0
@@ -61,3 +64,57 @@ def test_sums_of_nothing(name: str) -> None:
     found = replay.image(chain, "y", kinds.balls(np.zeros((1, 2, 0))))
     assert found.shape == (1, *shape)
     assert replay.length(found) == 0
+
+
+def test_a_point_of_many_entries_takes_no_memory(tmp_path: Path) -> None:
+    """64 MB of bytes were to become as many balls, 7 GB of them."""
+    of = graph([node("x", "input", [], [2**26])])
+    entry = claim("mass-preserving", of, "refuted", bound=[1, None],
+                  witness={"x": "witness/0", "y": None})  # fmt: skip
+    tensors = {"weights/A": np.ones(1, np.float32), "witness/0": np.zeros(2**26, np.int8)}
+    path = signed(tmp_path, [(of, [])], [entry | {"limit": "1/100000"}], tensors)
+    with pytest.raises(Wrong, match="too many"):
+        verdicts.check(verdicts.read(path))
+    with pytest.raises(Wrong, match="too many"):
+        kinds.fractions(np.zeros(2**23))
+
+
+# What may be no number. ----------------------------------------------------------------------
+
+ZERO = {"weights/A": np.zeros(2)}
+INPUT = node("x", "input", [], [2])
+NONE = node("n", "quotient", ["x", "x"], [2])
+
+
+def _sum(source: str, *coefficients: str) -> dict[str, Any]:
+    inputs = ["x", *[source] * (len(coefficients) - 1)]
+    return node("y", "combine", inputs, [2], {"coefficients": [*coefficients]})
+
+
+@pytest.mark.parametrize(
+    "nodes",
+    [
+        [INPUT, NONE, _sum("n", "1", "0")],
+        [INPUT, NONE, _sum("n", "1", "1", "-1")],
+        [INPUT, NONE, node("z", "scale", ["n"], [2], weight="weights/A"), _sum("z", "1", "1")],
+        [INPUT, node("n", "normalise", ["x"], [2], {"dims": [0], "epsilon": "0"}),
+         _sum("n", "1", "0")],
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("name", ["mass-preserving", "volume-preserving", "equivariant:shift"])
+def test_equalities_of_what_may_be_no_number(name: str, nodes: list[Any]) -> None:
+    assert isinstance(prove(name, nodes, ZERO), str)
+
+
+def test_constants_that_are_no_numbers_are_no_constants() -> None:
+    """x + 0/0, and (x, 0/0), were taken for translations of x."""
+    constant = node("c", "constant", [], [2], value="weights/A")
+    none = node("n", "quotient", ["c", "c"], [2])
+    joined = node("y", "concat", ["x", "n"], [4], {"dim": 0})
+    for law, end in (("sum", _sum("n", "1", "1")), ("together", joined)):
+        chain = root(graph([INPUT, constant, none, end]), ZERO).chain
+        chain.lines["x", "x"] = Line("identity", 1.0, {})
+        with pytest.raises(Wrong):
+            chain.derive("x", "y", law, [("x", "x")], {}, "it")
+        with pytest.raises(Wrong, match="no number"):
+            chain.derive("x", "n", "constant", [], {}, "it")

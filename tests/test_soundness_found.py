@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
-from property_modules import Buffered
+from property_modules import Buffered, Function
 from torch import Tensor, nn
 
 from dsnn.errors import UserError
@@ -175,3 +175,20 @@ def test_odd_modules_get_verdicts(module: nn.Module, shape: tuple[int, ...]):
 def test_a_lazy_module_is_told_what_it_lacks():
     with pytest.raises(UserError, match="call the module once"):
         audit(nn.Sequential(nn.LazyLinear(3)), "lipschitz<=1", (4,))
+
+
+EMPTY = {
+    "no number times 0": lambda x: x + 0 * (torch.relu(x) / torch.relu(x)),
+    "two of them that cancel": lambda x: x + x / x - x / x,
+    "a shear by one": lambda x: torch.stack([x[:, 0], x[:, 1] + x[:, 0] / x[:, 0]], 1),
+    "two equal deviations": lambda x: x + 0 * F.layer_norm(x, (2,), eps=0.0),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", EMPTY)
+@pytest.mark.parametrize("claim", ["mass-preserving", "volume-preserving", "equivariant:shift"])
+def test_where_there_is_no_value_nothing_is_preserved(name: str, claim: str):
+    """Each is no number where an entry is 0 at least, the first on three quarters of the plane."""
+    assert not Function(EMPTY[name])(torch.zeros(1, 2)).isfinite().all()
+    (verdict,) = audit(Function(EMPTY[name]), claim, (2,), budget=0.2).verdicts
+    assert verdict.outcome != "proved"

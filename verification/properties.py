@@ -22,7 +22,7 @@ from verification import (
     properties_volume,
 )
 from verification.claims import Claim
-from verification.graph import Graph
+from verification.graph import Graph, Node
 from verification.judgement import Analysis, Judgement, Open, Proof
 from verification.properties_refute import Found, search
 from verification.pulled_scalars import pulled_scalars
@@ -88,6 +88,8 @@ def prove(claim: Claim, graph: Graph) -> Proof | Open:
     for node in graph:
         if node.kind == "unknown":
             return Open(f"nothing is known of the operator {node.attributes.get('operator')}")
+        if claim.name != "norm-preserving" and _may_have_no_value(node):
+            return Open(f"{node.name} divides by what may be 0: there it is no number")
     try:
         with np.errstate(over="ignore", invalid="ignore"):  # `sparse` refuses what comes of it
             found = ANALYSES[claim.name](pulled_scalars(graph), claim.dim)
@@ -96,6 +98,13 @@ def prove(claim: Claim, graph: Graph) -> Proof | Open:
     if isinstance(found, Proof) and not math.isfinite(found.defect):
         return Open("no finite bound on the defect is known")
     return found
+
+
+def _may_have_no_value(node: Node) -> bool:
+    """Whether it may divide by 0. No structure but that of a norm, which holds wherever the map is
+    defined, speaks of such a map: 0 times no number, or two of them that cancel, are none."""
+    without = node.kind == "normalise" and node.attributes["epsilon"] <= 0
+    return node.kind == "quotient" or without
 
 
 def _proved(proof: Proof) -> dict[str, object]:

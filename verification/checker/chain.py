@@ -150,7 +150,7 @@ class Chain:
             node, number = self.graph[name], pending.pop(name)
             multiple = self.multiple(node)
             if name in stop or (node.kind != "combine" and multiple is None):
-                if name in stop or name in self.moving:
+                if name in stop or name in self.moving or name in self.partial:
                     found[name] = number
                 continue
             inner = [multiple] if multiple is not None else node.attributes["coefficients"]
@@ -216,6 +216,7 @@ class Chain:
             return Line(law, 1.0, {})
         if law == "constant":
             agree(end not in self.moving, f"{what}: that node depends on the input")
+            agree(end not in self.partial, f"{what}: that node may be no number")
             return Line(law, 0.0, {})
         agree(node.inputs == (start,), f"{what}: the node has other inputs")
         if law == "norm" and node.kind in MAPS:
@@ -297,7 +298,9 @@ class Chain:
                 agree(kind != node.kind and np.array_equal(counts, others), f"{what}: left out")
                 add(node.inputs, [counts, counts])
             else:
-                agree(node.name not in self.moving, f"{what}: entries of {node.name} are left out")
+                agree(
+                    node.name not in self.moving | self.partial, f"{what}: {node.name} is left out"
+                )
         agree(not halves, f"{what}: entries are left out")
         return list(found.values())
 

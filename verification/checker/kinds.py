@@ -30,6 +30,15 @@ Kind = Callable[[Array, Fraction], Array]
 """float64 values, factor -> numbers of one kind."""
 
 
+LARGEST_EXACT = 2**22
+"""Entries of one array of objects, which take a hundred bytes each."""
+
+
+def affordable(values: Array) -> None:
+    """Wrong where an array is too large to be one of objects."""
+    agree(values.size <= LARGEST_EXACT, f"{values.size} numbers are too many to follow exactly")
+
+
 def plain(values: Array, factor: Fraction = Fraction(1)) -> Array:
     """In float64: each within 2 roundings. Raises Wrong where one may underflow or overflow."""
     agree(factor == 0 or 2.0**-900 <= abs(factor) <= 2.0**900, "a factor underflows or overflows")
@@ -41,12 +50,14 @@ def plain(values: Array, factor: Fraction = Fraction(1)) -> Array:
 
 def fractions(values: Array, factor: Fraction = Fraction(1)) -> Array:
     """Exactly."""
+    affordable(values)
     exact = library().fmpq(factor.numerator, factor.denominator)
     return objects([exact * flint.fmpq(*v.as_integer_ratio()) for v in values.flat], values.shape)
 
 
 def balls(values: Array, factor: Fraction = Fraction(1)) -> Array:
     """In balls of the precision that is set."""
+    affordable(values)
     exact = library().arb(flint.fmpq(factor.numerator, factor.denominator))
     return objects([exact * float(v) for v in values.flat], values.shape)
 

@@ -263,7 +263,12 @@ def prove(name: str, graph: Graph, output: str, dim: int) -> tuple[str, Fraction
     theorem, proof = PROOFS[name]
     kinds.library()
     try:
-        return theorem, proof(simplified(graph, output), dim)
+        plain = simplified(graph, output)
+        defect = proof(plain, dim)
+        for node in plain.values():  # 0 times no number is none, nor do two of them cancel
+            without = node.kind == "normalise" and Fraction(node.attributes["epsilon"]) <= 0
+            agree(node.kind != "quotient" and not without, f"{node.name} may divide by 0")
+        return theorem, defect
     except Wrong as reason:
         return str(reason)
     except ArithmeticError:

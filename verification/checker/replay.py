@@ -189,6 +189,7 @@ def moved(chain: Chain, output: str, x: Value, y: Value) -> float:
 
 
 def _ball_image(chain: Chain, output: str, x: Value) -> Array:
+    kinds.affordable(x.array)
     around = [kinds.flint.arb(v, x.error) for v in x.array.flat]
     return image(chain, output, objects(around, (1, *x.array.shape)))
 

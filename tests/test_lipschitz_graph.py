@@ -12,6 +12,7 @@ from verification.constant import Constant as Line
 from verification.constant import root_up, round_up
 from verification.graph import Constant, Graph, Node
 from verification.lipschitz import derive
+from verification.norms import Operator, Spectra
 
 
 class Build:
@@ -185,3 +186,18 @@ def test_rounding_is_upwards_and_exact_where_it_can_be():
         assert Fraction(math.nextafter(math.nextafter(root, 0), 0)) ** 2 < value
     assert Fraction(round_up(Fraction(1, 3))) > Fraction(1, 3)
     assert round_up(Fraction(10) ** 400) == math.inf
+
+
+def test_norms_are_computed_side_by_side(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As one by one, each once; errors are left to whoever asks for the norm."""
+    weights = [torch.randn(6, 4), torch.randn(3, 6), torch.full((2, 3), math.inf)]
+    operators = [Operator(weight, Fraction(1)) for weight in weights]
+    alone = [Spectra().of(one) for one in operators[:2]]
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    spectra = Spectra()
+    spectra.prepare([*operators, *operators])
+    with monkeypatch.context() as patch:
+        patch.setattr(Spectra, "_compute", None)
+        assert [spectra.of(one) for one in operators[:2]] == alone
+    with pytest.raises(ArithmeticError):
+        spectra.of(operators[2])

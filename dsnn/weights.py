@@ -119,17 +119,15 @@ def _read_pt(path: Path, arch: str | None) -> tuple[dict[str, Tensor], Card]:
     ):
         raise UserError(f"{path} is not a state dict of tensors: save model.state_dict() itself")
     _check_values(path, state)
-    head, lifts = state.get("FC.1.weight"), [state.get(f"seq.{k}.conv1.0.weight") for k in range(3)]
-    if head is None or head.ndim != 2 or any(lift is None or lift.ndim != 4 for lift in lifts):
-        raise UserError(f"{path}: not published {arch} weights, the lifts or the head are missing")
-    classes = head.shape[0]
+    ends = "FC.1.weight", [f"seq.{k}.conv1.0.weight" for k in range(3)]
+    classes, channels = _sizes(path, f"published {arch}", state, *ends)
     if classes not in published.DATASETS:
         raise UserError(f"{path}: the head has {classes} rows; published heads have 10 or 100")
     dataset = published.DATASETS[classes]
     mean, std = training(dataset)
     margin = re.search(r"(?<![\d.])(\d+\.\d+)$", path.stem)
     card = Card(arch, dataset, float(margin[1]) if margin else None, mean, std, signed_steps=False)
-    skeleton = _skeleton(card, classes, [lift.shape[0] for lift in lifts if lift is not None])
+    skeleton = _skeleton(card, classes, channels)
     try:
         return published.translate(arch, state, skeleton), card
     except UserError as error:
@@ -207,6 +205,20 @@ def _check_values(path: Path, state: Mapping[str, Tensor]) -> None:
             )
 
 
+def _sizes(
+    path: Path, what: str, state: Mapping[str, Tensor], head: str, lifts: list[str]
+) -> tuple[int, list[int]]:
+    """Classes and channels, from the matrix called `head` and the kernels `lifts`. UserError where
+    one is missing or empty."""
+    sizes = []
+    for name, dimensions in ((head, 2), *((lift, 4) for lift in lifts)):
+        tensor = state.get(name)
+        if tensor is None or tensor.ndim != dimensions or not tensor.numel():
+            raise UserError(f"{path}: not {what} weights, {name!r} is missing or empty")
+        sizes.append(tensor.shape[0])
+    return sizes[0], sizes[1:]
+
+
 def _skeleton(card: Card, classes: int, channels: list[int]) -> CifarNet:
     """The network without storage: shapes to compare with, whatever a file claims."""
     with torch.device("meta"):
@@ -218,15 +230,12 @@ def _expected(path: Path, card: Card, state: Mapping[str, Tensor]) -> CifarNet |
     """The network without storage that the file's shapes speak of."""
     if card.arch in CERTIFIED:
         sizes, head = sizes_of(card.arch, state), state.get("head.weight")
-        if sizes is None or head is None or head.ndim != 2:
+        if sizes is None or head is None or head.ndim != 2 or not head.numel():
             raise UserError(f"{path}: not {card.arch} weights, the steps or the head are missing")
         with torch.device("meta"):
             return build_certified(card.arch, head.shape[0], sizes)
-    lifts = [state.get(f"stages.{k}.lift.operator.weight") for k in range(3)]
-    head = state.get("head.weight")
-    if head is None or head.ndim != 2 or any(lift is None or lift.ndim != 4 for lift in lifts):
-        raise UserError(f"{path}: not {card.arch} weights, the lifts or the head are missing")
-    return _skeleton(card, head.shape[0], [lift.shape[0] for lift in lifts if lift is not None])
+    ends = "head.weight", [f"stages.{k}.lift.operator.weight" for k in range(3)]
+    return _skeleton(card, *_sizes(path, card.arch, state, *ends))
 
 
 def _fill(path: Path, card: Card, state: Mapping[str, Tensor]) -> CifarNet | CertifiedNet:

@@ -152,6 +152,7 @@ def test_keys_shapes_and_types(tmp_path: Path):
         ({"seq.0.u": torch.ones(4, dtype=torch.float64)}, "float64"),
         ({"seq.0.u": [1.0]}, "not a state dict"),
         ({"FC.1.weight": None}, "missing"),
+        ({"seq.2.conv1.0.weight": torch.zeros(0, 64, 3, 3)}, "'seq.2.conv1.0.weight' is .*empty"),
     ]
     for changes, expected in cases:
         with pytest.raises(UserError, match=expected):
@@ -188,6 +189,12 @@ def test_safetensors_with_other_shapes_or_metadata(tmp_path: Path, good: Path):
     for name in ("head.bias", "stages.0.flow.0.u", "stages.1.lift.operator.weight"):
         with pytest.raises(UserError, match=r"not non-expansive|missing"):
             load(rewritten({k: v for k, v in state.items() if k != name}, metadata))
+    for name, empty in [
+        ("head.weight", torch.zeros(0, 64)),
+        ("stages.2.lift.operator.weight", torch.zeros(0, 4, 3, 3)),
+    ]:
+        with pytest.raises(UserError, match=f"'{name}' is .*empty"):
+            load(rewritten(state | {name: empty}, metadata))
     huge = state | {"stages.0.lift.operator.weight": torch.zeros(100_000, 3, 3, 3)}
     with pytest.raises(UserError, match="not non-expansive"):
         load(rewritten(huge, metadata))  # compared by shape: nothing of that size is built

@@ -15,6 +15,7 @@ os.environ["OMP_NUM_THREADS"] = "1"
 from dsnn.cli import run
 
 if TYPE_CHECKING:
+    from certificate_cases import Written
     from playwright.sync_api import Browser
 
 REGIMES = {
@@ -78,6 +79,14 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     folder = tmp_path_factory.mktemp("weights")
     return fitted("non-expansive", 10, "generated", folder / "net.safetensors")
+
+
+@pytest.fixture(scope="session")
+def written(tmp_path_factory: pytest.TempPathFactory) -> "Written":
+    """A certificate, and the weights it is about."""
+    from certificate_cases import certified
+
+    return certified(tmp_path_factory.mktemp("certificate"))
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,8 @@ from theory import theorems
 from verification.activations import SLOPES
 from verification.capture import capture
 from verification.checker import nodes, norms, reading, replay
-from verification.checker.chain import LAWS, Chain, Spectra
+from verification.checker.chain import Chain, Spectra
+from verification.checker.laws import LAWS
 from verification.checker.reading import Node, Weight, Wrong
 from verification.graph import Graph
 from verification.interpret import Interpreter

@@ -22,8 +22,8 @@ from property_modules import (
     gradient,
     split_step,
 )
+from test_checker_altered import altered, at, meaningful, places, put
 from test_checker_bounds import parsed
-from test_checker_certificates import altered, at, meaningful, places, put
 from torch import Tensor, nn
 
 from dsnn.models import mass_network, norm_network, symplectic_network, volume_network

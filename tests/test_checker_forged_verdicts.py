@@ -15,21 +15,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from safetensors.numpy import save
-from torch import nn
 
-from dsnn.errors import UserError
-from verification import certificate
-from verification.auditor import Audit
 from verification.checker import proofs, reading, replay, verdicts
 from verification.checker.__main__ import main, run
 from verification.checker.chain import Chain, Spectra
 from verification.checker.reading import Unreadable, Wrong
 from verification.checker.verdicts import Root, coarse, matches
-from verification.claims import parse
-from verification.parts import Live
-from verification.targets import Target
 
 ONE = {"weights/A": np.ones(1)}
 POINT = {"stride": [1], "padding": [[0, 0]], "dilation": [1], "groups": 1, "circular": False}
@@ -331,71 +323,3 @@ def test_what_stdout_cannot_encode_is_escaped(
     assert main() == 0
     stdout.flush()
     assert b"\\xe9:lipschitz<=1" in stdout.buffer.getvalue()  # type: ignore[attr-defined]
-
-
-# What is written. ----------------------------------------------------------------------------
-
-
-class Buffered(nn.Module):
-    def __init__(self, buffer: torch.Tensor) -> None:
-        super().__init__()
-        torch.manual_seed(0)
-        self.linear = nn.Linear(3, 3)
-        self.register_buffer("buffer", buffer)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.linear(x)
-
-
-def audited(module: nn.Module, folder: Path, *claims: str) -> tuple[Path, list[str]]:
-    """The certificate of an audit, and what it leaves out."""
-    target = Target("t", Live(module.eval(), (3,)))
-    audit = Audit(target, budget=2.0, folder=folder, stem="witness")
-    report = audit.run([parse(text) for text in claims])
-    path = folder / "written.json"
-    return path, certificate.certify(path, audit, report)
-
-
-@pytest.mark.parametrize(
-    ("buffer", "left"),
-    [
-        (torch.full((3, 3), -math.inf).triu(1), 1), (torch.zeros(3, dtype=torch.complex64), 1),
-        (torch.zeros(3, dtype=torch.uint16), 1), (torch.zeros((1,) * 9), 1),
-        (torch.zeros(3, dtype=torch.bfloat16), 0), (torch.zeros(3, dtype=torch.bool), 0),
-    ],
-)  # fmt: skip
-def test_states_that_the_checker_cannot_read_are_not_embedded(
-    tmp_path: Path, buffer: torch.Tensor, left: int
-) -> None:
-    path, lines = audited(Buffered(buffer), tmp_path, "lipschitz<=3")
-    assert (len(lines), run(str(path))) == (left, 0)
-    assert all("'buffer'" in line for line in lines)
-
-
-def test_bfloat16_weights_end_in_no_traceback(tmp_path: Path) -> None:
-    path, _ = audited(nn.Linear(3, 3).bfloat16(), tmp_path, "lipschitz<=3")
-    assert run(str(path)) in (0, 3)
-
-
-@pytest.mark.parametrize(
-    "error", [AttributeError, IndexError, MemoryError, TypeError, ValueError, Wrong]
-)
-def test_a_verdict_that_cannot_be_derived_is_left_out(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: type[Exception]
-) -> None:
-    def fail(*_: Any) -> Any:
-        raise error
-
-    monkeypatch.setattr(Root, "above", fail)
-    path, lines = audited(nn.Linear(3, 3), tmp_path, "lipschitz<=3")
-    monkeypatch.undo()
-    assert len(lines) == 1
-    assert run(str(path)) == 3
-
-
-@pytest.mark.parametrize("written", [" 3", "3 ", "3_0", "\t3", "３"])
-def test_numbers_are_written_alike_for_audit_and_checker(written: str) -> None:
-    with pytest.raises(UserError):
-        parse(f"lipschitz<={written}")
-    with pytest.raises(Unreadable):
-        verdicts.parse_claim(f"lipschitz<={written}")

@@ -12,7 +12,6 @@ import math
 import platform
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from fractions import Fraction
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -25,12 +24,12 @@ from torch import Tensor
 
 from dsnn.errors import UserError
 from dsnn.files import atomic, write_json
-from verification import sdp
 from verification.auditor import Audit
 from verification.capture import Uncapturable
+from verification.certificate_lines import TOLERANCE, LeftOut, lines
 from verification.checker import proofs, reading, verdicts
-from verification.checker.chain import CONTRACTIVE, Chain, Line, Pair, Spectra, Values
-from verification.checker.reading import Node, Unreadable, Wrong
+from verification.checker.chain import Chain, Spectra
+from verification.checker.reading import Unreadable, Wrong
 from verification.checker.verdicts import SLACK
 from verification.constant import Constant as Derivation
 from verification.graph import Constant, Graph
@@ -96,18 +95,8 @@ def _witness(verdict: Verdict) -> tuple[Tensor, Tensor | None] | None:
     return None if verdict.point is None else (verdict.point, verdict.directions)
 
 
-TOLERANCE = 1e-6
-"""How much above the audit's the checker's constant may be, relative."""
-PRODUCTS = ("T9-switching", "T10-flexible-switching")
-"""Theorems whose constant is the product of those of their steps: a certificate has the steps."""
-
-
-class _LeftOut(Exception):
-    """Why a verdict is not in the certificate."""
-
-
 _REFUSED = (
-    _LeftOut, Wrong, Unreadable, ArithmeticError, AttributeError, IndexError, KeyError,
+    LeftOut, Wrong, Unreadable, ArithmeticError, AttributeError, IndexError, KeyError,
     MemoryError, RuntimeError, TypeError, ValueError,
 )  # fmt: skip
 """What the checker may raise where it cannot derive a verdict."""
@@ -119,7 +108,7 @@ def _array(tensor: Tensor) -> np.ndarray:
     try:
         return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
     except (RuntimeError, TypeError) as error:  # sparse, quantized, ...
-        raise _LeftOut(f"a tensor that is no array: {error}") from error
+        raise LeftOut(f"a tensor that is no array: {error}") from error
 
 
 def _readable(array: np.ndarray) -> np.ndarray:
@@ -127,7 +116,7 @@ def _readable(array: np.ndarray) -> np.ndarray:
     try:
         reading.tensors(save({"": array.copy(order="C")}), "a tensor")
     except (Unreadable, SafetensorError, KeyError, TypeError) as error:
-        raise _LeftOut(f"the checker cannot read it: {error}") from error
+        raise LeftOut(f"the checker cannot read it: {error}") from error
     return array
 
 
@@ -153,8 +142,8 @@ def write(path: str | Path, subject: Subject, findings: Iterable[Finding]) -> li
         verdicts.read(path)
     except (Unreadable, Wrong) as error:
         raise UserError(f"--certificate {path}: the checker cannot read it: {error}") from error
-    lines = [f"{x['claim']} of {x['module'] or 'the network'}: {x['reason']}" for x in writer.left]
-    return lines + [f"the weights {name!r}: {why}" for name, why in writer.unread.items()]
+    left = [f"{x['claim']} of {x['module'] or 'the network'}: {x['reason']}" for x in writer.left]
+    return left + [f"the weights {name!r}: {why}" for name, why in writer.unread.items()]
 
 
 @dataclass
@@ -173,7 +162,7 @@ class _Writer:
         for name, tensor in self.subject.state.items():
             try:
                 self.tensors[f"weights/{name}"] = _readable(_array(tensor))
-            except _LeftOut as reason:
+            except LeftOut as reason:
                 self.unread[name] = str(reason)
 
     def content(self, file: str, sha256: str) -> dict[str, Any]:
@@ -217,17 +206,17 @@ class _Writer:
     def _claim(self, finding: Finding, claim: verdicts.Claim) -> dict[str, Any]:
         """The verdict with the checker's numbers; it must come to the audit's verdict."""
         if isinstance(finding.graph, Uncapturable):
-            raise _LeftOut("there is no graph of it")
+            raise LeftOut("there is no graph of it")
         if finding.arithmetic != "real":
-            raise _LeftOut(f"its arithmetic is {finding.arithmetic}, and not real")
+            raise LeftOut(f"its arithmetic is {finding.arithmetic}, and not real")
         graph = self._graph(finding.graph, finding.module, claim.pixel)
         key = reading.digest(graph)
         nodes, output = reading.graph(graph, self.tensors)
         root = verdicts.Root(finding.module, graph["normalisation"], output,
                              Chain(nodes, self.spectra))  # fmt: skip
-        lines: list[dict[str, Any]] = []
+        stated: list[dict[str, Any]] = []
         if claim.equality is None:
-            lines = self._derived(finding, root, claim.pixel)
+            stated = self._derived(finding, root, claim.pixel)
         lower, witness = 0.0, None
         if finding.witness is not None and finding.verdict != "proved":
             point = [None if t is None else _array(t) for t in finding.witness]
@@ -239,7 +228,7 @@ class _Writer:
         if claim.limit is None:
             limits = verdicts.tolerances(finding.module, self.tensors)
         if len(limits) != 1:
-            raise _LeftOut("its weights are of several types, and so are its tolerances")
+            raise LeftOut("its weights are of several types, and so are its tolerances")
         (limit,) = limits
         assert limit is not None
         verdict = verdicts.decide(claim, limit, lower, upper)
@@ -247,8 +236,8 @@ class _Writer:
             known = f"[{lower!r}, {upper!r}]"
             reason = known if law or not claim.equality else proofs.prove(
                 claim.equality, nodes, output, claim.dim)  # fmt: skip
-            raise _LeftOut(f"the checker calls it {verdict}, the audit {finding.verdict}: {reason}")
-        self.graphs[key] = {"graph": graph, "lines": lines or self._lines_of(key)}
+            raise LeftOut(f"the checker calls it {verdict}, the audit {finding.verdict}: {reason}")
+        self.graphs[key] = {"graph": graph, "lines": stated or self._lines_of(key)}
         return {
             "claim": finding.claim,
             "limit": str(limit),
@@ -269,13 +258,13 @@ class _Writer:
         share; those of the audit's verdict on this one may be another."""
         found = self.best.get((finding.module, pixel))
         if found is None:
-            raise _LeftOut("there is no derivation of it")
+            raise LeftOut("there is no derivation of it")
         constant = found.parts[-1] if pixel else found
-        lines = self._lines(root.chain, constant) if math.isfinite(found.upper) else []
+        stated = lines(root.chain, constant) if math.isfinite(found.upper) else []
         upper = root.upper()
         if not (upper == found.upper or upper >= found.upper * (1 - TOLERANCE)):
-            raise _LeftOut(f"the checker derives {upper!r}, the audit {found.upper!r}")
-        return lines
+            raise LeftOut(f"the checker derives {upper!r}, the audit {found.upper!r}")
+        return stated
 
     # -- the graph --
 
@@ -311,104 +300,3 @@ class _Writer:
             self.tensors[name] = _readable(array)
             self.folded[data] = name
         return self.folded[data]
-
-    # -- the lines --
-
-    def _lines(self, chain: Chain, root: Derivation) -> list[dict[str, Any]]:
-        """The derivation as lines, each after its parts; the checker's numbers."""
-        found: list[dict[str, Any]] = []
-        smallest = {
-            (part.start, part.end)
-            for line in root.lines()
-            if line.law == CONTRACTIVE
-            for part in line.parts
-        }
-        for line in _in_order(root):
-            pair: Pair = (line.start, line.end)
-            parts = [(part.start, part.end) for part in line.parts]
-            stated: Values = {}
-            if line.law == "norm":
-                stated = self._spectrum(chain, line, pair in smallest)
-            law = "chain" if line.law in PRODUCTS else line.law
-            what = f"line {' -> '.join(pair)}"
-            if line.law == sdp.LAW:
-                derived = _semidefinite(chain, line, what)
-            else:
-                derived = chain.derive(*pair, law, parts, stated, what)
-            chain.lines[pair] = derived
-            found.append(
-                {
-                    "start": line.start,
-                    "end": line.end,
-                    "law": law,
-                    "parts": [list(part) for part in parts],
-                    "values": {name: _number(v) for name, v in derived.values.items()},
-                    "upper": derived.upper,
-                }
-            )
-        return found
-
-    def _spectrum(self, chain: Chain, line: Derivation, with_smallest: bool) -> Values:
-        """Singular values as the audit has them, or little worse, as the checker shows them."""
-        node = chain.graph[line.end]
-        stated = {
-            "norm": self._shown(chain, node, float(line.values["norm"]), -1),
-            "smallest": None,
-            "factor": node.constants["weight"].factor,
-        }
-        if with_smallest and line.values["smallest"] > 0:
-            stated["smallest"] = self._shown(chain, node, float(line.values["smallest"]), 1)
-        elif with_smallest:
-            stated["smallest"] = Fraction(0)
-        return stated
-
-    def _shown(self, chain: Chain, node: Node, bound: float, sign: int) -> Fraction:
-        """The audit's bound, or the next that the checker can show."""
-        slacks = (0.0, SLACK, 1e-7, TOLERANCE / 2)
-        for way, slack in [("quickly", s) for s in slacks] + [("shown", s) for s in slacks[1:]]:
-            near = bound * (1 - sign * slack)
-            try:
-                if self.spectra.of(node, chain.extent(node), way, near, sign):
-                    return Fraction(near)
-            except Wrong:
-                pass
-        raise _LeftOut(f"the checker cannot show the singular value {bound!r} of {node.name}")
-
-
-def _semidefinite(chain: Chain, line: Derivation, what: str) -> Line:
-    """The line by LipSDP with the least slack that the checker can show."""
-    stated = {name: Fraction(value) for name, value in line.values.items()}
-    reason = "there are no multipliers"
-    for digits in range(13, 5, -1):
-        slack = Fraction(float(stated["square"]) * 10.0**-digits)
-        try:
-            return chain.derive(
-                line.start, line.end, line.law, [], {**stated, "slack": slack}, what
-            )
-        except Wrong as wrong:
-            reason = str(wrong)
-    raise _LeftOut(reason)
-
-
-def _in_order(root: Derivation) -> list[Derivation]:
-    """Every line once, after its parts."""
-    found: dict[Pair, Derivation] = {}
-    pending = [(root, False)]
-    while pending:
-        line, ready = pending.pop()
-        if ready:
-            found.setdefault((line.start, line.end), line)
-        elif (line.start, line.end) not in found:
-            pending.append((line, True))
-            pending += [(part, False) for part in reversed(line.parts)]
-    return list(found.values())
-
-
-def _number(value: Fraction | None) -> float | str | None:
-    """A double as a number, any other fraction as a string."""
-    if value is None:
-        return None
-    power_of_two = value.denominator & (value.denominator - 1) == 0
-    if power_of_two and value.denominator > 1 and Fraction(float(value)) == value:
-        return float(value)
-    return str(value)

@@ -18,6 +18,7 @@ import numpy as np
 
 from verification.checker import lipsdp, norms
 from verification.checker.kinds import numbers, plain
+from verification.checker.laws import CONTRACTIVE, EXPANSIVE, LAWS, Values, of_gradient
 from verification.checker.nodes import OWN, root_up, round_up, slopes
 from verification.checker.reading import (
     Node,
@@ -33,29 +34,6 @@ from verification.checker.values import pulled
 
 MAPS = ("linear", "conv", "adjoint")
 Pair = tuple[str, str]
-Values = dict[str, Fraction | None]
-
-
-# Laws of one step, restated from `theory`. ---------------------------------------------------
-
-LAWS = {
-    "T7-contractive-euler": lambda h, a, s_min, s_max: max(
-        abs(1 - h * a * s_min**2), abs(1 - h * s_max**2)
-    ),
-    "T8-nonexpansive-euler": lambda h, s_max: max(Fraction(1), abs(1 - h * s_max**2)),
-    "T8'-expansive-gradient-euler": lambda h, s_max: 1 + h * s_max**2,
-    "T8'-expansive-euler": lambda h, s_max: 1 + abs(h) * s_max,
-    "symmetric": lambda h, low, high, s_max: max(
-        abs(1 - h * low * s_max**2), abs(1 - h * high * s_max**2)
-    ),
-}
-"""x - h A' s(Ax + b) for slopes of s in [a, 1], [0, 1] with h >= 0, [0, 1] with -h >= 0;
-x + h s(Wx + v) for slopes in [-1, 1]; and the first for slopes in [low, high], where I - h A'DA
-is symmetric with its spectrum between 1 - h low |A|^2 and 1 - h high |A|^2."""
-CONTRACTIVE, NONEXPANSIVE, UPHILL, EXPANSIVE, SYMMETRIC = (
-    "T7-contractive-euler", "T8-nonexpansive-euler", "T8'-expansive-gradient-euler",
-    "T8'-expansive-euler", "symmetric",
-)  # fmt: skip
 
 
 LIPSDP = "LipSDP, verified"
@@ -338,7 +316,7 @@ class Chain:
             found, values = EXPANSIVE, {"h": step * max(abs(low), abs(high)), "s_max": s_max}
         else:
             agree(self._adjoint(outer, inner), f"{what}: the outer map is not the inner's adjoint")
-            found, values = _gradient(-step, low, high, s_max, s_min)
+            found, values = of_gradient(-step, low, high, s_max, s_min)
         agree(law == found, f"{what} is one by {found}")
         agree(None not in values.values(), f"{what}: it needs the smallest singular value")
         if law == CONTRACTIVE:
@@ -376,23 +354,6 @@ class Chain:
             and attributes == dict(straight.attributes)
             and tuple(turned.attributes["extent"]) == self.extent(straight)
         )
-
-
-def _gradient(
-    h: Fraction, low: Fraction, high: Fraction, s_max: Fraction | None, s_min: Fraction | None
-) -> tuple[str, Values]:
-    """x - h A' s(Ax + b): a slope range [low, high] is `high` times one of [low / high, 1]."""
-    if high <= 0:
-        low, high, h = -high, -low, -h
-    if low < 0:
-        return SYMMETRIC, {"h": h, "low": low, "high": high, "s_max": s_max}
-    agree(high > 0, "an activation that is constant")
-    a, h = low / high, h * high
-    if h < 0:
-        return UPHILL, {"h": -h, "s_max": s_max}
-    if a == 0:
-        return NONEXPANSIVE, {"h": h, "s_max": s_max}
-    return CONTRACTIVE, {"h": h, "a": a, "s_min": s_min, "s_max": s_max}
 
 
 def _exact(line: Line) -> Fraction:

@@ -13,6 +13,7 @@ import pytest
 import torch
 from safetensors import SafetensorError
 
+from dsnn import cli
 from dsnn.data.sources import source
 from dsnn.errors import UserError
 from dsnn.files import atomic, write_json, write_text
@@ -119,3 +120,17 @@ def test_a_cache_on_a_full_disk_costs_nothing_else(tmp_path: Path, monkeypatch: 
     cache = Store(tmp_path)
     cache.put("k" * 64, {"a": 1}, {"t": torch.zeros(4)})
     assert cache.get("k" * 64) is None
+
+
+def test_an_exit_that_has_nothing_to_do_with_output_keeps_its_code(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of a module that is audited, say: 141 is for a reader that went away."""
+
+    def leaves(**_: object) -> int:
+        raise SystemExit(5)
+
+    monkeypatch.setattr(cli, "build_app", lambda _: leaves)
+    with pytest.raises(SystemExit) as stop:
+        cli.run(["zoo"])
+    assert stop.value.code == 5

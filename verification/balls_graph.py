@@ -120,7 +120,8 @@ def _terms(node: Node, inputs: list[Ball]) -> int:
 def _biased(node: Node, y: Ball) -> Ball:
     if "bias" not in node.constants:
         return y
-    bias, constant = float64(node.constants["bias"]), node.constants["bias"]
+    constant = node.constants["bias"]
+    bias = float64(constant)
     rounded = constant.rounded * abs(float(constant.factor))
     if node.kind in ("conv", "adjoint"):
         bias = bias.reshape(-1, *[1] * (len(node.shape) - 1))

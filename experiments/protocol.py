@@ -89,6 +89,8 @@ _SCALE: dict[str, dict[str, Any]] = {
     "cpu": {"channels": (8, 16, 32), "epochs": 4, "drop": 70, "monitored": 2000, "bound_every": 4},
     "paper": {"bound_every": 10},
 }
+_TRANSFER: dict[str, dict[str, Any]] = {"cpu": {"epochs": 2}}
+"""What differs for runs that go on from CIFAR-10 weights: at `cpu` they have to fit two hours."""
 
 
 def configuration(
@@ -113,6 +115,7 @@ def configuration(
             f"--from is for cifar100, which starts from CIFAR-10 weights, not {dataset}"
         )
     optimiser = (_CIFAR100 if transfer else _CIFAR10)[regime]
+    sizes = _SCALE[scale] | (_TRANSFER.get(scale, {}) if transfer else {})
     found = Configuration(
         regime=regime,
         dataset=dataset,
@@ -121,7 +124,7 @@ def configuration(
         transfer=transfer,
         reduction=0.2 if regime == "switch-flexible" else 0.1,
         **asdict(optimiser),
-        **_SCALE[scale],
+        **sizes,
     )
     return changed(found, changes, FIXED)
 

@@ -70,9 +70,12 @@ flexible = Projection(
 # T8 with a measured norm: the largest step.
 largest_step = Projection("T8-nonexpansive-euler", (s_max,), (KEEP * 2 / s_max**2,))
 
-# T9 with S = 1 and measured spectra: the contractive step first, then what it pays for.
+# T9 with S = 1 and measured spectra: the contractive step first, then what it pays for. Unevaluated
+# extremes: SymPy would compare these arguments, for half the time that this module takes to load.
 _down = Min(Max(h_C, 0), KEEP * 2 / (s_max**2 + a * s_min**2))
 _up = (KEEP / (1 - _down * a * s_min**2) - 1) / Max(w_max, TINY)
 measured = Projection(
-    "T9-switching", (a, h_C, h_E, s_min, s_max, w_max), (_down, Min(Max(h_E, 0), Max(_up, 0)))
+    "T9-switching",
+    (a, h_C, h_E, s_min, s_max, w_max),
+    (_down, Min(Max(h_E, 0), Max(_up, 0, evaluate=False), evaluate=False)),
 )

@@ -34,6 +34,7 @@ PYTHON = PROJECT["requires-python"].removeprefix(">=")
 SMOKE, CPU, PAPER = (
     protocol.configuration("naive", "cifar10", protocol.MARGIN, scale) for scale in protocol.SCALES
 )
+TRANSFER = protocol.configuration("naive", "cifar100", protocol.MARGIN, "cpu", transfer=True)
 LIMITS = Limits()
 STORED = inspect.signature(Store).parameters["largest"].default
 EXECUTED = [f"{value:g}" for value in (*map(float, projections.BOX[h_1]), 0)]
@@ -117,7 +118,8 @@ ALLOWED = {
         f"in 95 % of cases, each seen on {published.IMAGES} images of its own",
         f"momentum {PAPER.momentum}, batches of {PAPER.batch}, {PAPER.epochs} epochs",
         f"{channels(SMOKE)} | {SMOKE.epochs} epochs of {SMOKE.images} images",
-        f"{channels(CPU)} | {CPU.epochs} epochs, one drop of the rate after {CPU.drop} %",
+        f"{channels(CPU)} | {CPU.epochs} epochs, {TRANSFER.epochs} from CIFAR-10 weights, "
+        f"one drop of the rate after {CPU.drop} %",
         f"{channels(PAPER)} | {PAPER.epochs} epochs",
         f"shards of {pieces.SHARD} images",
         f"at up to {curves.POINTS} epsilons",

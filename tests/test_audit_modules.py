@@ -15,12 +15,13 @@ from dsnn.errors import UserError
 from dsnn.models import build
 from theory import theorems
 from verification import assert_proved, audit, witness
-from verification.auditor import HOPELESS, SEARCH_SECONDS, Audit
+from verification.auditor import Audit
 from verification.bound import Ledger
 from verification.claims import parse
 from verification.constant import evaluate
 from verification.parts import Live
 from verification.radius import PixelInput
+from verification.searches import HOPELESS, SEARCH_SECONDS
 from verification.targets import Target
 
 

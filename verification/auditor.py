@@ -9,38 +9,27 @@ import contextlib
 import math
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from dsnn.errors import UserError
 from dsnn.integrators import Step
 from dsnn.weights import canonical_sha256
-from verification import evidence, execution, graph_file, properties, sdp, witness
+from verification import evidence, execution, properties, sdp, witness
 from verification.bound import Ledger, pixel
 from verification.capture import Uncapturable
 from verification.claims import Claim, select
 from verification.constant import Constant
-from verification.graph import Graph
 from verification.judgement import Judgement, Outcome
 from verification.norms import Operator
-from verification.parts import Shape
-from verification.radius import PixelInput
-from verification.store import Store, key
+from verification.searches import Searches
+from verification.store import Store
 from verification.targets import Target
 from verification.verdicts import Report, Verdict
 from verification.wording import above
 
-SEARCH_SECONDS = (0.2, 5.0)
-"""Least and most time for a search of a witness; between, its share of a fifth of the budget."""
-HOPELESS = 0.1
-"""Seconds for a search that can hardly refute, as the claim allows the bound at the unproved ends
-of all spectra. It still gives the interval a lower end."""
-LONG_SEARCH = 40.0
-"""Seconds up to which a search may take as long as a slow bound took, however small the budget:
-large modules are slow in both."""
 TIGHTENING_SPEED = 2e10
 """Floating-point operations a second assumed when a factorisation is weighed against a budget."""
 
@@ -74,8 +63,7 @@ class Audit:
         self.ledger = Ledger(self.parts, tight=tight, store=store)
         self.sha256 = canonical_sha256(self.parts.state)
         self.started = time.perf_counter()
-        self.search_seconds = SEARCH_SECONDS[1]
-        self.found: dict[tuple[str, bool, bool], witness.Witness | None] = {}
+        self.searches = Searches(subject, store)
         self.programmes: dict[str, Constant] = {}
         self.refuted = 0
 
@@ -90,8 +78,7 @@ class Audit:
                 "claim lipschitz<=L of its input"
             )
         self.parts.expect(name for _, name in pairs)
-        least, most = SEARCH_SECONDS
-        self.search_seconds = min(most, max(least, self.budget / 5 / max(1, len(pairs))))
+        self.searches.share(self.budget, len(pairs))
         verdicts = tuple(self.judge(claim, name) for claim, name in pairs)
         return Report(
             self.subject.text, self.sha256, verdicts, self._operators(), self.subject.about
@@ -129,113 +116,6 @@ class Audit:
     def _optimistic(self, claim: Claim, name: str) -> float:
         best = self.ledger.optimistic(name)
         return best / min(self._std()) if claim.pixel else best
-
-    def _search(self, claim: Claim, name: str, spent: float) -> witness.Witness | None:
-        """The best pair for the module, whose bound took `spent` seconds, searched once and shared
-        by the claims about it that are as hopeless. None also where nothing rigorous can be said
-        of what it computes: one that cannot be captured may mix the examples of a batch, and a pair
-        is replayed in one batch."""
-        shape = self.parts.shape(name)
-        if isinstance(shape, Uncapturable) or isinstance(self.parts.graph(name), Uncapturable):
-            return None
-        hopeless = claim.allows(self._optimistic(claim, name))
-        place = (name, claim.pixel, hopeless)
-        if place not in self.found:
-            try:
-                long = spent > SEARCH_SECONDS[1]
-                seconds = min(LONG_SEARCH, spent) if long else self.search_seconds
-                seconds = min(HOPELESS, seconds) if hopeless else seconds
-                self.found[place] = self._found(claim, name, shape, seconds)
-            except UserError:
-                raise
-            except Exception:  # somebody's module raises what it likes: the claim stays unknown
-                self.found[place] = None
-        return self.found[place]
-
-    def _found(
-        self, claim: Claim, name: str, shape: Shape, seconds: float
-    ) -> witness.Witness | None:
-        """A pair from the store, or from a search; its ratio is that of a replay in either case.
-        Pairs that refute are stored: what one search leaves open, the next may find."""
-        target, statistics = float(claim.limit or 1), self.subject.statistics
-        place = self._place(
-            "witness", name, target=target, statistics=statistics if claim.pixel else None
-        )
-        module, stored = self._searched(claim, name), self.store and place and self.store.get(place)
-        if stored:
-            x, y = stored.tensors["x"], stored.tensors["y"]
-            return witness.Witness(x, y, self._replay(claim, name, x, y))
-        found = self._in_pixels(claim, name)
-        if found is None or claim.allows(found.ratio):
-            searched = witness.search(
-                module,
-                shape,
-                graph=self._meaning(claim, name),
-                target=target,
-                starts=self.parts.starts(name),
-                budget_seconds=min(HOPELESS, seconds) if found else seconds,
-            )
-            searched = searched and self._confirmed(claim, name, searched)
-            pairs = [pair for pair in (found, searched) if pair is not None]
-            found = max(pairs, key=lambda pair: pair.ratio, default=None)
-        if self.store and place and found and not claim.allows(found.ratio):
-            self.store.put(place, None, {"x": found.x, "y": found.y})
-        return found
-
-    def _in_pixels(self, claim: Claim, name: str) -> witness.Witness | None:
-        """For a claim about pixels, the best pair found for the normalised input, as images: with
-        nearly equal std it is nearly the best there, and another search has little to add."""
-        known = [
-            pair for (part, pixel, _), pair in self.found.items() if part == name and not pixel
-        ]
-        pairs = [pair for pair in known if pair is not None]
-        if not claim.pixel or not pairs or self.subject.statistics is None:
-            return None
-        best = max(pairs, key=lambda pair: pair.ratio)
-        mean, std = (best.x.new_tensor(values)[:, None, None] for values in self.subject.statistics)
-        x, y = best.x * std + mean, best.y * std + mean
-        return witness.Witness(x, y, self._replay(claim, name, x, y))
-
-    def _place(self, kind: str, name: str, **options: Any) -> str:
-        """Where the store keeps what was found out about the graph of a part; "" is nowhere."""
-        graph = self.parts.graph(name)
-        if self.store is None or isinstance(graph, Uncapturable):
-            return ""
-        try:
-            known = {"graph": graph_file.digest(graph), "seconds": self.search_seconds}
-        except (TypeError, ValueError, RuntimeError):  # constants that no file holds
-            return ""
-        return key(kind, **known, **options)
-
-    def _searched(self, claim: Claim, name: str) -> nn.Module:
-        module = self.parts.module(name)
-        if claim.pixel and self.subject.statistics:
-            return PixelInput(module, *self.subject.statistics)
-        return module
-
-    def _replay(self, claim: Claim, name: str, x: Tensor, y: Tensor) -> float:
-        if self.parts.modules:
-            meaning = self._meaning(claim, name)
-            return witness.replayed(self._searched(claim, name), meaning, x, y)
-        return self.parts.replay(name, x, y)
-
-    def _confirmed(self, claim: Claim, name: str, pair: witness.Witness) -> witness.Witness:
-        """The pair with a ratio that is proved for the part itself: a module that is not here was
-        searched on the interpreter of its graph, which rounds products of constants."""
-        if self.parts.modules:
-            return pair
-        return replace(pair, ratio=self.parts.replay(name, pair.x, pair.y))
-
-    def _meaning(self, claim: Claim, name: str) -> Graph | None:
-        graph = None if claim.pixel else self.parts.graph(name)
-        return None if isinstance(graph, Uncapturable) else graph
-
-    def _shrunk(self, claim: Claim, name: str, pair: witness.Witness) -> witness.Witness:
-        limit, graph = float(claim.limit or 1), self._meaning(claim, name)
-        module, seconds = self._searched(claim, name), self.search_seconds / 2
-        shrunk = witness.shrink(module, pair, limit, graph=graph, budget_seconds=seconds)
-        shrunk = self._confirmed(claim, name, shrunk)
-        return pair if claim.allows(shrunk.ratio) else shrunk
 
     def _tightened(self, claim: Claim, name: str, constant: Constant) -> Constant:
         """The constant after tightening the operators it rests on, one by one, while the budget
@@ -334,9 +214,11 @@ def _lipschitz(audit: Audit, claim: Claim, name: str) -> Verdict:
     constant = audit._constant(claim, name)
     if claim.allows(constant.upper):
         return verdict("proved", constant, None, **evidence.theorems(constant))
-    pair = audit._search(claim, name, time.perf_counter() - start)
+    spent = time.perf_counter() - start
+    hopeless = claim.allows(audit._optimistic(claim, name))
+    pair = audit.searches.best(claim, name, hopeless=hopeless, spent=spent)
     if pair is not None and not claim.allows(pair.ratio):
-        pair = audit._shrunk(claim, name, pair)
+        pair = audit.searches.shrunk(claim, name, pair)
         found = audit._witnessed(claim, name, pair) | audit._save(claim, name, pair)
         found["ledger"] = evidence.ledger(constant)
         return verdict("refuted", constant, pair, **found)
@@ -358,12 +240,12 @@ def _equality(audit: Audit, claim: Claim, name: str) -> Verdict:
         found = {"kind": "gap", "text": graph.reason}
         return Verdict(claim.text, name, "unknown", 0.0, math.inf, found, 0.0)
     dtype = audit.parts.dtype(name)  # it sets the tolerance
-    place = audit._place("equality", name, claim=claim.text, dtype=str(dtype))
+    place = audit.searches.place("equality", name, {"claim": claim.text, "dtype": str(dtype)})
     stored = audit.store and place and audit.store.get(place)
     if stored:
         judged = Judgement(*stored.content)
     else:
-        judged = properties.judge(claim, graph, dtype=dtype, budget_seconds=audit.search_seconds)
+        judged = properties.judge(claim, graph, dtype=dtype, budget_seconds=audit.searches.seconds)
         if audit.store and place and judged.outcome == "proved":
             known = [judged.outcome, judged.lower, judged.upper, dict(judged.evidence)]
             audit.store.put(place, known)

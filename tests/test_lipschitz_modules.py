@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 import torch
 from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis.strategies import just
 from random_modules import Layer, Step, build, images, vectors
 from torch import Tensor, nn
 
@@ -17,12 +18,13 @@ from verification.lipschitz import derive
 Architecture = tuple[tuple[int, ...], list[Layer], int]
 
 
-def attack(architecture: Architecture) -> None:
+def attack(architecture: Architecture, seconds: float) -> None:
     shape, layers, seed = architecture
     module = build(shape, layers, seed)
     graph = capture(module, shape)
     upper = derive(graph).upper
-    pair = witness.search(module, shape, graph=graph, budget_seconds=0.3, seed=seed % 100)
+    options = {"target": upper, "budget_seconds": seconds, "seed": seed % 100}
+    pair = witness.search(module, shape, graph=graph, **options)
     assert math.isfinite(upper)
     assert pair is None or upper >= pair.ratio
 
@@ -41,8 +43,8 @@ def campaign(examples: int) -> Callable[..., None]:
     )
 
     def run() -> None:
-        chosen(given(vectors)(attack))()
-        chosen(given(images)(attack))()
+        chosen(given(vectors, just(0.3))(attack))()
+        chosen(given(images, just(0.3))(attack))()
 
     return run
 
@@ -94,4 +96,4 @@ def test_a_rule_that_is_too_small_is_found(monkeypatch: pytest.MonkeyPatch):
     assert constant.root_sum_square([3, 4]) == 5
     architecture = ((6,), [("branches", "concat")], 1)
     with pytest.raises(AssertionError):
-        attack(architecture)
+        attack(architecture, seconds=60)  # it stops at the first pair above the bound

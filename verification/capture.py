@@ -178,7 +178,8 @@ def reproduces(graph: Graph, module: nn.Module, shape: tuple[int, ...]) -> None:
     x = example(module, (3, *shape))
     before = {name: tensor.clone() for name, tensor in tensors(module).items()}
     with torch.no_grad():
-        ours, theirs = Interpreter(graph)(x.to(torch.float64)), module(x.clone())
+        wide = torch.float32 if x.dtype == torch.float32 else torch.float64
+        ours, theirs = Interpreter(graph).to(wide)(x.to(wide)), module(x.clone())
         again = module(x.clone())
     if not torch.equal(theirs, again):
         raise Uncapturable("its output for one input changes from call to call")

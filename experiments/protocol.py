@@ -89,7 +89,7 @@ _SCALE: dict[str, dict[str, Any]] = {
     "cpu": {"channels": (8, 16, 32), "epochs": 4, "drop": 70, "monitored": 2000, "bound_every": 4},
     "paper": {"bound_every": 10},
 }
-_TRANSFER: dict[str, dict[str, Any]] = {"cpu": {"epochs": 2}}
+_TRANSFER: dict[str, dict[str, Any]] = {"cpu": {"epochs": 1}}
 """What differs for runs that go on from CIFAR-10 weights: at `cpu` they have to fit two hours."""
 
 

@@ -29,28 +29,47 @@ HEADLINE = "0.15"
 """The margin of the published networks that are attacked at all nine epsilons at `cpu`."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Extent:
-    """How much a scale computes: test images of PGD, of AutoAttack on the published networks of the
-    headline's margin and the certified ones, and on the grid (0: none), the epsilons of PGD on
+    """How much a scale computes: test images of PGD, and of AutoAttack on the published networks of
+    the headline's margin, on the certified ones and on the grid (0: none), the epsilons of PGD on
     published networks at that margin and at the others (none: the paper's nine), the margins of the
     published networks that are audited, the seeds of certified networks that belong to `--all`, and
     the images that these are evaluated on (0: all)."""
 
     attacked: int
-    autoattacked: int
-    grid_autoattacked: int
-    headline: tuple[str, ...]
-    others: tuple[str, ...]
-    audited: tuple[str, ...]
-    seeds: tuple[int, ...]
+    published_autoattacked: int = 0
+    certified_autoattacked: int = 0
+    grid_autoattacked: int = 0
+    headline: tuple[str, ...] = ()
+    others: tuple[str, ...] = ()
+    audited: tuple[str, ...] = ("0.07", "0.15", "0.3")
+    seeds: tuple[int, ...] = ()
     certified: int = 0
 
 
 EXTENTS = {
-    "smoke": Extent(16, 0, 0, (AUTOATTACK,), (AUTOATTACK,), (HEADLINE,), (0,), 128),
-    "cpu": Extent(IMAGES, 128, 0, (), (AUTOATTACK, "0.5", "1"), ("0.07", "0.15", "0.3"), ()),
-    "paper": Extent(IMAGES, 1000, 1000, (), (), ("0.07", "0.15", "0.3"), (0, 1, 2)),
+    "smoke": Extent(
+        attacked=16,
+        headline=(AUTOATTACK,),
+        others=(AUTOATTACK,),
+        audited=(HEADLINE,),
+        seeds=(0,),
+        certified=128,
+    ),
+    "cpu": Extent(
+        attacked=IMAGES,
+        published_autoattacked=24,
+        certified_autoattacked=128,
+        others=(AUTOATTACK, "0.5"),
+    ),
+    "paper": Extent(
+        attacked=IMAGES,
+        published_autoattacked=1000,
+        certified_autoattacked=1000,
+        grid_autoattacked=1000,
+        seeds=(0, 1, 2),
+    ),
 }
 
 
@@ -60,8 +79,8 @@ def artefacts(scale: str) -> Iterator[Artefact]:
     yield from map(_data, FILES)
     for model in published():
         yield _evaluation(model, extent)
-        if extent.autoattacked and model.margin == HEADLINE:
-            yield _autoattack(model, extent.autoattacked)
+        if extent.published_autoattacked and model.margin == HEADLINE:
+            yield _autoattack(model, extent.published_autoattacked)
         if model.margin in extent.audited:
             yield _audit(model)
     for model in (*retrained("cifar10"), *retrained("cifar100")):
@@ -75,8 +94,8 @@ def artefacts(scale: str) -> Iterator[Artefact]:
         in_all = model.seed in extent.seeds
         yield _training(model, in_all=in_all)
         yield _evaluation(model, extent, in_all=in_all)
-        if extent.autoattacked:
-            yield _autoattack(model, extent.autoattacked, in_all=in_all)
+        if extent.certified_autoattacked:
+            yield _autoattack(model, extent.certified_autoattacked, in_all=in_all)
         yield _audit(model, in_all=in_all)
 
 

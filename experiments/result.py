@@ -136,8 +136,5 @@ def _write(
         if content["finished"]:
             task.save(net, out / "weights.safetensors")
         write_json(out / "run.json", content)
-    except OSError as error:
-        raise UserError(
-            f"cannot write the result to {out}: {error.strerror or error}; make room, then go on "
-            "with --resume"
-        ) from error
+    except UserError as error:
+        raise UserError(f"{error}; then go on with --resume") from error

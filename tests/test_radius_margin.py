@@ -115,9 +115,9 @@ def test_the_rounding_of_the_executed_logits_is_measured_and_paid_for():
 class Batched(nn.Sequential):
     """In float32 all ties for many images at once: a kernel may round by the size of the batch."""
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        scores = super().forward(x)
-        return scores if x.shape[0] <= 8 or x.dtype == torch.float64 else scores * 0
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        scores = super().forward(input)
+        return scores * 0 if input.shape[0] > 8 and input.dtype == torch.float32 else scores
 
 
 def test_margins_are_those_of_the_batch_that_is_evaluated():

@@ -22,7 +22,7 @@ def atomic(path: Path) -> Iterator[Path]:
     to and not replaced. Raises UserError where the folder cannot be written or is full.
     """
     target = path.resolve() if path.is_symlink() else path
-    special = target.exists() and not target.is_file() and not target.is_dir()
+    special = is_special(target)
     try:
         if not special:
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -78,11 +78,21 @@ def check_result(target: str | None) -> None:
         check_writable(Path(str(target)))
 
 
+def is_special(path: Path) -> bool:
+    """Whether something is there that is neither file nor folder, as /dev/null."""
+    return path.exists() and not path.is_file() and not path.is_dir()
+
+
 def check_writable(path: Path) -> None:
-    """Raise UserError now, before any long work, where `path` could not be written later."""
+    """Raise UserError now, before any long work, where `atomic` could not write `path` later."""
     if path.is_dir():
         raise UserError(f"cannot write {path}: it is a folder; name a file in it")
-    folder = path.parent
+    target = path.resolve() if path.is_symlink() else path
+    if is_special(target):
+        if not os.access(target, os.W_OK):
+            raise UserError(f"cannot write {path}: you may not; choose another")
+        return
+    folder = target.parent
     while not folder.exists():
         folder = folder.parent
     if not folder.is_dir() or not os.access(folder, os.W_OK):

@@ -24,7 +24,7 @@ def convert(
     if out.suffix != ".safetensors":
         raise UserError(f"--out {out}: name it with the ending .safetensors")
     check_writable(out)
-    if json == str(out):
+    if json not in (None, "-") and Path(json).resolve() == out.resolve():
         raise UserError(f"--json {json}: --out writes the weights there, name another file")
     check_result(json)
     loaded = load(weights, arch)

@@ -21,7 +21,7 @@ from dsnn.training.images import ResidentImages
 from dsnn.training.precision import fastest_dtype
 from dsnn.training.schedule import WarmupLinear
 from dsnn.weights import Card, save
-from experiments.result import EpochMetrics, Task
+from experiments.result import EpochMetrics, Task, finite
 from experiments.settings import NO_CHANGES, SCALES, Settings, changed
 from verification.bound import network_bound
 from verification.radius import separations
@@ -180,9 +180,9 @@ def final(net: nn.Module) -> CertifiedNet:
 
 @torch.no_grad()
 def constants(net: CertifiedNet, images: ResidentImages) -> EpochMetrics:
-    """Proved constants of a finalised network, and the share of `images` whose margin in float32
-    is more than the proved constant allows to be lost within 36/255: certified, but for the
-    rounding of the logits, which `dsnn evaluate` accounts for."""
+    """Proved constants of a finalised network, None where none is finite, and the share of `images`
+    whose margin in float32 is more than the proved constant allows to be lost within 36/255:
+    certified, but for the rounding of the logits, which `dsnn evaluate` accounts for."""
     found = network_bound(copy.deepcopy(net).cpu(), UNIT)
     assert found.body_pixel is not None
     lost = (RADIUS * found.body_pixel * separations(net.head.weight)).to(images.device)
@@ -193,7 +193,6 @@ def constants(net: CertifiedNet, images: ResidentImages) -> EpochMetrics:
         ahead = scores.gather(1, labels[:, None]) - scores - lost[labels]
         certified += int((ahead.scatter(1, labels[:, None], 1.0) > 0).all(1).sum())
     return {
-        "lipschitz": found.lipschitz,
-        "lipschitz_pixel": found.lipschitz_pixel,
+        **finite({"lipschitz": found.lipschitz, "lipschitz_pixel": found.lipschitz_pixel}),
         "certified_36_255_unrounded": certified / len(images),
     }

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from dsnn.errors import UserError
-from dsnn.files import check_result, check_writable, write_json, write_text
+from dsnn.files import check_result, check_writable, is_special, write_json, write_text
 from dsnn.options import Data, Json
 from experiments.choices import Device
 
@@ -94,8 +94,9 @@ def evaluate(
     )
     with _progress() as report:
         done = run(request, report)
-    beside = out / f"{loaded.path.stem}-{request.dataset}-{protocol.value}.json"
-    table = (beside if json in (None, "-") else Path(json)).with_suffix(".csv")
+    table = out / f"{loaded.path.stem}-{request.dataset}-{protocol.value}.csv"
+    if json not in (None, "-") and not is_special(Path(json)):
+        table = Path(json).with_suffix(".csv")
     write_text(table, done.table.to_csv())
     result = {**done.result, "table": str(table)}
     if json is not None:

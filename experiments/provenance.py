@@ -32,10 +32,13 @@ def environment(device: torch.device | None = None) -> dict[str, Any]:
 
 def commit() -> dict[str, Any] | None:
     """The git commit of the code, and whether a Python file of `SOURCES` was changed or added
-    since; None outside a checkout."""
+    since, or may have been; None outside a checkout, be it in an environment that lies within a
+    checkout of something else."""
+    if _git("ls-files", "--error-unmatch", "--", "experiments/provenance.py") is None:
+        return None
     found = _git("rev-parse", "HEAD")
     changed = _git("status", "--porcelain", "-uall", "--", *(f"{top}/*.py" for top in SOURCES))
-    return None if found is None else {"commit": found, "changed": bool(changed)}
+    return None if found is None else {"commit": found, "changed": changed != ""}
 
 
 def short_commit() -> str:

@@ -6,6 +6,7 @@ it is never of another state than they are.
 """
 
 import json
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,11 @@ from experiments.executed import exact_float32
 from experiments.provenance import commit, environment
 
 EpochMetrics = Mapping[str, Any]
+
+
+def finite(values: Mapping[str, float]) -> EpochMetrics:
+    """The values as JSON can hold them: None where one is not finite."""
+    return {name: value if math.isfinite(value) else None for name, value in values.items()}
 
 
 @dataclass(frozen=True)
@@ -136,8 +142,5 @@ def _write(
         if content["finished"]:
             task.save(net, out / "weights.safetensors")
         write_json(out / "run.json", content)
-    except OSError as error:
-        raise UserError(
-            f"cannot write the result to {out}: {error.strerror or error}; make room, then go on "
-            "with --resume"
-        ) from error
+    except UserError as error:
+        raise UserError(f"{error}; then go on with --resume") from error

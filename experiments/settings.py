@@ -2,6 +2,7 @@
 line or a TOML file."""
 
 import math
+import sys
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
@@ -111,7 +112,8 @@ def _typed(name: str, value: Any, like: Any) -> Any:
         )
         value = tuple(value) if fits else value
     elif isinstance(like, float):
-        expected, fits = "a number", type(value) in (int, float)
+        expected = "a number"
+        fits = type(value) is float or (type(value) is int and abs(value) <= sys.float_info.max)
         value = float(value) if fits else value
     else:
         expected, fits = f"of type {type(like).__name__}", type(value) is type(like)

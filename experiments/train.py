@@ -1,7 +1,6 @@
 """Train a network of the paper's protocol, or a certified one: data, step, loop, result."""
 
 import copy
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +24,7 @@ from dsnn.weights import Card, load, save
 from experiments import certified, protocol
 from experiments.certified import Certified
 from experiments.protocol import Configuration
-from experiments.result import EpochMetrics, Result, Task, carry_out
+from experiments.result import EpochMetrics, Result, Task, carry_out, finite
 from experiments.start import network
 from verification.bound import network_bound
 
@@ -145,5 +144,4 @@ def constants(net: nn.Module, std: Channels) -> EpochMetrics:
     """Proved Lipschitz constants of a network as it is stored, for normalised inputs and for
     pixels; None where none is finite."""
     found = network_bound(copy.deepcopy(net).cpu().eval(), std)
-    values = {"lipschitz": found.lipschitz, "lipschitz_pixel": found.lipschitz_pixel}
-    return {name: value if math.isfinite(value) else None for name, value in values.items()}
+    return finite({"lipschitz": found.lipschitz, "lipschitz_pixel": found.lipschitz_pixel})

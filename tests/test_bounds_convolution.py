@@ -239,6 +239,13 @@ def test_a_large_image_takes_the_coarse_grid():
     assert bounds.norm[1] <= 1.1 * bounds.norm[0]
 
 
+def test_the_rounding_of_long_norms_is_in_a_ratio():
+    """A constant vector, as a blur has on a torus, is summed with errors that do not cancel."""
+    vector = torch.full((1, 1, 4096, 2048), 0.7, dtype=torch.float64)
+    lower, upper = estimate.ratio(torch.ones(1, 1, 1, 1), Geometry((4096, 2048)), vector)
+    assert lower <= 1 - vector.numel() * 2**-53 < 1 + vector.numel() * 2**-53 <= upper
+
+
 def test_the_cholesky_proof_refuses_a_shift_that_is_too_small():
     """The planted error: a shift below the largest eigenvalue has no factor."""
     weight = kernel(6, 1, (3, 3), 5)

@@ -105,6 +105,18 @@ def test_a_wrong_file_is_named_and_kept(dsnn: Dsnn, shelf: Source, tmp_path: Pat
     assert (mine.parent / "second one.pt").read_bytes() == CONTENT["second one.pt"]
 
 
+def test_a_file_that_cannot_be_read_is_one_line(
+    shelf: Source, dsnn: Dsnn, refused: Refused, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    assert dsnn("data", "weights", "--data", tmp_path)[0] == 0
+
+    def denied(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(hashlib, "file_digest", denied)
+    assert "Permission denied; make it readable" in refused("data", "weights", "--data", tmp_path)
+
+
 def test_offline_one_line_says_what_to_put_where(
     dsnn: Dsnn, shelf: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

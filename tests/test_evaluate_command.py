@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -220,6 +221,17 @@ def test_the_terminal_gets_a_table_and_no_progress(dsnn: Dsnn, weights: Path, tm
     assert error == ""
     assert "clean" in out
     assert "/20" in out
+
+
+def test_a_device_that_takes_the_result_has_no_table_beside_it(
+    dsnn: Dsnn, weights: Path, tmp_path: Path
+):
+    code, out, _ = dsnn(
+        "evaluate", weights, "--limit", 4, "--out", tmp_path, "--json", os.devnull
+    )  # fmt: skip
+    assert code == 0
+    (table,) = tmp_path.glob("*.csv")
+    assert str(table) in out
 
 
 @pytest.mark.parametrize("arch", ARCHITECTURES)

@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from dsnn import cli
 from dsnn.data.sources import source
 from dsnn.errors import UserError
-from dsnn.files import atomic, write_json, write_text
+from dsnn.files import atomic, check_writable, write_json, write_text
 from verification import store
 from verification.store import Store
 
@@ -54,6 +54,24 @@ def test_a_link_is_followed(tmp_path: Path):
     write_text(link, "new")
     assert link.is_symlink()
     assert target.read_text() == "new"
+
+
+@NO_FULL
+def test_what_cannot_be_written_is_told_before_long_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """A link leads to where it will be written, and a device needs no folder to write to."""
+    away, link = tmp_path / "away", tmp_path / "link"
+    away.mkdir()
+    link.symlink_to(away / "target")
+    check_writable(link)
+    monkeypatch.setattr(os, "access", lambda place, _: Path(place) in (tmp_path, Path(os.devnull)))
+    check_writable(tmp_path / "new" / "file")
+    check_writable(Path(os.devnull))
+    with pytest.raises(UserError, match=r"cannot write .*link: .*away"):
+        check_writable(link)
+    with pytest.raises(UserError, match=r"cannot write .*full"):
+        check_writable(FULL)
 
 
 @NO_FULL

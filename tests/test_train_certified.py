@@ -1,21 +1,26 @@
 """`dsnn train` of certified networks: what is saved is finalised, proved, and what was judged."""
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from safetensors import safe_open
 
+from dsnn.data.cifar import pixels_and_labels
+from dsnn.data.folder import data_folder
 from dsnn.errors import UserError
-from dsnn.models import CERTIFIED
+from dsnn.models import CERTIFIED, Sizes, build_certified
 from dsnn.training.certified import DIRECTION
 from dsnn.training.constructed import CONSTRUCTIONS
+from dsnn.training.images import ResidentImages
 from dsnn.weights import load
 from experiments import certified
 from experiments.train import configured
-from verification.bound import network_bound
+from verification.bound import NetworkBound, network_bound
 
 Dsnn = Callable[..., tuple[int, str, str]]
 TINY = {"epochs": 2, "batch": 16, "images": 48, "monitored": 20, "tested": 40, "dtype": "float32"}
@@ -45,6 +50,25 @@ def test_the_saved_network_is_the_proved_one(regime: str, tmp_path: Path, dsnn: 
     assert 0 <= run["result"]["certified_36_255_unrounded"] <= 1
     with safe_open(tmp_path / "out" / "weights.safetensors", framework="pt") as file:
         assert not any(DIRECTION in name for name in file.keys())  # noqa: SIM118
+
+
+def test_a_constant_that_is_not_finite_certifies_nothing_and_is_null_in_json(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    infinite = NetworkBound(math.inf, math.inf, math.inf)
+    monkeypatch.setattr(certified, "network_bound", lambda *_: infinite)
+    pixels, labels = pixels_and_labels("generated", "test", data_folder(), 4)
+    images = ResidentImages(
+        pixels, labels, mean=certified.UNIT, std=certified.UNIT, device=torch.device("cpu")
+    )
+    found = certified.constants(
+        build_certified(CERTIFIED[0], sizes=Sizes((12, 48), (1, 1))), images
+    )
+    assert json.loads(json.dumps(found, allow_nan=False)) == {
+        "lipschitz": None,
+        "lipschitz_pixel": None,
+        "certified_36_255_unrounded": 0,
+    }
 
 
 @pytest.mark.parametrize("construction", CONSTRUCTIONS)

@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 from dsnn.data.generated import generated
 from dsnn.data.statistics import training
 from dsnn.errors import UserError
+from dsnn.files import atomic
 from dsnn.models import ARCHITECTURES, build
 from dsnn.training.checkpoint import Checkpoints
 from dsnn.weights import Card, canonical_sha256, load, save
@@ -174,7 +175,7 @@ def test_a_step_of_another_kind_gets_the_same_result_folder(
     )
     with monkeypatch.context() as patch:
         patch.setattr("experiments.result.write_text", full_disk)
-        with pytest.raises(UserError, match=r"No space left.*--resume"):
+        with pytest.raises(UserError, match=r"metrics.*No space left.*--resume"):
             carry_out(task, tmp_path)
     result = carry_out(task, tmp_path, resume=True)
     assert result.content == json.loads((tmp_path / "run.json").read_text())
@@ -186,7 +187,8 @@ def test_a_step_of_another_kind_gets_the_same_result_folder(
 
 
 def full_disk(path: Path, text: str) -> None:
-    raise OSError(errno.ENOSPC, "No space left on device")
+    with atomic(path):
+        raise OSError(errno.ENOSPC, "No space left on device")
 
 
 @pytest.mark.cuda
@@ -244,6 +246,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(
         ("channels = [2, 3, 0]", "three positive numbers"),
         ("momentum = 1.0", "momentum 1.0"),
         ("rate = nan", "rate nan"),
+        (f"rate = 1{'0' * 400}", "expected a number"),
         ("augment = 1", "expected of type bool"),
         ("reduction = 1.0", "reduction 1.0"),
         ("batch = 1000", "fewer than one batch of 1000"),

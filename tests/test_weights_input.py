@@ -209,6 +209,12 @@ def test_unwritable_output(tmp_path: Path, good: Path, refused, command: list[st
         arguments = ["convert", tmp_path / "ne.pt", "--arch", "non-expansive", "--out"]
         line = refused(*arguments, file / "sub" / "x.safetensors")
         assert ".safetensors" in refused(*arguments, tmp_path / "x.bin")
+        same = [
+            tmp_path / "x.safetensors",
+            "--json",
+            tmp_path / "." / "sub" / ".." / "x.safetensors",
+        ]
+        assert "--out writes the weights there" in refused(*arguments, *same)
     else:
         line = refused(*command[:1], good, *command[1:], "--json", file / "sub" / "x.json")
     assert "cannot write" in line

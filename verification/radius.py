@@ -136,7 +136,8 @@ def radii(
     below a radius of `at` that can be proved with more work, it is just above that one.
 
     `images` (B, channels, H, W) are float32 pixels in [0, 1], `labels` (B,) the true classes.
-    `net` takes normalised images, on its own device; `lipschitz_pixel` bounds the Lipschitz
+    `net` takes normalised images, on its own device, and executes all of them at once, as
+    evaluation does: rounding may depend on the batch. `lipschitz_pixel` bounds the Lipschitz
     constant of the network with its normalisation from above. With `rows` (classes, n), the weight
     of the linear map that the network ends in, it bounds that of all before it, with the
     normalisation. A radius is 0 for an image that the executed network misclassifies, a tie, and
@@ -147,17 +148,18 @@ def radii(
         raise ValueError(f"a Lipschitz bound is at least 0, not {lipschitz_pixel}")
     pixels = PixelInput(net, mean, std)
     slopes = None if rows is None else separations(rows) * lipschitz_pixel * (1 + 2**-44) + TINY
+    parts = (part.split(_BATCH) for part in (_execute(net, pixels, images), images, labels))
     found = [
         pair
-        for batch, classes in zip(images.split(_BATCH), labels.split(_BATCH), strict=True)
-        for pair in _radii(net, pixels, batch, classes, lipschitz_pixel, slopes, around, at)
+        for executed, batch, classes in zip(*parts, strict=True)
+        for pair in _radii(executed, pixels, batch, classes, lipschitz_pixel, slopes, around, at)
     ]
     largest, by_constant = np.array(found, dtype=np.float64).reshape(-1, 2).T
     return Radii(largest, by_constant)
 
 
 def _radii(
-    net: nn.Module,
+    executed: Tensor,
     pixels: PixelInput,
     images: Tensor,
     labels: Tensor,
@@ -167,7 +169,7 @@ def _radii(
     at: tuple[float, ...],
 ) -> list[tuple[float, float]]:
     """The largest radius and that by the constant, of each image."""
-    gaps, errors = _gaps(net, pixels, images, labels)
+    gaps, errors = _gaps(executed, pixels, images, labels)
     if slopes is None:
         pairs = zip(gaps.amin(1).tolist(), errors, strict=True)
         alone = [certified_radius(margin, error, lipschitz) for margin, error in pairs]
@@ -213,11 +215,10 @@ def _by_gradient(
 
 
 def _gaps(
-    net: nn.Module, pixels: PixelInput, images: Tensor, labels: Tensor
+    executed: Tensor, pixels: PixelInput, images: Tensor, labels: Tensor
 ) -> tuple[Tensor, list[float]]:
     """Of each image, how far the executed logit of its class is above each other one (infinity for
     its own), and the distance of the executed logits to the exact ones."""
-    executed = _execute(net, pixels, images)
     exact = evaluate(pixels, images)
     distance = norm(executed - exact.value, True) * (1 + 2**-44) + TINY
     error = (distance + exact.error) * (1 + 2**-44)

@@ -4,6 +4,8 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
+from dsnn.errors import UserError
+
 AUTHORS_REPOSITORY = (
     "https://raw.githubusercontent.com/davidemurari/StructuredNeuralNetworks/"
     "8ad721ae2558e54888de90504cef437822e7b10a"
@@ -97,9 +99,14 @@ def source(name: str) -> Source:
 
 
 def digest(path: Path, algorithm: str) -> str:
-    """Hexadecimal hash of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, algorithm).hexdigest()
+    """Hexadecimal hash of a file's bytes. Raises UserError where they cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, algorithm).hexdigest()
+    except OSError as error:
+        raise UserError(
+            f"cannot read {path}: {error.strerror or error}; make it readable, or move it away"
+        ) from error
 
 
 def state(root: Path, file: File, algorithm: str) -> str:

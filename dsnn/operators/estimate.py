@@ -69,7 +69,7 @@ def lanczos(weight: Tensor, geometry: Geometry, steps: int) -> Extremes:
 def ratio(weight: Tensor, geometry: Geometry, vector: Tensor) -> tuple[float, float]:
     """Lower and upper bound on |Av| / |v| in exact arithmetic, for the float64 vector stored."""
     kernel = weight.detach().to("cpu", torch.float64)
-    image = float(geometry.apply(kernel, vector).norm())
+    image = geometry.apply(kernel, vector)
     length = math.prod(kernel.shape[1:])
     rounding = gamma(length + 2) * float(geometry.apply(kernel.abs(), vector.abs()).norm())
     return _enclose(image, rounding, vector)
@@ -77,14 +77,15 @@ def ratio(weight: Tensor, geometry: Geometry, vector: Tensor) -> tuple[float, fl
 
 def matrix_ratio(matrix: Tensor, vector: Tensor) -> tuple[float, float]:
     """As `ratio`, for a float64 matrix (m, n) and a vector (n,)."""
-    image = float((matrix @ vector).norm())
+    image = matrix @ vector
     rounding = gamma(len(vector) + 2) * float((matrix.abs() @ vector.abs()).norm())
     return _enclose(image, rounding, vector)
 
 
-def _enclose(image: float, rounding: float, vector: Tensor) -> tuple[float, float]:
-    slack = gamma(2**20)  # two norms of fewer entries
-    length, error = float(vector.norm()), up(rounding) + 2.0**-480  # squares may underflow
-    lower = (image * (1 - 2 * slack) - error) / length * (1 - 2 * slack)
-    upper = (image * (1 + 2 * slack) + error) / length * (1 + 2 * slack)
+def _enclose(image: Tensor, rounding: float, vector: Tensor) -> tuple[float, float]:
+    slack = gamma(max(2**20, image.numel(), vector.numel()))  # of the norms, `rounding` included
+    size, length = float(image.norm()), float(vector.norm())
+    error = up(rounding) * (1 + slack) + 2.0**-480  # squares may underflow
+    lower = (size * (1 - 2 * slack) - error) / length * (1 - 2 * slack)
+    upper = (size * (1 + 2 * slack) + error) / length * (1 + 2 * slack)
     return down(lower), up(upper)

@@ -64,6 +64,10 @@ def _without_last(A: Any, *_: Any) -> Any:
     return A if A.shape[-1] == A.shape[-2] else A.mT
 
 
+def _itself(X: Any, *_: Any) -> Any:
+    return X
+
+
 def _first_shear_only(steps: Any, old: Any) -> Any:
     return minus(plus(steps, old), identity(old, old.value.shape[-1]))
 
@@ -154,17 +158,15 @@ EXECUTED: dict[str, dict[str, tuple[str, Any]]] = {
         "explicit": _in("symplectic", "solve", lambda M, B: B),
     },
     "T14-mass": {
-        "transpose left out": _in(
-            "mass", "_row_sums", lambda size, less_columns: _row_sums(size, less_columns=False)
-        )
+        "transpose left out": _in("mass", "_row_sums", lambda size, less: _row_sums(size, 0.0))
     },
     "T14-projection": {"not divided": _in("mass", "over", lambda x, y: x)},
-    "T15-first-integral": {"transpose left out": _in("invariants", "minus_transpose", lambda X: X)},
+    "T15-first-integral": {"transpose left out": _in("invariants", "minus_transpose", _itself)},
     "T15-discrete-gradient": {
         "half of the correction": _in("invariants", "over", lambda x, y: scaled(0.5, over(x, y)))
     },
     "T15-gauss-quadratic": {
-        "transpose left out": _in("invariants", "minus_transpose", lambda X: X),
+        "transpose left out": _in("invariants", "minus_transpose", _itself),
         "explicit": _in("invariants", "solve", lambda M, B: B),
     },
     "T15-relaxation": {"factor 2": _in("spheres", "over", lambda x, y: scaled(2.0, over(x, y)))},

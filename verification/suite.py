@@ -240,8 +240,9 @@ def sharpen(theorem: Theorem) -> Part:
 
 def drop(theorem: Theorem, name: str, seed: int = 0) -> Part:
     """A minimal violation of the law outside hypothesis `name` alone; one within all hypotheses,
-    should one be met, counts against the theorem: the hypothesis is too weak. Structures made for
-    a hypothesis that the theorem does not have are within its hypotheses."""
+    should one be met, counts against the theorem: the hypothesis is too weak. So the edges are
+    tried first. Structures made for a hypothesis that the theorem does not have are within its
+    hypotheses."""
     strategy = _strategy(theorem)
     if strategy is None:
         return Part()
@@ -264,6 +265,8 @@ def drop(theorem: Theorem, name: str, seed: int = 0) -> Part:
         beyond = READABLE * np.maximum(np.abs(law), np.abs(trial.measured))
         return trial, law, lone & (np.abs(trial.measured - law) > beyond)
 
+    for structure in source.edges:
+        judged(structure)
     minimal = _search(
         theorem, source, lambda structure: bool(judged(structure)[2].any()), number, SEARCHED
     )

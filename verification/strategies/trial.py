@@ -45,10 +45,15 @@ class Trial:
 @dataclass(frozen=True)
 class Violation(Generic[S]):
     """Structures outside one hypothesis and within all others, and `draw(structure, fields,
-    points)`: the batch that a structure stands for. Some of the fields must break the law."""
+    points)`: the batch that a structure stands for. Some of the fields must break the law.
+
+    `edges` break the law a hair outside the hypothesis, one at least for each of its conditions:
+    they are what a hypothesis that is too weak lets in.
+    """
 
     structures: SearchStrategy[S]
     draw: Callable[[S, int, int], Trial]
+    edges: tuple[S, ...] = ()
 
 
 @dataclass(frozen=True)

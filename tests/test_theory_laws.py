@@ -192,6 +192,15 @@ def test_a_proof_is_about_the_admissible_set(theorem) -> None:
         assert not mutant.proved()
 
 
+FORMS = [(theorem, name) for theorem in ALL for name in theorem.forms]
+
+
+@pytest.mark.parametrize(("theorem", "form"), FORMS, ids=lambda x: getattr(x, "id", x))
+def test_a_proof_is_about_the_other_forms(theorem, form: str) -> None:
+    changed = {**theorem.forms, form: theorem.forms[form] * Rational(999, 1000)}
+    assert not replace(theorem, forms=changed).proved()
+
+
 def test_laws_without_an_admissible_set_say_so() -> None:
     with pytest.raises(ValueError, match="T8'-expansive-euler"):
         expansive_euler.admits(h=1.0, s_max=1.0)

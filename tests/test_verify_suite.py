@@ -208,6 +208,31 @@ def test_a_measurement_that_is_not_a_number_is_an_error(monkeypatch: pytest.Monk
         suite.attack(T7, SMALL)
 
 
+def test_a_batch_of_another_shape_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A number per field would be held against the laws of all fields."""
+    draw = STRATEGIES[T7.id].draw
+
+    def flat(*arguments) -> Trial:
+        trial = draw(*arguments)
+        return replace(trial, measured=trial.measured[:, 0])
+
+    _with(monkeypatch, T7, draw=flat)
+    with pytest.raises(UserError, match="give \\(fields, points\\)"):
+        suite.attack(T7, SMALL)
+
+
+def test_a_fact_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    draw = STRATEGIES[T7.id].draw
+
+    def poor(*arguments) -> Trial:
+        trial = draw(*arguments)
+        return replace(trial, facts={k: v for k, v in trial.facts.items() if k != "s_max"})
+
+    _with(monkeypatch, T7, draw=poor)
+    with pytest.raises(UserError, match="no fact 's_max'"):
+        suite.attack(T7, SMALL)
+
+
 @pytest.mark.parametrize("name", [T7.id, T9.id, "T10-tied"])
 @pytest.mark.parametrize(
     "device",

@@ -186,7 +186,8 @@ def test_a_field_without_enclosure_exits_2(monkeypatch: pytest.MonkeyPatch, refu
     )
     _install(monkeypatch, "dsnn.fields", "bent", piecewise)
     answer = refused("verify", "bent", "--profile", "quick", "--jobs", "1")
-    assert "bent: Piecewise has no ball enclosure" in answer
+    assert "bent cannot be evaluated with bounds" in answer
+    assert "write it with an activation" in answer
 
 
 def test_what_is_no_field_exits_2(monkeypatch: pytest.MonkeyPatch, refused) -> None:

@@ -139,7 +139,9 @@ def _trial(field: Field, sample: Sample, fields: int, points: int) -> Trial:
     try:
         pairs = images(field, sample, fields, points)
     except ValueError as error:
-        raise UserError(f"{field.id}: {error}") from error
+        raise UserError(
+            f"{field.id} cannot be evaluated with bounds: {error}: write it with an activation"
+        ) from error
     facts: dict[str, float] = dict(sample.parameters)
     for name, below, above in sample.slopes:
         for symbol, value in zip(slope_facts(name), sorted((below, above)), strict=True):

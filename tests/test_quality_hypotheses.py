@@ -14,13 +14,14 @@ from numpy.typing import NDArray
 from sympy import And, Eq, Ge, Gt, Le, Rational, true
 
 from theory import Hypothesis, Theorem, theorems
+from theory.algebra import ratio
 from verification import suite
 from verification.strategies import STRATEGIES
 from verification.strategies.trial import Trial
 from verification.strategies.trial_laws import laws, outside, violated
 
 ALL = list(theorems().values())
-RELAXED = [Rational(1, 10), Rational(1, 100), Rational(1, 1000)]
+RELAXED = [ratio(1, share) for share in (10, 100, 1000)]
 CASES = [(theorem, hypothesis) for theorem in ALL for hypothesis in theorem.hypotheses]
 
 WHOLE = {"singularities", "state_dimension", "stale", "pool_uses"}  # facts that are whole numbers
@@ -59,7 +60,8 @@ def _relaxed(condition: Any, by: Rational) -> Any:
 def _without(theorem: Theorem, hypothesis: Hypothesis, condition: Any, instead: Any) -> Theorem:
     """The theorem with another condition instead of this one."""
     kept = [other for other in _conditions(hypothesis) if other != condition]
-    relation = And(*kept, instead, evaluate=False)
+    conjunction: Any = And
+    relation = conjunction(*kept, instead, evaluate=False)
     changed = [replace(hypothesis, relation=relation)] if kept or instead is not true else []
     others = [other for other in theorem.hypotheses if other is not hypothesis]
     return replace(theorem, hypotheses=(*others, *changed))

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from planted_laws import LARGER, SMALLER
+from sympy import Rational
 
 from theory import theorems
 from theory.lattice import MAXIMUM_STEP
@@ -207,6 +208,13 @@ def test_the_proof_is_about_the_law(name: str, planted: Callable[[Any], Any]) ->
     mutant = replace(theorem, constant=planted(theorem.law))
     assert mutant.law != theorem.law
     assert not mutant.proved()
+
+
+@pytest.mark.parametrize("hundredths", [99, 101])
+@pytest.mark.parametrize("name", SMALLER)
+def test_a_hundredth_of_the_law_is_missed_by_its_proof(name: str, hundredths: int) -> None:
+    theorem = theorems()[name]
+    assert not replace(theorem, constant=theorem.law * Rational(hundredths, 100)).proved()
 
 
 @pytest.mark.parametrize("name", LARGER)

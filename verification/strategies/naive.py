@@ -78,7 +78,9 @@ NAIVE = Strategy(
             _naive,
             (
                 replace(_attained, slopes=(0.0, 1 + HAIR)),
-                NaiveLayer(Shape(1, 1, "identity"), _negative, (-1 - HAIR,) * 2, "zero", seed=2),
+                NaiveLayer(
+                    Shape(1, 1, "identity"), _negative, (-1 - HAIR, -1 - HAIR), "zero", seed=2
+                ),
             ),
         ),
         "largest": Violation(

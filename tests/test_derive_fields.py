@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 from sympy import (
+    Abs,
     Add,
     Integer,
     Matrix,
+    Max,
     Piecewise,
     Rational,
     Symbol,
@@ -98,6 +100,55 @@ def test_a_jump_has_no_constant(jump: Any) -> None:
     assert found.constants["Lipschitz constant"].verdict == "open"
     assert found.conserved["gradient"].verdict == "open"
     assert found.steps.largest == 0
+
+
+@pytest.mark.parametrize(
+    "velocity",
+    [
+        (Abs(q + p), Piecewise((q + p, q + p >= 0), (-q - p, True))),
+        (Max(q + p, -q - p), Abs(q + p)),
+    ],
+    ids=str,
+)
+def test_a_kink_refutes_nothing(velocity: Any) -> None:
+    """Both entries are |q + p|, whose derivatives are written differently where q + p = 0."""
+    found = derive(Field((q, p), velocity)).conserved["gradient"]
+    assert found.verdict == "open"
+    assert "write it as an activation" in found.text
+    integral = {"nothing": velocity[0] - velocity[1]}
+    still = derive(Field((q, p), (Integer(1), q), integrals=integral))
+    assert still.conserved["nothing"].verdict == "open"
+
+
+@pytest.mark.parametrize(
+    ("assumed", "word", "ends"),
+    [
+        ({"positive": True}, "positive", None),
+        ({"positive": True}, "positive", (0, 1)),
+        ({"nonnegative": True}, "nonnegative", (-1, 1)),
+        ({"negative": True}, "negative", (-1, 1)),
+        ({"nonpositive": True}, "nonpositive", (-1, 1)),
+        ({"nonzero": True}, "nonzero", (-1, 1)),
+        ({"integer": True}, "an integer", (0, 1)),
+        ({"irrational": True}, "an integer", (0, 1)),
+        ({"noninteger": True}, "an integer", (0, 1)),
+        ({"imaginary": True}, "no real number", (0, 1)),
+        ({"commutative": False}, "no real number", (0, 1)),
+    ],
+)
+def test_a_symbol_is_assumed_to_be_no_more_than_its_range(
+    assumed: dict[str, bool], word: str, ends: Any
+) -> None:
+    """SymPy has simplified by it: -|x| was -x for a positive x, and contracts on no other."""
+    x = Symbol("x", **assumed)
+    with pytest.raises(ValueError, match=f"x is declared {word}.*: declare it real=True only"):
+        Field((x,), (-Abs(x),), {} if ends is None else {x: ends}, one_sided=Integer(-1))
+
+
+def test_what_the_range_says_may_be_assumed() -> None:
+    x, c = Symbol("x", nonnegative=True), Symbol("c", positive=True)
+    field = Field((x,), (-c * Abs(x),), {x: (0, 1), c: (1, 2)}, one_sided=-c)
+    assert derive(field).declared["one-sided constant <= -c"].verdict == "proved"
 
 
 def test_two_slopes_at_one_place_refute_nothing() -> None:

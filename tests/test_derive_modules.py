@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 from hypothesis import strategies as st
-from sympy import Integer, oo, symbols
+from sympy import Abs, Integer, Piecewise, oo, symbols
 from torch import Tensor, nn
 
 from dsnn.errors import UserError
@@ -163,6 +163,31 @@ def test_a_wrong_law_of_a_registered_field_exits_1(monkeypatch: pytest.MonkeyPat
     assert code == 1
     assert "proof step fails: (J + J')/2 is at most the law" in out
     assert "violations, a minimal one: Sample(" in out
+
+
+def test_a_field_that_cannot_be_decided_exits_3_and_says_why(
+    monkeypatch: pytest.MonkeyPatch, dsnn
+) -> None:
+    """|q| - 2q contracts, and so it was a failure that nothing proved it."""
+    kinked = Field((q,), (Abs(q) - 2 * q,), one_sided=Integer(-1), id="kinked")
+    _install(monkeypatch, "dsnn.fields", "kinked", kinked)
+    why = "(J + J')/2 is at most the law: Abs(q) may jump or have no derivative: write it as"
+    for command in (("theory", "show"), ("verify", "--profile", "quick", "--jobs", "1")):
+        code, out, _ = dsnn(*command, "kinked")
+        assert code == 3
+        assert why in " ".join(out.split())
+        assert "FAILS" not in out
+        assert "proof step fails" not in out
+
+
+def test_a_field_without_enclosure_exits_2(monkeypatch: pytest.MonkeyPatch, refused) -> None:
+    piecewise = Field(
+        (q,), (Piecewise((-q, q > 0), (-2 * q, True)),), one_sided=Integer(-1), id="bent"
+    )
+    _install(monkeypatch, "dsnn.fields", "bent", piecewise)
+    answer = refused("verify", "bent", "--profile", "quick", "--jobs", "1")
+    assert "bent cannot be evaluated with bounds" in answer
+    assert "write it with an activation" in answer
 
 
 def test_what_is_no_field_exits_2(monkeypatch: pytest.MonkeyPatch, refused) -> None:

@@ -3,6 +3,7 @@
 import itertools
 import math
 from dataclasses import replace
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -154,6 +155,22 @@ def test_non_expansive_steps_are_admitted_up_to_two_over_the_square() -> None:
     assert not nonexpansive_euler.admits(h=-1e-9, s_max=1.5)
 
 
+@pytest.mark.parametrize("s_max", [1.1, 1.3, 0.7, 3.3])
+def test_a_step_is_admitted_for_the_number_that_it_is(s_max: float) -> None:
+    """h s_max^2 in floating point is 2 for steps that are beyond."""
+    step = 2 / s_max**2
+    for h in (step, math.nextafter(step, 0), math.nextafter(step, 9)):
+        exactly = Fraction(h) * Fraction(s_max) ** 2 <= 2
+        assert nonexpansive_euler.admits(h=h, s_max=s_max) == exactly
+
+
+def test_what_is_too_large_or_no_number_is_not_admitted() -> None:
+    assert not nonexpansive_euler.admits(h=1.0, s_max=1e200)
+    assert nonexpansive_euler.admits(h=0.0, s_max=1e200)
+    assert not nonexpansive_euler.admits(h=math.nan, s_max=1.0)
+    assert not nonexpansive_euler.admits(h=0.0, s_max=math.inf)
+
+
 ADMISSIBLE = [theorem for theorem in ALL if theorem.admissible is not None]
 
 
@@ -190,6 +207,15 @@ def test_a_proof_is_about_the_admissible_set(theorem) -> None:
         mutant = replace(theorem, admissible=theorem.admissible.subs(condition, weaker))
         assert mutant.admissible != theorem.admissible
         assert not mutant.proved()
+
+
+FORMS = [(theorem, name) for theorem in ALL for name in theorem.forms]
+
+
+@pytest.mark.parametrize(("theorem", "form"), FORMS, ids=lambda x: getattr(x, "id", x))
+def test_a_proof_is_about_the_other_forms(theorem, form: str) -> None:
+    changed = {**theorem.forms, form: theorem.forms[form] * Rational(999, 1000)}
+    assert not replace(theorem, forms=changed).proved()
 
 
 def test_laws_without_an_admissible_set_say_so() -> None:

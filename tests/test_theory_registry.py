@@ -2,14 +2,37 @@
 
 import dataclasses
 import json
+from collections.abc import Callable
 from importlib.metadata import EntryPoint
+from typing import Any
 
+import numpy as np
 import pytest
+from sympy import symbols, true
 
-from theory import registry, theorems
+from theory import ProofStep, Theorem, registry, theorems
 from theory.nonexpansive import contractive_euler
 
 MINE = dataclasses.replace(contractive_euler, id="X1-mine")
+
+
+def _raises(_: Theorem) -> bool:
+    raise TypeError("cannot determine truth value")
+
+
+def _theorem(check: Callable[[Theorem], Any], method: Any = "symbolic") -> Theorem:
+    return dataclasses.replace(MINE, proof=(ProofStep("both sides agree", check, method),))
+
+
+x = symbols("x")
+DIFFERENCE = _theorem(lambda theorem: x - 1)
+PAIR = _theorem(lambda theorem: (False, "no"))
+NUMBER = _theorem(lambda theorem: 2)
+NEGATIVE = _theorem(lambda theorem: -1, "interval")
+NOTHING = _theorem(lambda theorem: None)
+RELATION = _theorem(lambda theorem: x > 1)
+RAISES = _theorem(_raises)
+TRUE = _theorem(lambda theorem: np.True_ and true)
 NOT_A_THEOREM = 3
 
 
@@ -36,6 +59,23 @@ def test_a_package_adds_its_own(monkeypatch: pytest.MonkeyPatch, dsnn) -> None:
 def test_what_is_no_theorem_is_refused(monkeypatch: pytest.MonkeyPatch, refused) -> None:
     _register(monkeypatch, "NOT_A_THEOREM")
     assert "int" in refused("theory", "list")
+
+
+@pytest.mark.parametrize(
+    "name", ["DIFFERENCE", "PAIR", "NUMBER", "NEGATIVE", "NOTHING", "RELATION", "RAISES"]
+)
+def test_a_check_that_does_not_say_true_proves_nothing(
+    name: str, monkeypatch: pytest.MonkeyPatch, refused
+) -> None:
+    """A difference that is not 0, or a pair with a reason, was taken for true."""
+    _register(monkeypatch, name)
+    for command in (("theory", "show"), ("verify", "--jobs", "1")):
+        answer = refused(*command, "X1-mine")
+        assert "X1-mine: the check of 'both sides agree' raised TypeError" in answer
+
+
+def test_truth_values_of_sympy_and_numpy_count() -> None:
+    assert TRUE.proved()
 
 
 def test_an_id_is_given_once(monkeypatch: pytest.MonkeyPatch, refused) -> None:

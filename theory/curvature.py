@@ -47,8 +47,9 @@ def _less_remains_farther_out(_: Theorem) -> bool:
     return bool(least_margin.diff(r).is_negative)
 
 
-def _largest_on_either_side_of_0(_: Theorem) -> bool:
+def _largest_on_either_side_of_0(theorem: Theorem) -> bool:
     """At d = -2z the bound is attained, which is why the quadratic is the best one there is."""
+    nearby, anywhere = (theorem.forms[f"softplus_{where}"] for where in ("nearby", "anywhere"))
     return identical(nearby.subs(D, 2 * z).rewrite(exp), anywhere.rewrite(exp))
 
 

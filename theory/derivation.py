@@ -211,6 +211,8 @@ def _enclosed(field: Field, part: Callable[[Any], Any], law: Any, seconds: float
 def decided_property(field: Field, name: str) -> Decided:
     """The decision on one of `PROPERTIES`."""
     x = Matrix(field.states)
+    if name not in POINTWISE:
+        field.check_functions(*field.velocity)
     found = decide(PROPERTIES[name].defects(x, field.column, field.jacobian()), field.box)
     if found.verdict == "proved" and name not in POINTWISE:
         field.check_regular(*field.velocity)
@@ -219,6 +221,7 @@ def decided_property(field: Field, name: str) -> Decided:
 
 def decided_integral(field: Field, expression: Any) -> Decided:
     """Whether the expression is constant along the flow."""
+    field.check_functions(expression)
     rate = sum(expression.diff(s) * v for s, v in zip(field.states, field.velocity, strict=True))
     found = decide([rate], field.box)
     if found.verdict == "proved":

@@ -1,6 +1,6 @@
 """A vector field of one's own: x' = X(x) as SymPy expressions, with the ranges of what is in it."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -76,6 +76,12 @@ class Field:
                 f"{self.id}: {len(self.velocity)} velocities for {len(self.states)} states: "
                 "give one for each"
             )
+        for symbol, ends in self.box.items():
+            if word := _contradicted(symbol, *ends):
+                raise ValueError(
+                    f"{self.id}: {symbol} is declared {word} and lies between {ends[0]} and "
+                    f"{ends[1]}: declare it real=True only"
+                )
         known = {*self.states, *self.ranges}
         names = {s.name for s in known if isinstance(s, Symbol)}  # by which intervals are found
         if len(names) < len(known) or len(set(self.states)) < len(self.states):
@@ -139,32 +145,65 @@ class Field:
         """The matrix of derivatives, `Slope` for those of activations."""
         return self.column.jacobian(list(self.states))
 
+    def check_functions(self, *expressions: Any) -> None:
+        """Raises ValueError unless the expressions are made of functions whose derivatives, where
+        they have a value, are those of a neighbourhood: Abs has the derivative 0 at its kink."""
+        for expression in expressions:
+            for part in _parts(expression):
+                if not isinstance(part, (Activation, *REGULAR)):
+                    raise ValueError(
+                        f"{part} may jump or have no derivative: write it as an activation"
+                    )
+
     def check_regular(self, *expressions: Any) -> None:
         """Raises ValueError unless the expressions are locally Lipschitz all over the box, so that
         their derivatives say all: a jump has the derivative 0 on either side."""
+        self.check_functions(*expressions)
         for expression in expressions:
-            self._check_regular(expression)
+            for part in _parts(expression):
+                if isinstance(part, log) or (isinstance(part, Pow) and not _natural(part.exp)):
+                    self._check_away_from_zero(part)
 
-    def _check_regular(self, part: Any) -> None:
-        if isinstance(part, Activation):
-            return self._check_regular(part.args[3])
-        if not isinstance(part, REGULAR):
-            raise ValueError(f"{part} may jump or have no derivative: write it as an activation")
-        if isinstance(part, log) or (isinstance(part, Pow) and not _natural(part.exp)):
-            base: Any = part.args[0]
-            ranges = {s.name: self.box[s] for s in base.free_symbols}
-            if any(not end.is_finite for ends in ranges.values() for end in ends):
-                raise ValueError(f"{base} in {part} may vanish: give its symbols ranges")
-            value = balls.enclose(base, ranges)
-            whole = isinstance(part, Pow) and part.exp.is_Integer
-            if not (value > 0 or (whole and value < 0)):
-                raise ValueError(f"{base} in {part} may vanish: give ranges where it does not")
-        for argument in part.args:
-            self._check_regular(argument)
+    def _check_away_from_zero(self, part: Any) -> None:
+        base: Any = part.args[0]
+        ranges = {s.name: self.box[s] for s in base.free_symbols}
+        if any(not end.is_finite for ends in ranges.values() for end in ends):
+            raise ValueError(f"{base} in {part} may vanish: give its symbols ranges")
+        value = balls.enclose(base, ranges)
+        whole = isinstance(part, Pow) and part.exp.is_Integer
+        if not (value > 0 or (whole and value < 0)):
+            raise ValueError(f"{base} in {part} may vanish: give ranges where it does not")
 
     def activations(self) -> list[Activation]:
         """The activations in it, with their slopes."""
         return sorted(self.column.atoms(Activation), key=str)
+
+
+def _parts(expression: Any) -> Iterator[Any]:
+    """The expression and all its parts, of an activation that at which it is taken."""
+    yield expression
+    arguments = expression.args[3:] if isinstance(expression, Activation) else expression.args
+    for argument in arguments:
+        yield from _parts(argument)
+
+
+def _of_a_kind(symbol: Any) -> bool:
+    return any(kind is not None for kind in (symbol.is_integer, symbol.is_algebraic))
+
+
+def _contradicted(symbol: Any, low: Any, high: Any) -> str:
+    """What the symbol is assumed to be, and not all numbers of the range are: SymPy has simplified
+    by it, as Abs(x) to x for a positive x. "" where there is no such thing."""
+    assumed = {
+        "no real number": False if symbol.is_real is False or not symbol.is_commutative else None,
+        "an integer, or the like": low == high if _of_a_kind(symbol) else None,
+        "positive": low > 0 if symbol.is_positive else None,
+        "negative": high < 0 if symbol.is_negative else None,
+        "nonnegative": low >= 0 if symbol.is_nonnegative else None,
+        "nonpositive": high <= 0 if symbol.is_nonpositive else None,
+        "nonzero": low > 0 or high < 0 if symbol.is_zero is False else None,
+    }
+    return next((word for word, right in assumed.items() if right == False), "")  # noqa: E712
 
 
 def _entries(velocity: Any) -> list[Any]:

@@ -12,7 +12,8 @@ from theory.derivation import decided_property, lipschitz, one_sided
 from theory.field import Field
 from theory.field_properties import PROPERTIES
 from theory.limited import OutOfTime, within
-from theory.theorem import Hypothesis, ProofStep, Theorem
+from theory.steps import readable
+from theory.theorem import Hypothesis, ProofStep, Theorem, Undecided
 
 SECONDS = 60.0  # for one step of the proof
 outside = symbols("outside", nonnegative=True)
@@ -92,16 +93,21 @@ def _hypotheses(field: Field) -> tuple[Hypothesis, ...]:
 
 
 def _at_most(field: Field, constant: Any, law: Any, theorem: Theorem) -> int:
-    """The number of boxes that prove it, 0 where they do not, or not in time."""
+    """The number of boxes that prove it, 0 where a point is against it; Undecided else."""
     try:
         found = within(SECONDS, constant, field, theorem.law if law is None else law, SECONDS / 2)
-    except (OutOfTime, ValueError, RuntimeError):
-        return 0
-    return found.boxes if found.upper <= 0 else 0
+    except (OutOfTime, ValueError, RuntimeError) as why:
+        raise Undecided(str(why)) from why
+    if found.upper <= 0 or found.lower > 0:
+        return found.boxes if found.upper <= 0 else 0
+    raise Undecided(found.reason or f"exceeded by {readable(found.upper, up=True)} at most")
 
 
 def _holds(field: Field, name: str, _: Theorem) -> bool:
     try:
-        return within(SECONDS, decided_property, field, name).verdict == "proved"
-    except (OutOfTime, ValueError, RuntimeError):
-        return False
+        found = within(SECONDS, decided_property, field, name)
+    except (OutOfTime, ValueError, RuntimeError) as why:
+        raise Undecided(str(why)) from why
+    if found.verdict == "open":
+        raise Undecided(found.text)
+    return found.verdict == "proved"

@@ -46,7 +46,8 @@ def _product(theorem: Theorem) -> bool:
     for stage in range(STAGES):
         scale, lift, flow = stage_symbols(stage)
         value = flow * (Abs(scale) * lift * value)
-    return identical(theorem.law, head_max * value)
+    normalised = theorem.forms["normalised input"]
+    return identical(theorem.law, head_max * value) and identical(normalised, std_min * theorem.law)
 
 
 def _telescope(_: Theorem) -> bool:

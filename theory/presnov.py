@@ -319,7 +319,7 @@ presnov_uniqueness = Theorem(
     ),
     constant=Integer(0),
     measures="difference |W - U|",
-    forms=WEIGHTS,
+    forms={"potential weight": POTENTIAL_WEIGHT},
     proof=(
         ProofStep(
             "W - U is constant on rays: d/ds (W - U)(sx) = 0", _difference_is_constant_on_rays

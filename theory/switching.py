@@ -88,13 +88,18 @@ def _admissible_steps(theorem: Theorem) -> bool:
     return identical(S * root, f * (S + e)) and theorem.admissible == steps
 
 
-def _boundary_is_equality(_: Theorem) -> bool:
-    return identical(paper_switching.subs(h_2, boundary), Integer(1))
+def _boundary_is_equality(theorem: Theorem) -> bool:
+    """The paper's law: its root of T7 with A'A = I, times T8' with |W| = 1, to the power S."""
+    paper = theorem.forms["paper"]
+    root = contractive_euler.forms["paper"].subs({s_min: 1, s_max: 1, h: h_1 / S})
+    on_boundary = paper.subs(h_2, theorem.forms["boundary"])
+    return identical(paper, (root * (1 + h_2 / S)) ** S) and identical(on_boundary, Integer(1))
 
 
 def _sharp_boundary_is_equality(theorem: Theorem) -> bool:
     """With A, W orthogonal and steps h_1/S = t <= 2/(1+a): |1 - t| <= 1 - at, so the law is
     [(1 - a h_1/S)(1 + h_2/S)]^S, which is 1 on the sharp boundary."""
+    sharp_boundary = theorem.forms["sharp boundary"]
     dominated = identical((1 - a * x) ** 2 - (1 - x) ** 2, x * (1 - a) * (2 - (1 + a) * x))
     equality = identical(((1 - a * h_1 / S) * (1 + sharp_boundary / S)) ** S, Integer(1))
     values = {a: HALF, s_min: 1, s_max: 1, w_max: 1, S: 2, h_1: 1}
@@ -107,21 +112,21 @@ def _positive_between_0_and_2a(_: Theorem) -> bool:
     return factor((1 - 2 * a * x + x**2) - 1) == x * (x - 2 * a)
 
 
-def _maximum_at_aS(_: Theorem) -> bool:
+def _maximum_at_aS(theorem: Theorem) -> bool:
     """1 - 2at + t^2 = (t - a)^2 + 1 - a^2 is smallest at t = a."""
     square = identical(1 - 2 * a * x + x**2, (x - a) ** 2 + 1 - a**2)
-    return square and identical(boundary.subs(h_1, a * S), maximum)
+    peak = theorem.forms["boundary"].subs(h_1, a * S)
+    return square and identical(peak, theorem.forms["maximum"])
 
 
-def _slope_at_0(_: Theorem) -> bool:
-    return identical(diff(boundary, h_1).subs(h_1, 0), a)
+def _slope_at_0(theorem: Theorem) -> bool:
+    return identical(diff(theorem.forms["boundary"], h_1).subs(h_1, 0), a)
 
 
-def _limit_in_S(_: Theorem) -> bool:
+def _limit_in_S(theorem: Theorem) -> bool:
     """Infinitely many substeps: h_2 <= a h_1 (with 1/S = u -> 0 from above)."""
-    u = symbols("u", positive=True)
-    g = symbols("g", positive=True)
-    return limit(boundary.subs(S, 1 / u).subs(h_1, g), u, 0, "+") == a * g
+    u, g = symbols("u g", positive=True)
+    return limit(theorem.forms["boundary"].subs(S, 1 / u).subs(h_1, g), u, 0, "+") == a * g
 
 
 def _nested_up_to_1_over_sqrt3(_: Theorem) -> bool:
@@ -152,8 +157,7 @@ def _nested_up_to_1_over_sqrt3(_: Theorem) -> bool:
 
 def _not_nested_at_09(_: Theorem) -> bool:
     """a = 0.9, h_1 = 1/2: the boundary falls from S = 1 to 2 to the limit a h_1."""
-    at = {a: ratio(9, 10), h_1: HALF}
-    values = [boundary.subs({**at, S: count}) for count in (1, 2, 4)]
+    values = [boundary.subs({a: ratio(9, 10), h_1: HALF, S: count}) for count in (1, 2, 4)]
     return bool(values[0] > values[1] > values[2] > ratio(9, 20))
 
 
@@ -280,12 +284,12 @@ def _admissible_pairs(theorem: Theorem) -> bool:
     return theorem.law == c**2 * Max(1, e) and theorem.admissible == steps
 
 
-def _paper_flexible_form(_: Theorem) -> bool:
+def _paper_flexible_form(theorem: Theorem) -> bool:
     """a = 1/2, orthogonal: sqrt(1 - h_1/2 + h_1^2/4)^2 (1 + h_2), and its boundary."""
-    root = contractive_euler.forms["paper"].subs(ORTHOGONAL).subs(h, h_1 / 2)
-    return identical(root**2 * (1 + h_2), paper_flexible) and identical(
-        paper_flexible.subs(h_2, flexible_boundary), Integer(1)
-    )
+    paper, root = theorem.forms["paper"], contractive_euler.forms["paper"].subs(ORTHOGONAL)
+    on_boundary = paper.subs(h_2, theorem.forms["boundary"])
+    law = root.subs(h, h_1 / 2) ** 2 * (1 + h_2)
+    return identical(law, paper) and identical(on_boundary, Integer(1))
 
 
 def _flexible_maximum(_: Theorem) -> bool:
@@ -315,9 +319,9 @@ def _edge_value(_: Theorem) -> bool:
 
 
 def _one_point_nine_fails(_: Theorem) -> bool:
-    """h_1 = 1.9 with h_2 = 0.05: the paper's law is 1.000125 exactly."""
-    value = paper_flexible.subs({h_1: ratio(19, 10), h_2: ratio(5, 100)})
-    return value == ratio(1000125, 10**6)
+    """h_1 = 1.9 with h_2 = 0.05."""
+    at = {h_1: ratio(19, 10), h_2: ratio(5, 100)}
+    return paper_flexible.subs(at) == ratio(1000125, 10**6)
 
 
 def _papers_box_by_balls(_: Theorem) -> int:
@@ -336,9 +340,8 @@ def _overhang_by_balls(_: Theorem) -> bool:
 
 def _box_by_balls(theorem: Theorem) -> int:
     """The law is at most 1 at every point of the box, by interval subdivision: how many boxes."""
-    law = theorem.law.subs(ORTHOGONAL)
     box = {str(symbol): ends for symbol, ends in BOX.items()}
-    return balls.prove_at_most(law, box, Integer(1))
+    return balls.prove_at_most(theorem.law.subs(ORTHOGONAL), box, Integer(1))
 
 
 flexible_switching = Theorem(

@@ -5,16 +5,22 @@ that computes. A proof step is handed the theorem it belongs to, so it speaks ab
 stands there: change the law and its proof stops holding.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from sympy import Expr
-from sympy.logic.boolalg import Boolean
+from sympy import Expr, Rational
+from sympy.logic.boolalg import Boolean, BooleanAtom
 
 from theory.compile import Backend, arguments, compiled
 
 Status = Literal["published", "recalled", "derived"]
+OPEN = -1  # what a step computes that comes to no end
+
+
+class Undecided(ValueError):
+    """A check found neither a proof nor a reason against it; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -39,31 +45,44 @@ class Hypothesis:
 class ProofStep:
     """One step of a proof: what it says, and the computation that decides it.
 
-    `check` answers whether the claim holds; an interval step may answer with the number of boxes
-    that it took, 0 where it failed.
+    `check` answers True or False, whether the claim holds; an interval step may answer with the
+    number of boxes that it took, 0 where it failed. It may raise Undecided.
     """
 
     claim: str
     check: Callable[["Theorem"], bool | int]
     method: Literal["symbolic", "interval"] = "symbolic"
 
-    def computed(self, theorem: "Theorem") -> int:
-        """What the computation, done now, says of the law of `theorem`: 0 that the claim fails."""
-        found = self.check(theorem)
-        return (
-            found if type(found) is int else int(bool(found))
-        )  # SymPy has truth values of its own
+    def computed(self, theorem: "Theorem") -> tuple[int, str]:
+        """What the computation, done now, says of the law of `theorem`, 0 that the claim fails and
+        OPEN that it is undecided; and the claim, with the number of boxes or the reason.
+
+        Raises ValueError where the check answers anything else, or raises.
+        """
+        try:
+            found = self._answered(self.check(theorem))
+        except Undecided as why:
+            return OPEN, f"{self.claim}: {why}"
+        except ImportError:
+            raise
+        except Exception as error:
+            why = f"{type(error).__name__}: {error}".splitlines()[0]
+            raise ValueError(f"{theorem.id}: the check of {self.claim!r} raised {why}") from error
+        boxes = f", {found} box{'es' if found > 1 else ''}" if found else ""
+        return found, self.claim + f" (by balls{boxes})" * (self.method == "interval")
+
+    def _answered(self, found: Any) -> int:
+        """A truth value, Python's, SymPy's or NumPy's, or a number of boxes: the difference of two
+        sides, or a pair with a reason, would count as true."""
+        if self.method == "interval" and type(found) is int and found >= 0:
+            return found
+        if isinstance(found, BooleanAtom) or type(found).__name__ in ("bool", "bool_"):
+            return int(bool(found))
+        raise TypeError(f"an answer {found!r} that is neither True nor False")
 
     def holds(self, theorem: "Theorem") -> bool:
         """Whether the computation, done now, confirms the claim for the law of `theorem`."""
-        return self.computed(theorem) > 0
-
-    def means(self, computed: int) -> str:
-        """The claim, with the number of boxes where it was proved by subdivision."""
-        if self.method == "symbolic":
-            return self.claim
-        boxes = f", {computed} box{'es' if computed > 1 else ''}" if computed else ""
-        return f"{self.claim} (by balls{boxes})"
+        return self.computed(theorem)[0] > 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,14 +126,21 @@ class Theorem:
         return compiled(self.law, backend)
 
     def admits(self, **values: float) -> bool:
-        """Whether the steps and spectra in `values` lie in the admissible set.
+        """Whether the steps and spectra in `values`, taken as the exact numbers that they are, lie
+        in the admissible set: nothing is rounded, nothing overflows.
 
         Raises ValueError where the theorem restricts no steps.
         """
         if self.admissible is None:
             raise ValueError(f"{self.id} has no admissible set of steps")
-        facts = {name: values[name] for name in arguments(self.admissible)}
-        return bool(compiled(self.admissible, "math")(**facts))
+        facts = {symbol: values[str(symbol)] for symbol in self.admissible.free_symbols}
+        if not all(math.isfinite(value) for value in facts.values()):
+            return False
+        exactly = {
+            symbol: Rational(value if isinstance(value, int | Rational) else float(value))
+            for symbol, value in facts.items()
+        }
+        return bool(self.admissible.xreplace(exactly))
 
     def proved(self) -> bool:
         """Whether there is a proof and each of its steps holds when computed now."""

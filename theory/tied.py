@@ -74,9 +74,10 @@ def _admissible_steps(theorem: Theorem) -> bool:
     )
 
 
-def _tied_boundary(_: Theorem) -> bool:
-    return identical((1 - h_1 / 2) ** 2 * (1 + tied_boundary), Integer(1)) and (
-        tied_boundary.subs(h_1, ratio(11, 100)) == ratio(4279, 35721)
+def _tied_boundary(theorem: Theorem) -> bool:
+    boundary = theorem.forms["boundary"]
+    return identical((1 - h_1 / 2) ** 2 * (1 + boundary), Integer(1)) and (
+        boundary.subs(h_1, ratio(11, 100)) == ratio(4279, 35721)
     )
 
 

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from dsnn.errors import UserError
 from theory import Theorem, theorems
+from theory.theorem import OPEN
 from verification.strategies.registered import strategy_of
 from verification.strategies.rounding import Array, on
 from verification.strategies.search import NothingDrawn, find
@@ -78,7 +79,7 @@ class TheoremVerdict:
     @property
     def proof(self) -> Literal["symbolic", "interval", "none"]:
         """ "interval" where a step used ball arithmetic, "none" where a step failed."""
-        if not self.part.steps or not all(found for _, found in self.part.steps):
+        if not self.part.steps or not all(found > 0 for _, found in self.part.steps):
             return "none"
         methods = {step.method for step in self.theorem.proof}
         return "interval" if "interval" in methods else "symbolic"
@@ -86,7 +87,7 @@ class TheoremVerdict:
     @property
     def boxes(self) -> int:
         """How many boxes the interval steps took."""
-        found = (number for _, number in self.part.steps)
+        found = (max(number, 0) for _, number in self.part.steps)
         steps = zip(self.theorem.proof, found, strict=False)
         return sum(number for step, number in steps if step.method == "interval")
 
@@ -94,7 +95,7 @@ class TheoremVerdict:
     def failures(self) -> list[str]:
         """Why it is wrong: violations, proof steps that do not hold, a bound not attained."""
         part = self.part
-        reasons = [f"proof step fails: {claim}" for claim, found in part.steps if not found]
+        reasons = [f"proof step fails: {claim}" for claim, found in part.steps if found == 0]
         if part.violations:
             reasons.insert(0, f"{part.violations} violations, a minimal one: {part.violation}")
         if self.theorem.sharp and part.sharpness is not None and part.sharpness < ATTAINED:
@@ -105,7 +106,8 @@ class TheoremVerdict:
     def gaps(self) -> list[str]:
         """What is missing: a proof, instances, a counterexample without some hypothesis."""
         part = self.part
-        reasons = [] if part.steps else ["no proof"]
+        reasons = [f"proof step is open: {claim}" for claim, found in part.steps if found == OPEN]
+        reasons += [] if part.steps else ["no proof"]
         if not part.instances:
             reasons.append("no strategy draws fields for it")
         if self.theorem.sharp and part.sharpness is None:
@@ -145,9 +147,12 @@ class TheoremVerdict:
 
 
 def prove(theorem: Theorem) -> Part:
-    """The proof, computed now."""
-    computed = ((step, step.computed(theorem)) for step in theorem.proof)
-    return Part(steps=tuple((step.means(found), found) for step, found in computed))
+    """The proof, computed now. Raises UserError where a check is wrong."""
+    try:
+        computed = [step.computed(theorem) for step in theorem.proof]
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    return Part(steps=tuple((claim, found) for found, claim in computed))
 
 
 def _seed(*parts: object) -> int:
@@ -240,8 +245,9 @@ def sharpen(theorem: Theorem) -> Part:
 
 def drop(theorem: Theorem, name: str, seed: int = 0) -> Part:
     """A minimal violation of the law outside hypothesis `name` alone; one within all hypotheses,
-    should one be met, counts against the theorem: the hypothesis is too weak. Structures made for
-    a hypothesis that the theorem does not have are within its hypotheses."""
+    should one be met, counts against the theorem: the hypothesis is too weak. So the edges are
+    tried first. Structures made for a hypothesis that the theorem does not have are within its
+    hypotheses."""
     strategy = _strategy(theorem)
     if strategy is None:
         return Part()
@@ -264,6 +270,8 @@ def drop(theorem: Theorem, name: str, seed: int = 0) -> Part:
         beyond = READABLE * np.maximum(np.abs(law), np.abs(trial.measured))
         return trial, law, lone & (np.abs(trial.measured - law) > beyond)
 
+    for structure in source.edges:
+        judged(structure)
     minimal = _search(
         theorem, source, lambda structure: bool(judged(structure)[2].any()), number, SEARCHED
     )

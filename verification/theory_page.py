@@ -102,7 +102,8 @@ def _hypotheses(theorem: Theorem) -> str:
 def _proof(theorem: Theorem) -> str:
     steps = suite.prove(theorem).steps
     return "\n".join(
-        f"{i}. {claim}{'' if found else ' **fails**'}" for i, (claim, found) in enumerate(steps, 1)
+        f"{i}. {claim}{'' if found > 0 else ' **fails**'}"
+        for i, (claim, found) in enumerate(steps, 1)
     )
 
 

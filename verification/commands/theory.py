@@ -44,7 +44,9 @@ def _counterexamples(theorem: Theorem) -> dict[str, str | None]:
     return {name: drop(theorem, name).counterexamples[name] for name in names}
 
 
-def _in_full(theorem: Theorem, steps: list[int], minimal: dict[str, str | None]) -> dict[str, Any]:
+def _in_full(
+    theorem: Theorem, steps: list[tuple[str, int]], minimal: dict[str, str | None]
+) -> dict[str, Any]:
     from sympy import latex
 
     return {
@@ -63,12 +65,12 @@ def _in_full(theorem: Theorem, steps: list[int], minimal: dict[str, str | None])
         "latex": None if theorem.constant is None else latex(theorem.constant),
         "proof": [
             {
-                "boxes": found if step.method == "interval" else None,
+                "boxes": max(found, 0) if step.method == "interval" else None,
                 "claim": step.claim,
                 "holds": found > 0,
                 "method": step.method,
             }
-            for step, found in zip(theorem.proof, steps, strict=True)
+            for step, (_, found) in zip(theorem.proof, steps, strict=True)
         ],
         "sharp": theorem.sharp,
         "warning": theorem.warning,
@@ -118,13 +120,16 @@ def show_theorem(
     theorem = find(id)
     check_result(json)
     try:
-        steps = [step.computed(theorem) for step in theorem.proof]
+        from verification.suite import prove
+
+        steps = list(prove(theorem).steps)
         minimal = _counterexamples(theorem)
     except ImportError as error:
         raise UserError(
             f"dsnn theory show {id} needs {error.name}: pip install 'dsnn[verify]'"
         ) from error
-    code = 0 if all(steps) else 1
+    found = [number for _, number in steps]
+    code = 1 if 0 in found else 0 if all(number > 0 for number in found) else 3
     if json is not None and not _write(json, _in_full(theorem, steps, minimal)):
         return code
     _print(theorem, steps, minimal)
@@ -142,11 +147,13 @@ def _drawn(expression: Any) -> str:
     return Printer({"wrap_line": False}).doprint(expression)  # in ASCII where stdout is
 
 
-def _print(theorem: Theorem, steps: list[int], minimal: dict[str, str | None]) -> None:
+def _print(theorem: Theorem, steps: list[tuple[str, int]], minimal: dict[str, str | None]) -> None:
     from rich.console import Console
     from rich.padding import Padding
     from rich.table import Table
     from rich.text import Text
+
+    from theory.theorem import OPEN
 
     console = Console()
 
@@ -185,9 +192,8 @@ def _print(theorem: Theorem, steps: list[int], minimal: dict[str, str | None]) -
         heading(f"Form: {name}")
         formula(form)
     heading("Proof, computed now")
-    marks = ["holds" if found else "FAILS" for found in steps]
-    claims = [step.means(found) for step, found in zip(theorem.proof, steps, strict=True)]
-    rows(list(zip(marks, claims, strict=True)))
+    marks = {0: "FAILS", OPEN: "open"}
+    rows([(marks.get(found, "holds"), claim) for claim, found in steps])
     if minimal:
         heading("Without a hypothesis: minimal counterexamples, measured against the law")
         rows([(name, text or "none found") for name, text in minimal.items()])

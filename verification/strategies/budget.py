@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from verification.strategies import draws
-from verification.strategies.draws import Shape
+from verification.strategies.draws import HAIR, Shape
 from verification.strategies.euler import ABOVE_ONE, OTHER_OUTER, gradient_step
 from verification.strategies.rounding import COVER, Array, singular_range
 from verification.strategies.switching import composed
@@ -111,6 +111,13 @@ def _steps(
 
 _plane = Shape(2, 2, "identity")
 
+_line = Shape(1, 2, "gaussian")  # with a kernel: no decay, whatever the slopes
+_contracts = Steps(  # linear, and so short that the law is attained but for the square of the step
+    _plane, _plane, 0.5, (0.5, 0.5), (1.0, 1.0), "c", 2.0**-17, 2.0**-17, "zero", "zero", seed=0
+)
+_expands = replace(_contracts, pattern="e")
+_longest = replace(_contracts, a=0.0, slopes=(1.0, 1.0), contract=1.0)
+
 BUDGET = Strategy(
     structures=_steps(),
     draw=_block,
@@ -131,15 +138,43 @@ BUDGET = Strategy(
         ),
     ),
     without={
-        "gradient": Violation(_steps(outer=OTHER_OUTER), _block),
-        "slopes": Violation(_steps(slopes=st.tuples(ABOVE_ONE, ABOVE_ONE)), _block),
-        "push-slopes": Violation(_steps(push_slopes=st.tuples(ABOVE_ONE, ABOVE_ONE)), _block),
-        "decay": Violation(
-            _steps(claims=(0.5, 0.9), claimed_decay=draws.fractions(2, 17 / 16)), _block
+        "gradient": Violation(
+            _steps(outer=OTHER_OUTER), _block, (replace(_contracts, outer=1 - HAIR),)
         ),
-        "growth": Violation(_steps(claimed_growth=draws.shares()), _block),
+        "slopes": Violation(
+            _steps(slopes=st.tuples(ABOVE_ONE, ABOVE_ONE)),
+            _block,
+            (
+                replace(_contracts, A=_line, a=-HAIR, slopes=(-HAIR, -HAIR)),
+                replace(_contracts, slopes=(0.5 * (1 - HAIR),) * 2),
+                replace(_longest, slopes=(1 + HAIR, 1 + HAIR)),
+            ),
+        ),
+        "push-slopes": Violation(
+            _steps(push_slopes=st.tuples(ABOVE_ONE, ABOVE_ONE)),
+            _block,
+            (
+                replace(_expands, push_slopes=(1 + HAIR, 1 + HAIR)),
+                replace(_expands, push_slopes=(-1 - HAIR, -1 - HAIR), expand=-(2.0**-17)),
+            ),
+        ),
+        "decay": Violation(
+            _steps(claims=(0.5, 0.9), claimed_decay=draws.fractions(2, 17 / 16)),
+            _block,
+            (replace(_contracts, claimed_decay=1 + HAIR),),
+        ),
+        "growth": Violation(
+            _steps(claimed_growth=draws.shares()),
+            _block,
+            (replace(_expands, claimed_growth=1 - HAIR),),
+        ),
         "steps": Violation(
-            _steps(contract=draws.multiples(17 / 16, 4) | draws.multiples(-1, -1 / 16)), _block
+            _steps(contract=draws.multiples(17 / 16, 4) | draws.multiples(-1, -1 / 16)),
+            _block,
+            (
+                replace(_longest, contract=1 + HAIR),
+                replace(_contracts, A=_line, slopes=(1.0, 1.0), contract=-(2.0**-17)),
+            ),
         ),
     },
 )

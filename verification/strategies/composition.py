@@ -1,13 +1,13 @@
 """Compositions of approximate maps [T2], and monotone maps of the line against x^2."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from hypothesis import strategies as st
 
 from theory.approximation import PIECES
 from verification.strategies import draws
-from verification.strategies.draws import Shape
+from verification.strategies.draws import HAIR, Shape
 from verification.strategies.rounding import (
     COVER,
     UNIT,
@@ -39,7 +39,8 @@ class Pieces(Structure):
     each point.
 
     With `kink`, A = I and b = -kink: where every entry is at most `kink` the slope below it counts
-    only, which is what is claimed; trajectories may leave that set.
+    only, which is what is claimed; trajectories may leave that set. Claimed are shares of the true
+    numbers, of all pieces or of one `alone`.
     """
 
     A: Shape
@@ -52,6 +53,7 @@ class Pieces(Structure):
     kink: float | None = None
     claimed_errors: float = 1.0
     claimed_factors: float = 1.0
+    alone: int | None = None
 
 
 def _composed(structure: Pieces, fields: int, points: int) -> Trial:
@@ -87,11 +89,13 @@ def _composed(structure: Pieces, fields: int, points: int) -> Trial:
         reach = np.maximum(reach, np.linalg.norm(true.value, axis=1).max(axis=1))
         steepest = max(abs(negative), abs(positive) if kink is None else 0.0)
         factor = (1 + np.abs(h) * steepest * norm) * COVER
+        claims = (structure.claimed_errors, structure.claimed_factors)
+        share, factor_share = claims if structure.alone in (None, i) else (1.0, 1.0)
         facts |= {
             f"true_e_{i}": error,
-            f"e_{i}": structure.claimed_errors * error,
+            f"e_{i}": share * error,
             f"true_L_{i}": factor,
-            f"L_{i}": structure.claimed_factors * factor,
+            f"L_{i}": factor_share * factor,
         }
     facts |= {"reach": reach, "tube": np.inf if kink is None else kink}
     return Trial(facts, distances_apart(true, approximate))
@@ -123,19 +127,34 @@ _outward = {
     "aligned": st.just(True),
 }
 
+_grown = _scaling((0.5, 1.0, 2.0, 0.25), (0.5, 0.25, 0.125, 1.0), 3)
+_each = range(1, PIECES + 1)
+_out_of_the_tube = replace(
+    _scaling((1.0,) * PIECES, (HAIR / 32,) * PIECES, 1), slopes=(0.0, 1.0), kink=1.0
+)
+
 COMPOSITION = Strategy(
     structures=_pieces(),
     draw=_composed,
     sharp=(
         _scaling((0.0,) * PIECES, (0.5, 0.25, 0.0, 1.0), 1),
-        _scaling((0.5, 1.0, 2.0, 0.25), (0.5, 0.25, 0.125, 1.0), 3),
+        _grown,
     ),
     without={
-        "errors": Violation(_pieces(**_outward, claimed_errors=draws.shares()), _composed),
-        "lipschitz": Violation(_pieces(**_outward, claimed_factors=draws.shares()), _composed),
+        "errors": Violation(
+            _pieces(**_outward, claimed_errors=draws.shares()),
+            _composed,
+            tuple(replace(_grown, claimed_errors=1 - HAIR, alone=i) for i in _each),
+        ),
+        "lipschitz": Violation(  # the law has no L_1
+            _pieces(**_outward, claimed_factors=draws.shares()),
+            _composed,
+            tuple(replace(_grown, claimed_factors=1 - HAIR, alone=i) for i in _each[1:]),
+        ),
         "tube": Violation(
             _pieces(**{**_outward, "slopes": st.just((0.0, 1.0))}, kink=draws.multiples(1, 2)),
             _composed,
+            (_out_of_the_tube,),
         ),
     },
 )
@@ -212,7 +231,13 @@ OBSTRUCTION = Strategy(
     draw=_against_the_square,
     sharp=(Line((), (), (1.0, 1.0), 2.0**-21, 0.5),),
     without={
-        "injective": Violation(_folds(), _against_the_square),
-        "no lifting": Violation(st.builds(Shear, draws.fractions(1, 9 / 16)), _lifted),
+        "injective": Violation(
+            _folds(),
+            _against_the_square,
+            (Line((1 + HAIR,), (0.0,), (-1.0, 0.0), 1.0, (1 - HAIR) / 2),),
+        ),
+        "no lifting": Violation(
+            st.builds(Shear, draws.fractions(1, 9 / 16)), _lifted, (Shear(1.0),)
+        ),
     },
 )

@@ -1,6 +1,6 @@
 """Runge-Kutta steps that do not expand [T8]: co-coercive fields, B-stability, two numbers only."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 
 import numpy as np
@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from verification.strategies import draws
 from verification.strategies.arithmetic import minus, plus, quotients, scaled
-from verification.strategies.draws import Shape
+from verification.strategies.draws import HAIR, Shape
 from verification.strategies.flows import largest_eigenvalue
 from verification.strategies.rounding import (
     COVER,
@@ -70,6 +70,9 @@ def _cocoercive_steps(**changes: st.SearchStrategy) -> st.SearchStrategy[Cocoerc
 _beyond = st.sampled_from((2.0, 1.5, 4.0))
 _square = Shape(2, 2, "gaussian")
 
+_plane = Shape(2, 2, "identity")
+_whole = CocoerciveStep(_plane, (1.0, 1.0), "Euler", 2.0, "zero", seed=0)
+
 CIRCLE = Strategy(
     structures=_cocoercive_steps(),
     draw=_cocoercive,
@@ -78,11 +81,20 @@ CIRCLE = Strategy(
         CocoerciveStep(_square, (1.0, 1.0), "RK4", 0.0, "zero", seed=0),
     ),
     without={
-        "co-coercive": Violation(_cocoercive_steps(claimed_nu=_beyond), _cocoercive),
-        "radius": Violation(_cocoercive_steps(claimed_radius=_beyond), _cocoercive),
+        "co-coercive": Violation(
+            _cocoercive_steps(claimed_nu=_beyond),
+            _cocoercive,
+            (replace(_whole, claimed_nu=1 + HAIR),),
+        ),
+        "radius": Violation(
+            _cocoercive_steps(claimed_radius=_beyond),
+            _cocoercive,
+            (replace(_whole, claimed_radius=1 + HAIR),),
+        ),
         "step": Violation(
             _cocoercive_steps(step=draws.multiples(33 / 16, 6) | draws.multiples(-2, -1 / 16)),
             _cocoercive,
+            (replace(_whole, step=2 * (1 + HAIR)), replace(_whole, step=-HAIR)),
         ),
     },
 )
@@ -153,6 +165,8 @@ def _theta_steps(**changes: st.SearchStrategy) -> st.SearchStrategy[ThetaStep]:
     return st.builds(ThetaStep, **{**parts, **changes})
 
 
+_turns = ThetaStep(_plane, (0.0, 0.0), 1.0, 0.5, 1.0, "zero", seed=0)
+
 B_STABLE = Strategy(
     structures=_theta_steps(),
     draw=_theta,
@@ -161,9 +175,19 @@ B_STABLE = Strategy(
         for turn, step in ((1.0, 1.0), (1.0, 16.0), (0.0, 1.0))
     ),
     without={
-        "non-expansive": Violation(_theta_steps(growth=draws.fractions(1, 1 / 16)), _theta),
-        "stable": Violation(_theta_steps(theta=draws.fractions(0, 7 / 16)), _theta),
-        "step": Violation(_theta_steps(step=draws.multiples(-4, -1 / 16)), _theta),
+        "non-expansive": Violation(
+            _theta_steps(growth=draws.fractions(1, 1 / 16)), _theta, (replace(_turns, growth=HAIR),)
+        ),
+        "stable": Violation(
+            _theta_steps(theta=draws.fractions(0, 7 / 16)),
+            _theta,
+            (replace(_turns, theta=0.5 - HAIR / 2),),
+        ),
+        "step": Violation(
+            _theta_steps(step=draws.multiples(-4, -1 / 16)),
+            _theta,
+            (replace(_turns, slopes=(1.0, 1.0), step=-HAIR),),
+        ),
     },
 )
 
@@ -239,6 +263,8 @@ def _fields_of_two_numbers(**changes: st.SearchStrategy) -> st.SearchStrategy[Tw
 
 _full = st.sampled_from([Shape(size, size, "identity") for size in (2, 3)])
 
+_spiral = TwoNumbers(_plane, 0.5, 1.0, 1.0, 0.5, "zero", True, seed=0)
+
 TWO_NUMBERS = Strategy(
     structures=_fields_of_two_numbers(),
     draw=_two_numbers,
@@ -252,13 +278,17 @@ TWO_NUMBERS = Strategy(
                 A=_full, linear=st.just(True), claimed_rate=draws.fractions(2, 17 / 16)
             ),
             _two_numbers,
+            (replace(_spiral, claimed_rate=1 + HAIR),),
         ),
         "lipschitz": Violation(
             _fields_of_two_numbers(linear=st.just(True), claimed_norm=draws.shares()),
             _two_numbers,
+            (replace(_spiral, claimed_norm=1 - HAIR),),
         ),
         "step": Violation(
-            _fields_of_two_numbers(step=draws.multiples(-2.5, -1 / 16)), _two_numbers
+            _fields_of_two_numbers(step=draws.multiples(-2.5, -1 / 16)),
+            _two_numbers,
+            (replace(_spiral, A=_square, step=-(2.0**-16)),),
         ),
     },
 )

@@ -27,6 +27,7 @@ SPECTRA = (
 )
 OFFSETS = ("zero", "kink", "all above", "all below", "random")
 BEYOND = 1e3  # an offset larger than any pre-activation drawn here
+HAIR = 2.0**-12  # how far outside a hypothesis an edge is
 
 seeds = st.integers(0, 2**20 - 1)
 

@@ -7,7 +7,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from verification.strategies import draws
-from verification.strategies.draws import Shape
+from verification.strategies.draws import HAIR, Shape
 from verification.strategies.rounding import Array, placed, ratios, singular_range
 from verification.strategies.trial import (
     EulerStep,
@@ -103,13 +103,26 @@ TOO_LARGE = draws.fractions(1, 1 / 16, 15)
 ABOVE_ONE = draws.fractions(2, 17 / 16, 15)
 
 
-def _violations(sign: float, **common) -> dict[str, Violation[GradientStep]]:
-    """Without the three hypotheses that T7, T8 and the expansive gradient step share."""
+_all_above = GradientStep(Shape(2, 2, "identity"), 0.0, 0.0, 1.0, 2.5, "all above", seed=0)
+_all_below = replace(_all_above, step=1.0, offset="all below")
+
+
+def _violations(
+    sign: float, low: tuple[GradientStep, ...], **common
+) -> dict[str, Violation[GradientStep]]:
+    """Without the three hypotheses that T7, T8 and the expansive gradient step share; the edges
+    `low` have slopes that are too small."""
     draw = partial(_gradient, sign)
+
+    def outside(changes: dict[str, st.SearchStrategy], *edges: GradientStep):
+        return Violation(_gradient_steps(**changes, **common), draw, edges)
+
     return {
-        "gradient": Violation(_gradient_steps(outer=OTHER_OUTER, **common), draw),
-        "slopes": Violation(_gradient_steps(positive=ABOVE_ONE, **common), draw),
-        "largest": Violation(_gradient_steps(claimed_norm=draws.shares(), **common), draw),
+        "gradient": outside({"outer": OTHER_OUTER}, replace(_all_above, outer=1 + HAIR)),
+        "slopes": outside({"positive": ABOVE_ONE}, *low, replace(_all_above, positive=1 + HAIR)),
+        "largest": outside(
+            {"claimed_norm": draws.shares()}, replace(_all_above, claimed_norm=1 - HAIR)
+        ),
     }
 
 
@@ -119,6 +132,8 @@ _any_square = Shape(2, 2, "gaussian")
 def _attained(a: float, step: float, offset: str, A: Shape = _any_square) -> GradientStep:
     return GradientStep(A, a, a, 1.0, step, offset, seed=0)
 
+
+_half_below = _attained(0.5, 0.5, "all below", Shape(2, 2, "identity"))
 
 CONTRACTIVE = Strategy(
     structures=_gradient_steps(claims_slope=True),
@@ -131,10 +146,21 @@ CONTRACTIVE = Strategy(
         _attained(0.5, -0.5, "all above"),
     ),
     without={
-        **_violations(-1, claims_slope=True),
+        **_violations(
+            -1,
+            (
+                _attained(-HAIR, 1.0, "all below"),
+                replace(_half_below, negative=0.5 * (1 - HAIR)),
+            ),
+            claims_slope=True,
+        ),
         "smallest": Violation(
             _gradient_steps(claims_slope=True, claimed_smallest=TOO_LARGE),
             partial(_gradient, -1),
+            (
+                replace(_half_below, claimed_smallest=1 + HAIR),
+                replace(_half_below, A=Shape(1, 2, "gaussian"), claimed_smallest=-HAIR),
+            ),
         ),
     },
 )
@@ -148,7 +174,7 @@ NONEXPANSIVE = Strategy(
         _attained(0.0, 2.5, "all above"),
         _attained(0.0, -0.5, "all above"),
     ),
-    without=_violations(-1),
+    without=_violations(-1, (replace(_all_below, negative=-HAIR),)),
 )
 
 _forward = draws.multiples(0, 2.5)
@@ -158,9 +184,11 @@ EXPANSIVE_GRADIENT = Strategy(
     draw=partial(_gradient, 1),
     sharp=tuple(_attained(0.0, step, "all above") for step in (0.0, 0.5, 2.5)),
     without={
-        **_violations(1, step=_forward),
+        **_violations(1, (replace(_all_below, negative=-4.0, step=2.5),), step=_forward),
         "step": Violation(
-            _gradient_steps(step=draws.multiples(-2.5, -1 / 16)), partial(_gradient, 1)
+            _gradient_steps(step=draws.multiples(-2.5, -1 / 16)),
+            partial(_gradient, 1),
+            (replace(_all_below, step=-HAIR),),
         ),
     },
 )
@@ -209,6 +237,8 @@ def _layers(**changes: st.SearchStrategy) -> st.SearchStrategy[Layer]:
     return st.builds(Layer, **{**parts, **changes})
 
 
+_growing = Layer(Shape(2, 2, "identity"), 1.0, 1.0, 0.5, "all above", seed=0)
+
 EXPANSIVE = Strategy(
     structures=_layers(),
     draw=_layer,
@@ -217,7 +247,18 @@ EXPANSIVE = Strategy(
         for step, offset in ((0.0, "zero"), (0.5, "all above"), (-0.5, "all below"))
     ),
     without={
-        "push-slopes": Violation(_layers(positive=ABOVE_ONE), _layer),
-        "largest": Violation(_layers(claimed_norm=draws.shares()), _layer),
+        "push-slopes": Violation(
+            _layers(positive=ABOVE_ONE),
+            _layer,
+            (
+                replace(_growing, positive=1 + HAIR),
+                replace(_growing, negative=-1 - HAIR, step=-0.5, offset="all below"),
+            ),
+        ),
+        "largest": Violation(
+            _layers(claimed_norm=draws.shares()),
+            _layer,
+            (replace(_growing, claimed_norm=1 - HAIR),),
+        ),
     },
 )

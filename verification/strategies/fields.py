@@ -14,6 +14,7 @@ import numpy as np
 from hypothesis import strategies as st
 from sympy import Rational
 
+from dsnn.errors import UserError
 from theory.field import Field
 from theory.field_theorem import slope_facts, slope_ranges
 from verification.strategies import draws
@@ -135,7 +136,12 @@ def one_sided_quotients(pairs: Images) -> Array:
 
 
 def _trial(field: Field, sample: Sample, fields: int, points: int) -> Trial:
-    pairs = images(field, sample, fields, points)
+    try:
+        pairs = images(field, sample, fields, points)
+    except ValueError as error:
+        raise UserError(
+            f"{field.id} cannot be evaluated with bounds: {error}: write it with an activation"
+        ) from error
     facts: dict[str, float] = dict(sample.parameters)
     for name, below, above in sample.slopes:
         for symbol, value in zip(slope_facts(name), sorted((below, above)), strict=True):

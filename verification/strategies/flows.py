@@ -14,7 +14,7 @@ from numpy.random import Generator
 from theory.flows import PIECES
 from verification.strategies import draws
 from verification.strategies.arithmetic import exponential, minus, plus, product, scaled, times
-from verification.strategies.draws import Shape
+from verification.strategies.draws import HAIR, Shape
 from verification.strategies.rounding import (
     COVER,
     UNIT,
@@ -94,13 +94,14 @@ class Flow(Structure):
 
 @dataclass(frozen=True, repr=False)
 class Flows(Structure):
-    """Flows one after the other. What is claimed of each one-sided constant is less by
-    `understated` times the norm."""
+    """Flows one after the other. What is claimed of each one-sided constant, or of that of one
+    piece `alone`, is less by `understated` times the norm."""
 
     pieces: tuple[Flow, ...]
     offset: str
     seed: int
     understated: float = 0.0
+    alone: int | None = None
 
 
 def _piece(rng: Generator, flow: Flow, offset: str, fields: int) -> Piece:
@@ -134,8 +135,9 @@ def _flows(structure: Flows, fields: int, points: int) -> tuple[list[Piece], Arr
     return pieces, ratios(images[0], images[1], pairs.x, pairs.y)
 
 
-def _claimed(structure: Flows, piece: Piece) -> Array:
-    return piece.one_sided - structure.understated * np.abs(piece.rate)
+def _claimed(structure: Flows, piece: Piece, index: int = 0) -> Array:
+    less = structure.understated if structure.alone in (None, index) else 0.0
+    return piece.one_sided - less * np.abs(piece.rate)
 
 
 def _one(structure: Flows, fields: int, points: int) -> Trial:
@@ -153,7 +155,7 @@ def _several(structure: Flows, fields: int, points: int) -> Trial:
     facts: dict[str, Array | float] = {}
     for i, piece in enumerate(pieces):
         facts |= {
-            f"nu_{i}": _claimed(structure, piece),
+            f"nu_{i}": _claimed(structure, piece, i),
             f"one_sided_{i}": piece.one_sided,
             f"time_{i}": piece.time,
         }
@@ -184,6 +186,8 @@ def _chains(
 
 
 _line = Shape(2, 2, "identity")
+_grows, _rests = Flow(_line, 1.0, 1.0), Flow(_line, 1.0, 0.0)
+_back = Flow(Shape(2, 2, "gaussian"), 1.0, -HAIR)
 _less = draws.fractions(1, 1 / 16)
 
 FLOW = Strategy(
@@ -199,8 +203,14 @@ FLOW = Strategy(
         )
     ),
     without={
-        "one-sided": Violation(_chains(1, low=1 / 16, understated=_less), _one),
-        "time": Violation(_chains(1, low=-LONGEST, high=-1 / 16), _one),
+        "one-sided": Violation(
+            _chains(1, low=1 / 16, understated=_less),
+            _one,
+            (Flows((_grows,), "zero", seed=0, understated=HAIR),),
+        ),
+        "time": Violation(
+            _chains(1, low=-LONGEST, high=-1 / 16), _one, (Flows((_back,), "zero", seed=0),)
+        ),
     },
 )
 
@@ -215,7 +225,21 @@ SWITCHING_FLOW = Strategy(
         ),
     ),
     without={
-        "one-sided": Violation(_chains(PIECES, low=1 / 16, understated=_less), _several),
-        "time": Violation(_chains(PIECES, low=-LONGEST, high=-1 / 16), _several),
+        "one-sided": Violation(
+            _chains(PIECES, low=1 / 16, understated=_less),
+            _several,
+            tuple(
+                Flows((_grows,) * PIECES, "zero", seed=0, understated=HAIR, alone=i)
+                for i in range(PIECES)
+            ),
+        ),
+        "time": Violation(
+            _chains(PIECES, low=-LONGEST, high=-1 / 16),
+            _several,
+            tuple(
+                Flows((*(_rests,) * i, _back, *(_rests,) * (PIECES - 1 - i)), "zero", seed=0)
+                for i in range(PIECES)
+            ),
+        ),
     },
 )

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from verification.strategies import draws
 from verification.strategies.counted import Counted, contract, stored, total
+from verification.strategies.draws import HAIR
 from verification.strategies.presnov import along, points_of, ridges
 from verification.strategies.trial import Strategy, Structure, Trial, Violation
 
@@ -128,6 +129,7 @@ HAMILTONIAN_LIFT = Strategy(
         "adjoint": Violation(
             _lifts(step=draws.multiples(1 / 4, 1 / 2), outer=st.sampled_from((0.0, 2.0, -1.0))),
             _lifted,
+            (Lift(2, (1,), 0.5, seed=0, outer=1 + HAIR),),
         ),
         "invertible": Violation(
             st.builds(
@@ -136,6 +138,7 @@ HAMILTONIAN_LIFT = Strategy(
                 draws.seeds,
             ),
             _singular,
+            (Singular((0.0,), seed=0),),
         ),
     },
 )

@@ -9,6 +9,7 @@ from theory.compile import compiled
 from theory.lattice import MAXIMUM_STEP
 from verification.strategies import draws
 from verification.strategies.counted import Counted, contract, stored
+from verification.strategies.draws import HAIR
 from verification.strategies.euler import gradient_step
 from verification.strategies.rounding import Array, exact, ratios
 from verification.strategies.trial import Strategy, Structure, Trial, Violation
@@ -18,8 +19,8 @@ from verification.strategies.trial import Strategy, Structure, Trial, Violation
 class Maximum(Structure):
     """max(<a, x> + alpha, <b, x> + beta) in this many variables, all coefficients multiples of 1/8.
 
-    b is the longer of the two vectors drawn, or with `exchanged` the shorter; or they are `equal`.
-    The activation has the two slopes.
+    b is the longer of the two vectors drawn, or with `exchanged` the shorter; or they are `equal`;
+    or opposite and a is `longer` by this share. The activation has the two slopes.
     """
 
     variables: int
@@ -27,6 +28,7 @@ class Maximum(Structure):
     exchanged: bool = False
     equal: bool = False
     slopes: tuple[float, float] = (0.0, 1.0)
+    longer: float = 0.0
 
 
 def _vectors(rng: np.random.Generator, structure: Maximum, fields: int) -> tuple[Array, Array]:
@@ -35,6 +37,8 @@ def _vectors(rng: np.random.Generator, structure: Maximum, fields: int) -> tuple
     squares = (drawn**2).sum(axis=2)
     longer = (squares[1] > squares[0]) != structure.exchanged
     a, b = np.where(longer[:, None], drawn, drawn[::-1])
+    if structure.longer:
+        a = -(1 + structure.longer) * b
     return (b if structure.equal else a), b
 
 
@@ -82,8 +86,19 @@ MAXIMUM = Strategy(
     structures=_maxima(),
     draw=_maximum,
     without={
-        "order": Violation(_maxima(exchanged=st.just(True)), _maximum),
-        "distinct": Violation(_maxima(equal=st.just(True)), _maximum),
-        "relu": Violation(_maxima(slopes=_slopes), _maximum),
+        "order": Violation(
+            _maxima(exchanged=st.just(True)), _maximum, (Maximum(1, seed=0, longer=HAIR),)
+        ),
+        "distinct": Violation(
+            _maxima(equal=st.just(True)), _maximum, (Maximum(1, seed=0, equal=True),)
+        ),
+        "relu": Violation(
+            _maxima(slopes=_slopes),
+            _maximum,
+            tuple(
+                Maximum(1, seed=0, slopes=slopes)
+                for slopes in ((-HAIR, 1.0), (HAIR, 1.0), (0.0, 1 - HAIR), (0.0, 1 + HAIR))
+            ),
+        ),
     },
 )

@@ -1,13 +1,13 @@
 """The margin certificate [T4] on random affine and two-layer classifiers."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
 from hypothesis import strategies as st
 
 from verification.strategies import draws
-from verification.strategies.draws import Shape
+from verification.strategies.draws import HAIR, Shape
 from verification.strategies.rounding import (
     COVER,
     UNIT,
@@ -116,13 +116,22 @@ def _classifiers(**changes: st.SearchStrategy) -> st.SearchStrategy[Classifier]:
 
 
 _plane = Shape(2, 2, "identity")
+_attained = Classifier(_plane, _plane, (1.0, 1.0), "zero", True, seed=0)
 
 MARGIN = Strategy(
     structures=_classifiers(),
     draw=_classify,
-    sharp=(Classifier(_plane, _plane, (1.0, 1.0), "zero", True, seed=0),),
+    sharp=(_attained,),
     without={
-        "lipschitz": Violation(_classifiers(claimed_norm=draws.shares()), _classify),
-        "margin": Violation(_classifiers(claimed_margin=draws.fractions(2, 17 / 16)), _classify),
+        "lipschitz": Violation(
+            _classifiers(claimed_norm=draws.shares()),
+            _classify,
+            (replace(_attained, claimed_norm=1 - HAIR),),
+        ),
+        "margin": Violation(
+            _classifiers(claimed_margin=draws.fractions(2, 17 / 16)),
+            _classify,
+            (replace(_attained, claimed_margin=1 + HAIR),),
+        ),
     },
 )

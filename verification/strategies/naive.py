@@ -1,12 +1,12 @@
 """The naively constrained layer [D8]."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from hypothesis import strategies as st
 
 from verification.strategies import draws
-from verification.strategies.draws import Shape
+from verification.strategies.draws import HAIR, Shape
 from verification.strategies.euler import ABOVE_ONE, trial
 from verification.strategies.rounding import singular_range
 from verification.strategies.trial import EulerStep, Strategy, Structure, Trial, Violation
@@ -65,13 +65,33 @@ def _layers(**changes: st.SearchStrategy) -> st.SearchStrategy[NaiveLayer]:
 
 _plane = Shape(2, 2, "identity")
 
+_attained = NaiveLayer(_plane, _plane, (0.0, 1.0), "all above", seed=0)
+_negative = Shape(1, 1, "permutation")  # -1 times a scale, with the seed below
+
 NAIVE = Strategy(
     structures=_layers(),
     draw=_naive,
-    sharp=(NaiveLayer(_plane, _plane, (0.0, 1.0), "all above", seed=0),),
+    sharp=(_attained,),
     without={
-        "push-slopes": Violation(_layers(slopes=st.tuples(ABOVE_ONE, ABOVE_ONE)), _naive),
-        "largest": Violation(_layers(claimed_inner=draws.shares()), _naive),
-        "push-norm": Violation(_layers(claimed_outer=draws.shares()), _naive),
+        "push-slopes": Violation(
+            _layers(slopes=st.tuples(ABOVE_ONE, ABOVE_ONE)),
+            _naive,
+            (
+                replace(_attained, slopes=(0.0, 1 + HAIR)),
+                NaiveLayer(
+                    Shape(1, 1, "identity"), _negative, (-1 - HAIR, -1 - HAIR), "zero", seed=2
+                ),
+            ),
+        ),
+        "largest": Violation(
+            _layers(claimed_inner=draws.shares()),
+            _naive,
+            (replace(_attained, claimed_inner=1 - HAIR),),
+        ),
+        "push-norm": Violation(
+            _layers(claimed_outer=draws.shares()),
+            _naive,
+            (replace(_attained, claimed_outer=1 - HAIR),),
+        ),
     },
 )

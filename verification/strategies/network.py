@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from theory.network import STAGES
 from verification.strategies import draws
-from verification.strategies.draws import BEYOND, Shape
+from verification.strategies.draws import BEYOND, HAIR, Shape
 from verification.strategies.euler import gradient_step
 from verification.strategies.rounding import (
     COVER,
@@ -165,14 +165,20 @@ _networks = st.builds(
 )
 
 
-def _scalings(**changes: st.SearchStrategy) -> Violation[RandomNetwork | ScalingNetwork]:
-    return Violation(
-        st.builds(ScalingNetwork, **{"std": draws.fractions(1, 0.25), **changes}), _draw
-    )
+def _scalings(
+    *edges: ScalingNetwork, **changes: st.SearchStrategy
+) -> Violation[RandomNetwork | ScalingNetwork]:
+    structures = st.builds(ScalingNetwork, **{"std": draws.fractions(1, 0.25), **changes})
+    return Violation(structures, _draw, edges)
+
+
+def _claimed(names: list[str], share: float = 1 - HAIR) -> list[ScalingNetwork]:
+    return [ScalingNetwork(claim=name, share=share) for name in names]
 
 
 def _claims(*names: str) -> Violation[RandomNetwork | ScalingNetwork]:
-    return _scalings(claim=st.sampled_from(names), share=draws.shares())
+    edges = _claimed(list(names))
+    return _scalings(*edges, claim=st.sampled_from(names), share=draws.shares())
 
 
 NETWORK: Strategy[RandomNetwork | ScalingNetwork] = Strategy(
@@ -182,9 +188,17 @@ NETWORK: Strategy[RandomNetwork | ScalingNetwork] = Strategy(
     without={
         "scale": _claims(*(f"scale_{i}" for i in range(STAGES))),
         "lift": _claims(*(f"lift_max_{i}" for i in range(STAGES))),
-        "flow": _scalings(block=draws.fractions(2, 17 / 16, 15)),
-        "pool": _scalings(overlap=st.just(True)),
+        "flow": _scalings(
+            *_claimed([f"flow_max_{i}" for i in range(STAGES)]),
+            block=draws.fractions(2, 17 / 16, 15),
+        ),
+        "pool": _scalings(ScalingNetwork(overlap=True), overlap=st.just(True)),
         "head": _claims("head_max"),
-        "normalisation": _scalings(claim=st.just("std_min"), share=draws.fractions(2, 17 / 16, 15)),
+        "normalisation": _scalings(
+            *_claimed(["std_min"], 1 + HAIR),
+            *_claimed(["std_min"], -HAIR),
+            claim=st.just("std_min"),
+            share=draws.fractions(2, 17 / 16, 15),
+        ),
     },
 )

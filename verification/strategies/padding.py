@@ -54,25 +54,25 @@ def _shift(contract: float, expand: float, S: int) -> Block:
     return Block(kernel, push, 0.5, (0.5, 1.0), (1.0, 1.0), contract, expand, "zero", "zero", 0, S)
 
 
+_changes = {
+    "gradient": _padded_blocks(outer=OTHER_OUTER),
+    "slopes": _padded_blocks(slopes=st.tuples(ABOVE_ONE, ABOVE_ONE)),
+    "smallest": _padded_blocks(
+        ORTHOGONAL_ON_THE_CIRCLE,
+        contract=draws.multiples(1 / 16, 2),
+        claimed_smallest=st.just(1.0) | TOO_LARGE,
+    ),
+    "largest": _padded_blocks(claimed_norm=draws.shares()),
+    "push-slopes": _padded_blocks(push_slopes=st.tuples(ABOVE_ONE, ABOVE_ONE)),
+    "push-norm": _padded_blocks(claimed_push=draws.shares()),
+}
+
 PADDED = Strategy(
     structures=_padded_blocks(),
     draw=SWITCHING.draw,
     sharp=(_shift(0.5, 0.25, 1), _shift(1.0, 0.5, 2)),
     without={
-        "gradient": Violation(_padded_blocks(outer=OTHER_OUTER), SWITCHING.draw),
-        "slopes": Violation(_padded_blocks(slopes=st.tuples(ABOVE_ONE, ABOVE_ONE)), SWITCHING.draw),
-        "smallest": Violation(
-            _padded_blocks(
-                ORTHOGONAL_ON_THE_CIRCLE,
-                contract=draws.multiples(1 / 16, 2),
-                claimed_smallest=st.just(1.0) | TOO_LARGE,
-            ),
-            SWITCHING.draw,
-        ),
-        "largest": Violation(_padded_blocks(claimed_norm=draws.shares()), SWITCHING.draw),
-        "push-slopes": Violation(
-            _padded_blocks(push_slopes=st.tuples(ABOVE_ONE, ABOVE_ONE)), SWITCHING.draw
-        ),
-        "push-norm": Violation(_padded_blocks(claimed_push=draws.shares()), SWITCHING.draw),
+        name: Violation(structures, SWITCHING.draw, SWITCHING.without[name].edges)
+        for name, structures in _changes.items()
     },
 )

@@ -14,6 +14,7 @@ from theory.compile import compiled
 from theory.presnov import POTENTIAL_WEIGHT, SKEW_WEIGHT
 from verification.strategies import draws
 from verification.strategies.counted import Counted, contract, stored, total
+from verification.strategies.draws import HAIR
 from verification.strategies.rounding import UNIT
 from verification.strategies.trial import Strategy, Structure, Trial, Violation
 
@@ -147,8 +148,12 @@ DECOMPOSITION = Strategy(
     structures=st.builds(Field, st.integers(1, 5), degrees, draws.seeds),
     draw=_decomposed,
     without={
-        "smooth": Violation(st.builds(Jump, _sizes, _sizes, draws.seeds), _jumping),
-        "star-shaped": Violation(st.builds(Vortex, _sizes, draws.seeds), _turning),
+        "smooth": Violation(
+            st.builds(Jump, _sizes, _sizes, draws.seeds), _jumping, (Jump(HAIR, 1.0, seed=0),)
+        ),
+        "star-shaped": Violation(
+            st.builds(Vortex, _sizes, draws.seeds), _turning, (Vortex(1.0, seed=0),)
+        ),
     },
 )
 
@@ -224,8 +229,14 @@ UNIQUENESS = Strategy(
     structures=_splits(),
     draw=_split,
     without={
-        "tangential": Violation(_splits(radial=_sizes), _split),
-        "origin": Violation(_splits(constant=_sizes), _split),
-        "continuous": Violation(_splits(angular=_sizes), _split),
+        "tangential": Violation(
+            _splits(radial=_sizes), _split, (Split(2, (1,), (), seed=0, radial=HAIR),)
+        ),
+        "origin": Violation(
+            _splits(constant=_sizes), _split, (Split(2, (1,), (), seed=0, constant=HAIR),)
+        ),
+        "continuous": Violation(
+            _splits(angular=_sizes), _split, (Split(2, (1,), (), seed=0, angular=HAIR),)
+        ),
     },
 )

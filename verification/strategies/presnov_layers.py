@@ -1,13 +1,13 @@
 """Layers for the two parts of a field [T2'], and convex parts of a potential [R1]."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from hypothesis import strategies as st
 
 from verification.strategies import draws
 from verification.strategies.counted import Counted, contract, stored
-from verification.strategies.draws import Shape
+from verification.strategies.draws import HAIR, Shape
 from verification.strategies.rounding import (
     COVER,
     UNIT,
@@ -77,13 +77,23 @@ def _tangentials(**changes: st.SearchStrategy) -> st.SearchStrategy[Tangential]:
     return st.builds(Tangential, **{**parts, **changes})
 
 
+_turns = tuple(Tangential(2, delta, seed=0) for delta in (1.0, 0.1))
+
 SKEW_DENSITY = Strategy(
     structures=_tangentials(),
     draw=_regularised,
-    sharp=tuple(Tangential(2, delta, seed=0) for delta in (1.0, 0.1)),
+    sharp=_turns,
     without={
-        "tangential": Violation(_tangentials(radial=draws.multiples(1 / 4, 2, 4)), _regularised),
-        "quotient": Violation(_tangentials(claimed_quotient=draws.shares()), _regularised),
+        "tangential": Violation(
+            _tangentials(radial=draws.multiples(1 / 4, 2, 4)),
+            _regularised,
+            (replace(_turns[0], radial=HAIR),),
+        ),
+        "quotient": Violation(
+            _tangentials(claimed_quotient=draws.shares()),
+            _regularised,
+            (replace(_turns[0], claimed_quotient=1 - HAIR),),
+        ),
     },
 )
 
@@ -91,12 +101,14 @@ SKEW_DENSITY = Strategy(
 @dataclass(frozen=True, repr=False)
 class GradientLayer(Structure):
     """The Jacobian B diag(alpha) S A of B diag(alpha) Sigma(Ax + b), B = A' and S diagonal, its
-    entries the two slopes in all patterns; or as published, diag(alpha) A' S A."""
+    entries the two slopes in all patterns; or as published, diag(alpha) A' S A; or the first row
+    of B is `stretched`, by this share of it."""
 
     A: Shape
     slopes: tuple[float, float]
     seed: int
     published: bool = False
+    stretched: float = 0.0
 
 
 def outer(A: Array) -> Array:
@@ -115,6 +127,10 @@ def _asymmetry(structure: GradientLayer, fields: int, points: int) -> Trial:
     if structure.published:
         last, weights = alpha[..., None] * A.mT, stored(S)
         difference = np.abs(last - A.mT * alpha[:, None, :]).max(axis=(1, 2))
+    elif structure.stretched:
+        last = last.copy()
+        last[:, 0] *= 1 + structure.stretched
+        difference = np.abs(last - A.mT).max(axis=(1, 2))
     inside = contract("fmp,fmj->fpmj", weights, stored(A))
     J = contract("fim,fpmj->fijp", stored(last), inside)
     transposed = Counted(J.value.swapaxes(1, 2), J.moduli.swapaxes(1, 2), J.roundings)
@@ -136,7 +152,9 @@ GRADIENT_LAYER = Strategy(
     draw=_asymmetry,
     without={
         "gradient": Violation(
-            _layers(A=draws.squares(6, smallest=2), published=st.just(True)), _asymmetry
+            _layers(A=draws.squares(6, smallest=2), published=st.just(True)),
+            _asymmetry,
+            (GradientLayer(Shape(2, 2, "gaussian"), (1.0, 1.0), seed=0, stretched=HAIR),),
         ),
     },
 )
@@ -206,15 +224,25 @@ def _potentials(**changes: st.SearchStrategy) -> st.SearchStrategy[Potential]:
     return st.builds(Potential, **{**parts, **changes})
 
 
+_concave = Potential(Shape(2, 2, "identity"), (1.0, 1.0), True, 2.0, "zero", seed=0)
+
 CONVEX_PARTS = Strategy(
     structures=_potentials(),
     draw=_convexity,
     sharp=(
-        Potential(Shape(2, 2, "identity"), (1.0, 1.0), True, 2.0, "zero", seed=0),
+        _concave,
         Potential(Shape(3, 3, "gaussian"), (1.0, 1.0), True, 1.5, "zero", seed=0),
     ),
     without={
-        "curvature": Violation(_potentials(claimed_curvature=draws.shares()), _convexity),
-        "shift": Violation(_potentials(used_shift=draws.shares()), _convexity),
+        "curvature": Violation(
+            _potentials(claimed_curvature=draws.shares()),
+            _convexity,
+            (replace(_concave, claimed_curvature=1 - HAIR),),
+        ),
+        "shift": Violation(
+            _potentials(used_shift=draws.shares()),
+            _convexity,
+            (replace(_concave, used_shift=1 - HAIR),),
+        ),
     },
 )

@@ -5,7 +5,7 @@ The symmetric and the skew part of a matrix are the two parts that T1 gives of a
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal
 
@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from verification.strategies import draws
 from verification.strategies.composition import distances_apart
 from verification.strategies.counted import Counted, stored, total
+from verification.strategies.draws import HAIR
 from verification.strategies.rounding import (
     COVER,
     UNIT,
@@ -36,7 +37,8 @@ class Affine(Structure):
     """f(x) = Ax + a and g(x) = Bx + b with entries of the given size, over the time T in N steps.
 
     "presnov": A symmetric, B skew and a = b = 0; "constant second": a = 0, B = 0; "constant first"
-    the reverse. Claimed are shares of the growth and of the brackets.
+    the reverse. With `rates` A and B are these multiples of I. Claimed are shares of the growth and
+    of the brackets, or the growth `nu`.
     """
 
     kind: str
@@ -47,6 +49,8 @@ class Affine(Structure):
     seed: int
     claimed_growth: float = 1.0
     claimed_brackets: float = 1.0
+    rates: tuple[float, float] | None = None
+    nu: float | None = None
 
 
 def _norm(matrix: Array) -> Array:
@@ -102,6 +106,8 @@ def _affine_fields(structure: Affine, fields: int) -> tuple[Array, Array, np.ran
             B, a = 0 * B, 0 * a
         case "constant first":
             A, b = 0 * A, 0 * b
+    if structure.rates is not None:
+        A, B = (rate * np.tile(np.eye(n), (fields, 1, 1)) for rate in structure.rates)
 
     def augmented(matrix: Array, vector: Array) -> Array:
         last = np.zeros((fields, 1, n + 1))
@@ -145,7 +151,7 @@ def _affine(kind: Kind, structure: Affine, fields: int, points: int) -> Trial:
     facts: dict[str, Any] = {
         "T": T,
         "N": float(N),
-        "nu": structure.claimed_growth * nu,
+        "nu": structure.claimed_growth * nu if structure.nu is None else structure.nu,
         "growth": growths[0],
         "growth_f": growths[1],
         "growth_g": growths[2],
@@ -245,7 +251,27 @@ def _sheared(kind: Kind, structure: Shear, fields: int, points: int) -> Trial:
     return Trial(facts, missed.defect() / abs(rate) * (1 - 2 * UNIT))
 
 
-def _draw(kind: Kind, structure: Affine | Shear, fields: int, points: int) -> Trial:
+@dataclass(frozen=True, repr=False)
+class Kinked(Structure):
+    """f moves x by the positive part of y - 1, or half its square for Strang, and g moves y by 1:
+    from (0, 1), one step over the time T. On the tube y <= 1 both brackets vanish."""
+
+    T: float
+
+
+def _kinked(kind: Kind, structure: Kinked) -> Trial:
+    T = structure.T
+    # Lie: T^2/2 against 0. Strang: T^3/6 against T (T/2)^2/2.
+    missed = T**2 / 2 if kind == "lie" else T**3 / 24 * (1 - 2 * UNIT)
+    names = ("nu", "growth", "growth_f", "growth_g")
+    names += tuple(f"{what}{of}" for what in ("bracket", "kappa") for of in ("", "_f", "_g"))
+    facts = {**dict.fromkeys(names, 0.0), "T": T, "N": 1.0, "reach": 1 + T, "tube": 1.0}
+    return Trial(facts, np.array([[missed]]))
+
+
+def _draw(kind: Kind, structure: Affine | Shear | Kinked, fields: int, points: int) -> Trial:
+    if isinstance(structure, Kinked):
+        return _kinked(kind, structure)
     if isinstance(structure, Affine):
         return _affine(kind, structure, fields, points)
     return _sheared(kind, structure, fields, points)
@@ -280,19 +306,37 @@ def _weak(power: int) -> st.SearchStrategy[tuple[float, ...]]:
     return st.sampled_from(tuple((0.0,) * power + (2.0**-k,) for k in (10, 14)))
 
 
+def _rates(first: float, second: float, T: float, nu: float, N: int = 1) -> Affine:
+    """In one variable, with the growth that is claimed."""
+    size = max(abs(first), abs(second))
+    return Affine("affine", 1, size, T, N, seed=0, rates=(first, second), nu=nu)
+
+
+_TINY = 2.0**-30  # 0, but for the rounding of the true growth
+_damped = _rates(-2 * HAIR, -2 * HAIR, 4 / HAIR, -15 / 16 * HAIR, N=4)  # nu is negative
+_opposed = _rates(-0.25, 0.25, 48.0, _TINY)  # f + g does not grow, g does
+_GROWING: dict[Kind, tuple[Affine, ...]] = {
+    "lie": (_damped, _opposed, _rates(0.25, 0.0, 4.0, _TINY)),
+    "strang": (_damped, _opposed, _rates(0.0, 1.0, 4.0, 0.5 + _TINY)),
+}
+
+
 def _strategy(kind: Kind, power: int) -> Strategy:
     draw = partial(_draw, kind)
     weak = (0.0,) * power + (2.0**-22,)
     steep = st.sampled_from(((0.0, 0.0, 0.0, 2.0**-10),))
+    sharp = tuple(
+        Shear(weak, 1.0, swapped, 0.5, N, seed=0) for swapped in (False, True) for N in (1, 2)
+    )
     return Strategy(
         structures=_shears() | _affines(),
         draw=draw,
-        sharp=tuple(
-            Shear(weak, 1.0, swapped, 0.5, N, seed=0) for swapped in (False, True) for N in (1, 2)
-        ),
+        sharp=sharp,
         without={
             "bracket": Violation(
-                _shears(coefficients=_weak(power), claimed_brackets=draws.shares()), draw
+                _shears(coefficients=_weak(power), claimed_brackets=draws.shares()),
+                draw,
+                tuple(replace(shear, claimed_brackets=1 - HAIR) for shear in sharp),
             ),
             "growth": Violation(
                 _affines(
@@ -301,9 +345,12 @@ def _strategy(kind: Kind, power: int) -> Strategy:
                     claimed_growth=st.just(0.0),
                 ),
                 draw,
+                _GROWING[kind],
             ),
             "tube": Violation(
-                _shears(coefficients=steep, claimed_tube=st.sampled_from((0.25, 0.125))), draw
+                _shears(coefficients=steep, claimed_tube=st.sampled_from((0.25, 0.125))),
+                draw,
+                (Kinked(HAIR),),
             ),
         },
     )

@@ -9,7 +9,7 @@ from sympy import Rational
 
 from theory.runge_kutta import EULER, HEUN, RK4, Tableau
 from verification.strategies import draws
-from verification.strategies.arithmetic import apply, plus, times
+from verification.strategies.arithmetic import apply, minus, plus, scaled, times, transposed
 from verification.strategies.draws import Shape
 from verification.strategies.rounding import UNIT, Array, Tracked, affine, piecewise
 
@@ -47,9 +47,9 @@ def layer(A: Array, offset: Array, slopes: tuple[float, float], outer: Array | N
     return field
 
 
-def skew(matrix: Array) -> Array:
-    """A - A', in floating point: exactly skew, since fl(p - q) = -fl(q - p)."""
-    return matrix - matrix.mT
+def skew(matrix: Array, share: float = 1.0) -> Array:
+    """A - share A', in floating point: exactly skew for 1, since fl(p - q) = -fl(q - p)."""
+    return matrix - share * matrix.mT
 
 
 def random_skew(rng: Generator, fields: int, size: int) -> Array:
@@ -69,10 +69,9 @@ def as_matrices(entries: Tracked, size: int) -> Tracked:
     return Tracked(entries.value.mT.reshape(shape), entries.error.mT.reshape(shape))
 
 
-def minus_transpose(X: Tracked) -> Tracked:
-    """X - X', whose exact value is exactly skew, with one rounding."""
-    value = X.value - X.value.mT
-    return Tracked(value, (X.error + X.error.mT + UNIT * np.abs(value)) * (1 + 2.0**-40))
+def minus_transpose(X: Tracked, share: float = 1.0) -> Tracked:
+    """X - share X', for 1 a matrix whose exact value is exactly skew."""
+    return minus(X, scaled(share, transposed(X)))
 
 
 def skew_action(entries: Field, size: int) -> Field:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from numpy.random import Generator
 
 from verification.strategies import draws
-from verification.strategies.draws import Shape
+from verification.strategies.draws import HAIR, Shape
 from verification.strategies.euler import ABOVE_ONE, OTHER_OUTER, TOO_LARGE, gradient_step
 from verification.strategies.rounding import Array, placed, ratios, singular_range
 from verification.strategies.trial import (
@@ -183,7 +183,37 @@ def _blocks(*, flexible: bool, **changes: st.SearchStrategy) -> st.SearchStrateg
     return st.tuples(sizes, claims).flatmap(lambda both: with_structure(*both))
 
 
+def _linear(slope: float, contract: float, expand: float, push_slope: float = 1.0) -> Block:
+    """Activations that are linear, and identity matrices: attains the law for slope a or 1."""
+    slopes, push_slopes, plane = (slope, slope), (push_slope, push_slope), Shape(2, 2, "identity")
+    return Block(
+        plane, plane, 0.5, slopes, push_slopes, contract, expand, "zero", "zero", 0, shared=True
+    )
+
+
+def _edges(*, flexible: bool) -> dict[str, tuple[Block, ...]]:
+    weak, strong = _linear(0.5, 0.5, 0.5), _linear(1.0, 2.5, 0.5)
+    least, backwards = (-HAIR, -1.5) if flexible else (-1 - HAIR, -0.5)
+    negative = _linear(-HAIR, 0.5, 0.5)
+    return {
+        "gradient": (replace(strong, outer=1 + HAIR),),
+        "slopes": (
+            replace(negative, a=-HAIR, A=Shape(2, 2, "gaussian")),
+            _linear(0.5 * (1 - HAIR), 0.5, 0.5),
+            _linear(1 + HAIR, 2.5, 0.5),
+        ),
+        "smallest": (
+            replace(weak, claimed_smallest=1 + HAIR),
+            replace(weak, A=Shape(1, 2, "gaussian"), claimed_smallest=-HAIR),
+        ),
+        "largest": (replace(strong, claimed_norm=1 - HAIR),),
+        "push-slopes": (_linear(0.5, 0.5, 0.5, 1 + HAIR), _linear(0.5, 0.5, backwards, least)),
+        "push-norm": (replace(weak, claimed_push=1 - HAIR),),
+    }
+
+
 def _without(draw, *, flexible: bool) -> dict[str, Violation[Block]]:
+    edges = _edges(flexible=flexible)
     changes: dict[str, dict[str, st.SearchStrategy]] = {
         "gradient": {"outer": OTHER_OUTER},
         "slopes": {"slopes": st.tuples(ABOVE_ONE, ABOVE_ONE)},
@@ -193,7 +223,7 @@ def _without(draw, *, flexible: bool) -> dict[str, Violation[Block]]:
         "push-norm": {"claimed_push": draws.shares()},
     }
     return {
-        name: Violation(_blocks(flexible=flexible, **change), draw)
+        name: Violation(_blocks(flexible=flexible, **change), draw, edges[name])
         for name, change in changes.items()
     }
 

@@ -1,12 +1,13 @@
 """Flexible switching with tied weights [T10]: exactly orthogonal matrices, one offset."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from hypothesis import strategies as st
 
 from verification.strategies import draws
+from verification.strategies.draws import HAIR
 from verification.strategies.euler import gradient_step
 from verification.strategies.rounding import Array
 from verification.strategies.switching import composed
@@ -58,7 +59,23 @@ def _block(
     return composed([substep, substep, push], facts, pairs)
 
 
-def _tied(structure: Tied, fields: int, points: int) -> Trial:
+@dataclass(frozen=True, repr=False)
+class Between(Structure):
+    """On the line with A = 1 and b = 0, and an offset `gap` in the last step: from points between
+    the two kinks, which are contracted with the slope a and then expanded."""
+
+    gap: float
+    a: float
+    h_1: float
+    h_2: float
+
+
+def _tied(structure: Tied | Between, fields: int, points: int) -> Trial:
+    if isinstance(structure, Between):
+        gap, zero = np.full((1, 1), structure.gap), np.zeros((1, 1))
+        pairs = draws.Pairs(-gap[..., None] / 4, -gap[..., None] / 2)
+        one = np.ones((1, 1, 1))
+        return _block(one, zero, structure, pairs, negative=structure.a, push_offset=gap)
     rng = np.random.default_rng(structure.seed)
     A = draws.signed_permutations(rng, fields, structure.size)
     pairs = draws.pairs(rng, A, points)
@@ -79,7 +96,7 @@ def _tied(structure: Tied, fields: int, points: int) -> Trial:
     )
 
 
-def _structures(**changes: st.SearchStrategy) -> st.SearchStrategy[Tied]:
+def _structures(**changes: st.SearchStrategy) -> st.SearchStrategy[Tied | Between]:
     parts = {
         "size": st.integers(1, 8),
         "a": st.sampled_from((0.5, 0.0, 0.1, 0.9, 1.0)),
@@ -150,12 +167,14 @@ def _attained(h_1: float, h_2: float, offset: str) -> Tied:
     return Tied(2, 0.5, h_1, h_2, offset, seed=0)
 
 
-TIED = Strategy(
+_below, _above = _attained(0.11, 0.05, "all below"), _attained(0.11, 0.15, "all above")
+
+TIED: Strategy[Tied | Between] = Strategy(
     structures=_structures(),
     draw=_tied,
     sharp=(
-        _attained(0.11, 0.05, "all below"),
-        _attained(0.11, 0.15, "all above"),
+        _below,
+        _above,
         _attained(1.0, 0.5, "all below"),
         _attained(1.0, -1.0, "all below"),
         _attained(-0.5, 0.5, "all above"),
@@ -164,9 +183,25 @@ TIED = Strategy(
         "activation": Violation(
             _structures(negative=draws.fractions(1, 0), positive=draws.fractions(0, 15 / 16, 15)),
             _tied,
+            (
+                replace(_below, negative=0.5 * (1 - HAIR)),
+                replace(_above, positive=1 - HAIR),
+                Tied(2, -2.0, -10.0, 1.0, "all below", seed=0),
+                Tied(2, 1 + HAIR, 2 - HAIR / 2, 4.0, "all below", seed=0),
+            ),
         ),
-        "orthogonal": Violation(_reflections, _at_the_sign_change),
-        "tied": Violation(_structures(push_offset=st.sampled_from(draws.OFFSETS)), _tied),
-        "step": Violation(_structures(h_1=draws.multiples(33 / 16, 4)), _tied),
+        "orthogonal": Violation(
+            _reflections, _at_the_sign_change, (RoundedReflection((1, 2, 3), 0.5, 0.11),)
+        ),
+        "tied": Violation(
+            _structures(push_offset=st.sampled_from(draws.OFFSETS)),
+            _tied,
+            (Between(HAIR, 0.5, 0.11, 0.1),),
+        ),
+        "step": Violation(
+            _structures(h_1=draws.multiples(33 / 16, 4)),
+            _tied,
+            (Tied(2, 1 - 1.5 * HAIR, 2 + 2 * HAIR, -1.0, "all above", seed=0),),
+        ),
     },
 )

@@ -7,6 +7,7 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 from hypothesis.strategies import SearchStrategy
 
+from dsnn.errors import UserError
 from verification.strategies.rounding import Array, Tracked, advance, affine, piecewise
 
 Facts = Mapping[str, Array | float]
@@ -36,8 +37,11 @@ class Trial:
     measured: Array
 
     def columns(self, names: Sequence[str]) -> list[tuple[float, ...]]:
-        """The facts of these names, a tuple per field. Raises KeyError for one that is missing."""
+        """The facts of these names, a tuple per field. Raises UserError for one that is missing."""
         count = len(self.measured)
+        missing = [name for name in names if name not in self.facts]
+        if missing:
+            raise UserError(f"a strategy gives no fact {missing[0]!r}: law or hypotheses need it")
         values = [np.broadcast_to(self.facts[name], count).tolist() for name in names]
         return list(zip(*values, strict=True)) if names else [()] * count
 
@@ -45,10 +49,15 @@ class Trial:
 @dataclass(frozen=True)
 class Violation(Generic[S]):
     """Structures outside one hypothesis and within all others, and `draw(structure, fields,
-    points)`: the batch that a structure stands for. Some of the fields must break the law."""
+    points)`: the batch that a structure stands for. Some of the fields must break the law.
+
+    `edges` break the law a hair outside the hypothesis, one at least for each of its conditions:
+    they are what a hypothesis that is too weak lets in.
+    """
 
     structures: SearchStrategy[S]
     draw: Callable[[S, int, int], Trial]
+    edges: tuple[S, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,13 @@ def laws(theorem: Theorem, trial: Trial) -> Array:
 
 
 def violated(theorem: Theorem, trial: Trial, law: Array) -> NDArray[np.bool_]:
-    """Which pairs contradict the law, (fields, points). Raises UserError for a NaN."""
+    """Which pairs contradict the law, (fields, points). Raises UserError for a NaN, or for another
+    shape, whose fields would be held against each other's laws."""
+    if trial.measured.ndim != 2:
+        raise UserError(
+            f"the strategy of {theorem.id} measured an array of shape {trial.measured.shape}: give "
+            "(fields, points)"
+        )
     if np.isnan(trial.measured).any():
         raise UserError(
             f"the strategy of {theorem.id} measured what is not a number: keep its fields finite"

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from verification.checker.reading import Unreadable, Wrong
-from verification.checker.verdicts import Checked, check, compare, read
+from verification.checker.verdicts import LONGEST_NAME, Checked, check, compare, read
 
 
 @dataclass(frozen=True)
@@ -113,8 +113,10 @@ def run(certificate: str, target: str | None = None, tell: Callable[[Outcome], N
 
 
 def _line(text: object) -> str:
-    """One printable line of what a file may hold."""
-    return "".join(c if c.isprintable() else "?" for c in str(text))[:400]
+    """One printable line of what a file may hold, all of it where it is a claim that is checked,
+    or its module."""
+    line = "".join(c if c.isprintable() else "?" for c in str(text))
+    return line if len(line) <= LONGEST_NAME else f"{line[:LONGEST_NAME]}..."
 
 
 def main() -> int:

@@ -11,7 +11,7 @@ from certificate_cases import Small, Written, finding
 from safetensors.torch import save_file
 
 from verification.certificate import Subject, write
-from verification.checker import reading
+from verification.checker import reading, work
 from verification.checker.__main__ import run
 from verification.norms import Spectra as AuditSpectra
 
@@ -28,6 +28,13 @@ def test_every_verdict_is_derived_again(written: Written, capsys: pytest.Capture
     assert said.count("derived again") == 3 * len(words)
     for low, high in (claim["bound"] for claim in written.content["claims"]):
         assert f"[{low!r}, {math.inf if high is None else high!r}]" in said  # not rounded
+
+
+def test_an_honest_certificate_is_far_from_the_limit_of_work(
+    written: Written, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(work, "LARGEST", work.LARGEST / 100)
+    assert run(str(written.path)) == 0
 
 
 def test_it_uses_tight_norms_and_the_smallest_singular_value(written: Written) -> None:

@@ -165,7 +165,7 @@ def on_torus(op: Operator, bound: float, sign: int) -> bool:
     exact = op.kernel.shape[3:] == op.extent == (1, 1) or op.is_torus()
     if sign > 0 and not (exact and _rows_suffice(op)):
         return False
-    once = bound if op.copies() == 1 else bound / math.sqrt(op.copies()) * DOWN
+    once = bound if op.copies() == 1 else bound / math.sqrt(op.copies()) * (1 + sign * 2.0**-40)
     return all(_shown(stack, error, once, sign) for stack, error in _blocks(op))
 
 
@@ -309,7 +309,7 @@ def _banded_group(op: Operator, kernel: Array, shift: float, sign: int) -> float
     )
     blocks = float(height) * (min(height, reach) + 2) ** 2
     loops = kernel.shape[2] * op.outputs[0] + kernel.shape[3] * op.outputs[1]
-    spend(blocks * (size**3 + CALL) + CALL * loops)
+    spend(blocks * (size**3 / 5 + CALL) + CALL * loops)
     maps = _row_maps(op, kernel)
     products = np.einsum("rou,qov->rquv", maps, maps, optimize=True)
     readers: list[dict[int, int]] = [{} for _ in range(height)]

@@ -11,7 +11,7 @@ from fractions import Fraction
 
 from verification.checker.reading import Node, need
 
-LARGEST = 1e13
+LARGEST = 2e13
 """Units for a whole certificate: hours, where honest ones take seconds, or minutes for norms that
 are proved by banded factorisations."""
 CALL = 1e4

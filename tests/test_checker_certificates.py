@@ -89,6 +89,12 @@ def test_the_command_writes_json(
     assert "is not the file that was audited" in found["reasons"][0]
     for read in (written.path, written.path.with_suffix(".safetensors")):
         assert "write over" in refused("check", written.path, "--json", read)
+    moved = {**written.content, "tensors": {**written.content["tensors"], "file": "t.bin"}}
+    del moved["digest"]
+    (tmp_path / "moved.json").write_text(json.dumps(moved | {"digest": reading.digest(moved)}))
+    (tmp_path / "t.bin").write_bytes(written.data)
+    assert "write over" in refused("check", tmp_path / "moved.json", "--json", tmp_path / "t.bin")
+    assert (tmp_path / "t.bin").read_bytes() == written.data
     refused("check", written.weights, "--json", tmp_path / "none.json")
     assert not (tmp_path / "none.json").exists()
 

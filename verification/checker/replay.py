@@ -21,7 +21,7 @@ from verification.checker.nodes import OWN, root_up, round_up
 from verification.checker.norms import DOWN, UP, U, gamma
 from verification.checker.reading import Node, Wrong, agree
 from verification.checker.values import LINEAR, shifted, symplectic_form, value
-from verification.checker.work import cost_of, spend, total, work_of
+from verification.checker.work import OBJECT, cost_of, spend, stored, total, work_of
 
 FLOOR = 2.0**-480
 """Added to every error: covers underflow."""
@@ -208,7 +208,8 @@ def image(chain: Chain, output: str, x: Array) -> Array:
     agree(products < LARGEST_WORK, "the graph is too large to evaluate in balls")
     entries = sum(math.prod(node.shape) for node in graph.values()) * len(x)
     agree(entries <= LARGEST_ENTRIES, "the graph is too large to hold in balls")
-    spend(300 * products + sum(cost_of(node, graph) for node in graph.values()))
+    spend(300 * products)
+    spend(sum(cost_of(node, graph) + OBJECT * stored(node) for node in graph.values()))
     found = run(chain, output, x, lambda node, v: value(node, numbers(node, kinds.balls), v))
     return np.broadcast_to(found, (len(x), *found.shape[1:]))
 

@@ -19,7 +19,17 @@ from verification.checker.kinds import Array, fractions, numbers, times, without
 from verification.checker.nodes import root_up
 from verification.checker.reading import Node, agree
 from verification.checker.values import LINEAR, biased, value
-from verification.checker.work import CALL, common, cost_of, price, spend, total, work_of
+from verification.checker.work import (
+    CALL,
+    OBJECT,
+    common,
+    cost_of,
+    price,
+    spend,
+    stored,
+    total,
+    work_of,
+)
 
 Graph = dict[str, Node]
 LARGEST_STATE, LARGEST_FORM, LARGEST_FORMS = 256, 2**21, 2**25
@@ -176,7 +186,7 @@ def affordable(graph: Graph, nodes: Iterable[Node], width: int) -> None:
     agree(work < LARGEST_WORK, f"{work:.0e} exact products are too many")
     entries = sum(math.prod(node.shape) for node in nodes) * width
     agree(entries <= LARGEST_FORMS, f"{entries} exact numbers are too many")
-    spend(sum(cost_of(node, graph) for node in nodes))
+    spend(sum(cost_of(node, graph) + OBJECT * stored(node) for node in nodes))
     spend(work * price(sum(length(node) for node in nodes)))
 
 
@@ -193,7 +203,7 @@ def length(node: Node) -> float:
             low, high = (math.frexp(float(size))[1] for size in (sizes.min(), sizes.max()))
             spread += max(high, 0) + max(53 - low, 0)
     largest = max((c.numerator.bit_length() for c in exact), default=0)
-    terms = sum(w.values.size for w in node.constants.values()) + len(node.inputs)
+    terms = stored(node) + len(node.inputs)
     return spread + largest + common(c.denominator for c in exact) + terms.bit_length()
 
 

@@ -16,6 +16,7 @@ LARGEST = 2e13
 are proved by banded factorisations."""
 CALL = 1e4
 """Of one step in Python, with the NumPy calls that it makes."""
+OBJECT = 1e3
 
 _left: ContextVar[list[float] | None] = ContextVar("left", default=None)
 
@@ -85,11 +86,14 @@ def work_of(node: Node, graph: Mapping[str, Node]) -> float:
     return float(work)
 
 
+def stored(node: Node) -> int:
+    """Entries of its constants, each of which takes OBJECT to be made an exact number or a ball."""
+    return sum(weight.values.size for weight in node.constants.values())
+
+
 def cost_of(node: Node, graph: Mapping[str, Node]) -> float:
     """Of one evaluation in float64, with that of its numbers, windows and taps."""
-    cost = 5 * work_of(node, graph) + CALL * (2 + len(node.inputs))
-    for weight in node.constants.values():
-        cost += 5 * weight.values.size
+    cost = 10 * work_of(node, graph) + CALL * (2 + len(node.inputs)) + 5 * stored(node)
     if node.kind in ("conv", "adjoint") and "weight" in node.constants:
         cost += 2 * CALL * math.prod(node.constants["weight"].values.shape[2:])
     if "windows" in node.attributes and node.inputs:

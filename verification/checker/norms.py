@@ -156,7 +156,7 @@ def largest(op: Operator) -> float:
 def _peak(stack: Array) -> float:
     """About the largest of the squared singular values of a stack."""
     gram, _ = _gram(stack)
-    spend(30.0 * gram.size * gram.shape[1])
+    spend(10.0 * gram.size * gram.shape[1])
     return float(np.linalg.eigvalsh(gram).max())
 
 

@@ -1,4 +1,5 @@
-"""How much work a certificate may take: estimates from sizes alone, the same on every machine.
+"""How much work a certificate may take: estimates from sizes and from lengths of numbers, which are
+the same on every machine.
 
 A costly step says what it costs before it is taken. The unit is about a nanosecond.
 """
@@ -17,6 +18,7 @@ are proved by banded factorisations."""
 CALL = 1e4
 """Of one step in Python, with the NumPy calls that it makes."""
 OBJECT = 1e3
+"""Of making one number that is exact, or a ball."""
 
 _left: ContextVar[list[float] | None] = ContextVar("left", default=None)
 
@@ -87,7 +89,7 @@ def work_of(node: Node, graph: Mapping[str, Node]) -> float:
 
 
 def stored(node: Node) -> int:
-    """Entries of its constants, each of which takes OBJECT to be made an exact number or a ball."""
+    """Entries of its constants."""
     return sum(weight.values.size for weight in node.constants.values())
 
 

@@ -11,7 +11,7 @@ from torch import nn
 from dsnn.errors import UserError
 from verification import certificate
 from verification.auditor import Audit
-from verification.checker import verdicts
+from verification.checker import verdicts, work
 from verification.checker.__main__ import run
 from verification.checker.reading import Unreadable, Wrong
 from verification.checker.verdicts import Root
@@ -74,6 +74,16 @@ def test_a_verdict_that_cannot_be_derived_is_left_out(
     path, lines = audited(nn.Linear(3, 3), tmp_path, "lipschitz<=3")
     monkeypatch.undo()
     assert len(lines) == 1
+    assert run(str(path)) == 3
+
+
+def test_a_verdict_that_takes_too_much_work_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(work, "LARGEST", 1e4)
+    path, lines = audited(nn.Linear(3, 3), tmp_path, "lipschitz<=3")
+    monkeypatch.undo()
+    assert ["too much work" in line for line in lines] == [True]
     assert run(str(path)) == 3
 
 

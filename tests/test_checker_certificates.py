@@ -11,7 +11,7 @@ from certificate_cases import Small, Written, finding
 from safetensors.torch import save_file
 
 from verification.certificate import Subject, write
-from verification.checker import reading
+from verification.checker import reading, work
 from verification.checker.__main__ import run
 from verification.norms import Spectra as AuditSpectra
 
@@ -28,6 +28,13 @@ def test_every_verdict_is_derived_again(written: Written, capsys: pytest.Capture
     assert said.count("derived again") == 3 * len(words)
     for low, high in (claim["bound"] for claim in written.content["claims"]):
         assert f"[{low!r}, {math.inf if high is None else high!r}]" in said  # not rounded
+
+
+def test_an_honest_certificate_is_far_from_the_limit_of_work(
+    written: Written, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(work, "LARGEST", work.LARGEST / 100)
+    assert run(str(written.path)) == 0
 
 
 def test_it_uses_tight_norms_and_the_smallest_singular_value(written: Written) -> None:
@@ -82,6 +89,12 @@ def test_the_command_writes_json(
     assert "is not the file that was audited" in found["reasons"][0]
     for read in (written.path, written.path.with_suffix(".safetensors")):
         assert "write over" in refused("check", written.path, "--json", read)
+    moved = {**written.content, "tensors": {**written.content["tensors"], "file": "t.bin"}}
+    del moved["digest"]
+    (tmp_path / "moved.json").write_text(json.dumps(moved | {"digest": reading.digest(moved)}))
+    (tmp_path / "t.bin").write_bytes(written.data)
+    assert "write over" in refused("check", tmp_path / "moved.json", "--json", tmp_path / "t.bin")
+    assert (tmp_path / "t.bin").read_bytes() == written.data
     refused("check", written.weights, "--json", tmp_path / "none.json")
     assert not (tmp_path / "none.json").exists()
 

@@ -19,8 +19,8 @@ from verification.checker import kinds, nodes, norms, reading, replay
 from verification.checker.__main__ import run
 from verification.checker.chain import Chain, Spectra
 from verification.checker.reading import Node, Weight, Wrong, digest
-from verification.checker.values import work_of
 from verification.checker.verdicts import ATTESTED
+from verification.checker.work import work_of
 from verification.claims import parse
 from verification.parts import Live
 from verification.targets import Target

@@ -17,11 +17,13 @@ import numpy as np
 import pytest
 from safetensors.numpy import save
 
+from dsnn.errors import UserError
 from verification.checker import proofs, reading, replay, verdicts
-from verification.checker.__main__ import main, run
+from verification.checker.__main__ import examine, main, run
 from verification.checker.chain import Chain, Spectra
 from verification.checker.reading import Unreadable, Wrong
 from verification.checker.verdicts import Root, coarse, matches
+from verification.claims import parse
 
 ONE = {"weights/A": np.ones(1)}
 POINT = {"stride": [1], "padding": [[0, 0]], "dilation": [1], "groups": 1, "circular": False}
@@ -311,6 +313,27 @@ def test_a_certificate_of_nothing_but_what_was_left_out(tmp_path: Path) -> None:
     left = [{"claim": "orthogonal", "module": "", "reason": "no proof"}]
     assert run(str(signed(tmp_path, [], [], ONE, left_out=left))) == 3
     assert run(str(signed(tmp_path, [], [], ONE))) == 1
+
+
+def test_a_long_claim_is_said_whole(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """A limit of 1000 was cut off behind its 1."""
+    module = "m" * (400 - len(":lipschitz<=1"))
+    path = identity(tmp_path, f"{module}:lipschitz<=1000", module)
+    outcome = examine(str(path))
+    assert outcome.exit_code == 0
+    assert outcome.as_json()["verdicts"][0]["claim"] == f"{module}:lipschitz<=1000"
+    assert run(str(path)) == 0
+    assert f"{module}:lipschitz<=1000 " in capsys.readouterr().out
+
+
+def test_pixels_are_those_of_the_whole_network(tmp_path: Path) -> None:
+    """As for an audit, which refuses such a claim."""
+    given = {"mean": [0.0], "std": [1]}
+    for text, module, code in (("lipschitz[pixel]<=1", "", 0), ("m:lipschitz[pixel]<=1", "m", 2)):
+        path = identity(tmp_path, text, module, shape=[1, 2], normalisation=given)
+        assert run(str(path)) == code
+    with pytest.raises(UserError):
+        parse("m:lipschitz[pixel]<=1")
 
 
 def test_what_stdout_cannot_encode_is_escaped(

@@ -29,8 +29,10 @@ from verification.capture import Uncapturable
 from verification.certificate_lines import TOLERANCE, LeftOut, lines
 from verification.checker import proofs, reading, verdicts
 from verification.checker.chain import Chain, Spectra
+from verification.checker.nodes import check_shapes
 from verification.checker.reading import Unreadable, Wrong
 from verification.checker.verdicts import SLACK
+from verification.checker.work import limited
 from verification.constant import Constant as Derivation
 from verification.graph import Constant, Graph
 from verification.graph_file import written_nodes
@@ -130,8 +132,9 @@ def write(path: str | Path, subject: Subject, findings: Iterable[Finding]) -> li
     writer = _Writer(subject)
     findings = list(findings)
     writer.choose(findings)
-    for finding in {(each.claim, each.module): each for each in findings}.values():
-        writer.add(finding)
+    with limited():
+        for finding in {(each.claim, each.module): each for each in findings}.values():
+            writer.add(finding)
     tensors = save({name: v.copy(order="C") for name, v in writer.tensors.items()})
     beside = path.with_suffix(".safetensors")
     content = writer.content(beside.name, hashlib.sha256(tensors).hexdigest())
@@ -212,6 +215,8 @@ class _Writer:
         graph = self._graph(finding.graph, finding.module, claim.pixel)
         key = reading.digest(graph)
         nodes, output = reading.graph(graph, self.tensors)
+        if key not in self.graphs:
+            check_shapes(nodes)
         root = verdicts.Root(finding.module, graph["normalisation"], output,
                              Chain(nodes, self.spectra))  # fmt: skip
         stated: list[dict[str, Any]] = []

@@ -10,19 +10,21 @@ from pathlib import Path
 from typing import Any
 
 from verification.checker.reading import Unreadable, Wrong
-from verification.checker.verdicts import Checked, check, compare, read
+from verification.checker.verdicts import LONGEST_NAME, Checked, check, compare, read
 
 
 @dataclass(frozen=True)
 class Outcome:
     """What a check came to: the verdicts that were derived again, the entries of those that were
-    left out, what was found of the target, and what is wrong, if anything is."""
+    left out, what was found of the target, what is wrong, if anything is, and the file of tensors
+    that was read."""
 
     certificate: str
     verdicts: list[Checked]
     left_out: list[dict[str, str]]
     target: str | None = None
     wrong: str | None = None
+    tensors: Path | None = None
 
     @property
     def exit_code(self) -> int:
@@ -64,17 +66,18 @@ class Outcome:
 def examine(certificate: str, target: str | None = None) -> Outcome:
     """Check all of a certificate, and compare it with `target`. Raises Unreadable."""
     path, name = Path(certificate), _line(certificate)
-    verdicts, left, said = [], [], None
+    verdicts, left, said, tensors = [], [], None, None
     try:
         found = read(path)
         left = found.content["left_out"]
+        tensors = path.with_name(found.content["tensors"]["file"])
         verdicts = check(found)
         said = None if target is None else _line(compare(found, Path(target)))
     except Wrong as wrong:
-        return Outcome(name, verdicts, left, wrong=str(wrong))
+        return Outcome(name, verdicts, left, wrong=str(wrong), tensors=tensors)
     except MemoryError as error:
         raise Unreadable(f"{name} needs more memory than there is") from error
-    return Outcome(name, verdicts, left, said)
+    return Outcome(name, verdicts, left, said, tensors=tensors)
 
 
 def show(outcome: Outcome) -> None:
@@ -113,8 +116,10 @@ def run(certificate: str, target: str | None = None, tell: Callable[[Outcome], N
 
 
 def _line(text: object) -> str:
-    """One printable line of what a file may hold."""
-    return "".join(c if c.isprintable() else "?" for c in str(text))[:400]
+    """One printable line of what a file may hold, all of it where it is a claim that is checked,
+    or its module."""
+    line = "".join(c if c.isprintable() else "?" for c in str(text))
+    return line if len(line) <= LONGEST_NAME else f"{line[:LONGEST_NAME]}..."
 
 
 def main() -> int:

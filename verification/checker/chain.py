@@ -31,6 +31,7 @@ from verification.checker.reading import (
     record,
 )
 from verification.checker.values import pulled
+from verification.checker.work import CALL, cost_of, counted, spend, total
 
 MAPS = ("linear", "conv", "adjoint")
 Pair = tuple[str, str]
@@ -105,6 +106,7 @@ class Chain:
             return Fraction(node.attributes["coefficients"][0])
         if node.kind == "scale":
             weight = node.constants["weight"]
+            spend(weight.values.size)
             entries = weight.values.reshape(-1)
             if entries.size and bool((entries == entries[0]).all()):
                 return weight.factor * Fraction(float(entries[0]))
@@ -119,6 +121,7 @@ class Chain:
     def terms(self, end: str, stop: Iterable[str]) -> dict[str, Fraction]:
         """A node as a combination of others, up to a constant: combinations of combinations are
         multiplied out, down to the nodes `stop`. What cancels is kept where it may be no number."""
+        spend(CALL + 100 * len(self.graph))
         stop = set(stop)
         found: dict[str, Fraction] = {}
         pending = {end: Fraction(1)}
@@ -152,6 +155,7 @@ class Chain:
             and all(x is None or is_number(x) or is_fraction(x) for x in v.values()),
             parts=listed(lambda v: listed(of(str))(v) and len(v) == 2),
         )  # fmt: skip
+        spend(10 * CALL * (1 + len(content["parts"]) + len(content["values"])))
         start, end, law = content["start"], content["end"], content["law"]
         what = f"line {start} -> {end} ({law})"
         need(start in self.graph and end in self.graph, f"{what} is about nodes that do not exist")
@@ -202,6 +206,7 @@ class Chain:
         name, rule = OWN.get(node.kind, ("unknown", None))
         agree(law == name and rule is not None, f"{what}: no such law for {node.kind}")
         assert rule is not None
+        spend(cost_of(node, self.graph))
         return Line(law, round_up(rule(node)), {})
 
     def _norm(self, node: Node, stated: Values, what: str) -> Line:
@@ -222,14 +227,14 @@ class Chain:
         terms = self.terms(node.name, names)
         agree(set(terms) == set(names), f"{what} is no combination of its parts")
         numbers = [terms[name] for name in names]
-        upper = sum((abs(c) * _exact(x) for c, x in zip(numbers, lines, strict=True)), Fraction(0))
+        upper = total(abs(c) * _exact(x) for c, x in zip(numbers, lines, strict=True))
         return upper, {f"c_{k}": c for k, c in enumerate(numbers)}
 
     def _root(self, node: Node, names: list[str], lines: list[Line], what: str) -> Any:
         joins = node.kind in ("concat", "maximum", "minimum")
         agree(joins and node.inputs == tuple(names), f"{what}: its parts are not its inputs")
         self._alike(node, what)
-        return root_up(sum((_exact(line) ** 2 for line in lines), Fraction(0))), {}
+        return root_up(total(_exact(line) ** 2 for line in lines)), {}
 
     def _alike(self, node: Node, what: str) -> None:
         shapes = {self.graph[name].shape for name in node.inputs}
@@ -239,13 +244,11 @@ class Chain:
         agree(node.kind in ("combine", "concat", "maximum", "minimum"), f"{what}: {node.kind} node")
         self._alike(node, what)
         numbers = map(Fraction, node.attributes.get("coefficients", ()))
-        square = (
-            sum((c * c for c in numbers), Fraction(0)) if node.kind == "combine" else Fraction(1)
-        )
+        square = total(c * c for c in numbers) if node.kind == "combine" else Fraction(1)
         copies = self._copies(node.inputs, names, what)
-        total = sum((n * _exact(x) ** 2 for n, x in zip(copies, lines, strict=True)), Fraction(0))
+        apart = total(n * _exact(x) ** 2 for n, x in zip(copies, lines, strict=True))
         values = {f"copies_{k}": Fraction(n) for k, n in enumerate(copies)}
-        return root_up(square * total), {**values, "square": square}
+        return root_up(square * apart), {**values, "square": square}
 
     def _copies(self, inputs: tuple[str, ...], names: list[str], what: str) -> list[int]:
         """How often an entry of each of `names` occurs at most among those of all `inputs`.
@@ -258,10 +261,12 @@ class Chain:
             for name, count in zip(sources, counts, strict=True):
                 reached[name] = reached.get(name, 0) + count
 
-        add(inputs, [np.ones((1, *self.graph[name].shape)) for name in inputs])
+        spend(sum(CALL + 5.0 * math.prod(self.graph[name].shape) for name in inputs))
+        add(inputs, (np.ones((1, *self.graph[name].shape)) for name in inputs))
         for node in reversed(self.graph.values()):
             if node.name not in reached:
                 continue
+            spend(cost_of(node, self.graph))
             counts, shapes = reached.pop(node.name), [self.graph[s].shape for s in node.inputs]
             if node.name in found:
                 found[node.name] = int(counts.max(initial=0))
@@ -343,6 +348,7 @@ class Chain:
 
     def _adjoint(self, outer: Node, inner: Node) -> bool:
         """Whether the outer map is exactly the adjoint of the inner one, factors aside."""
+        spend(cost_of(outer, self.graph) + cost_of(inner, self.graph))
         one, other = (n.constants["weight"].values.astype(np.float64) for n in (outer, inner))
         if "linear" in (outer.kind, inner.kind):
             return outer.kind == inner.kind and np.array_equal(one, other.T)
@@ -364,7 +370,7 @@ def _small(value: Fraction) -> Fraction:
     """The same number, refused when its digits grow without bound."""
     bits = max(value.numerator.bit_length(), value.denominator.bit_length())
     agree(bits <= 20_000, "a coefficient has too many digits")
-    return value
+    return counted(value)
 
 
 def _show(values: Values) -> str:

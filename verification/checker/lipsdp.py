@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 
 from verification.checker import kinds
-from verification.checker.kinds import Array, objects, times
+from verification.checker.kinds import Array, objects
 from verification.checker.nodes import slopes
 from verification.checker.reading import agree
-from verification.checker.segments import Graph, simplified, size_of, whole
+from verification.checker.segments import Graph, multiplied, simplified, size_of, whole
+from verification.checker.work import spend
 
 
 def semidefinite(graph: Graph, output: str, stated: Mapping[str, Fraction | None]) -> Fraction:
@@ -45,10 +46,10 @@ def semidefinite(graph: Graph, output: str, stated: Mapping[str, Fraction | None
     above = objects([given[f"t_{k}"] for k in range(count)], (-1, 1)) * (
         objects(high, (-1, 1)) * arguments - own
     )
-    mixed = times(below.T, above)
+    mixed = multiplied(below.T, above)
     matrix = (
         _identity(n + count) * given["slack"]
-        - times(maps.T, maps)
+        - multiplied(maps.T, maps)
         - (mixed + mixed.T) * exact(1, 2)
     )
     matrix[:n, :n] = matrix[:n, :n] + _identity(n) * given["square"]
@@ -62,6 +63,7 @@ def _identity(n: int) -> Array:
 
 def _positive(matrix: Array) -> bool:
     """Whether a symmetric matrix is positive definite: by elimination in balls."""
+    spend(1e3 * len(matrix) ** 3)
     with kinds.flint_context(400):
         rest: Any = np.frompyfunc(kinds.flint.arb, 1, 1)(matrix)
         while len(rest):

@@ -11,7 +11,8 @@ import numpy as np
 
 from verification.checker.kinds import Array, numbers
 from verification.checker.reading import Node, Wrong, agree
-from verification.checker.values import biased, value, windows, work_of
+from verification.checker.values import biased, value, windows
+from verification.checker.work import cost_of, spend, total, work_of
 
 
 def round_up(value: Fraction) -> float:
@@ -47,12 +48,14 @@ def check_shapes(graph: Mapping[str, Node]) -> None:
     work = sum(work_of(node, graph) for node in graph.values())
     agree(work < LARGEST_WORK, f"a graph needs {work:.0e} operations, too many to check")
     for node in graph.values():
+        spend(cost_of(node, graph))
         kinds = {use: w.values.dtype.kind for use, w in node.constants.items()}
         agree(all(k == "f" or use == "index" for use, k in kinds.items()), f"{node.name}: integers")
         if node.kind in ("input", "unknown"):
             agree(node.kind != "input" or not node.inputs, f"{node.name} has inputs")
             continue
-        zeros = [np.zeros((1, *graph[name].shape)) for name in node.inputs]
+        each = {name: np.zeros((1, *graph[name].shape)) for name in node.inputs}
+        zeros = [each[name] for name in node.inputs]
         if node.kind == "activation":
             agree(len(zeros) == 1, f"{node.name} has {len(zeros)} inputs")
             parameters(node)
@@ -154,9 +157,12 @@ def _sums(node: Node) -> Fraction:
     square = Fraction(1)
     for matrix, weights in zip(_pooled(node), node.attributes["weights"], strict=True):
         agree(len(matrix) <= 512, f"{node.name}: too many windows")
-        sizes = np.array([abs(Fraction(w)) for w in weights], object)
-        shared = (matrix @ matrix.T).astype(np.int64).astype(object)
-        square *= max(sizes * (shared @ sizes), default=Fraction(0))
+        sizes = [abs(Fraction(w)) for w in weights]
+        rows = (
+            size * total(int(n) * other for n, other in zip(row, sizes, strict=True) if n)
+            for size, row in zip(sizes, matrix @ matrix.T, strict=True)
+        )
+        square *= max(rows, default=Fraction(0))
     return root_up(square)
 
 

@@ -16,6 +16,7 @@ import numpy as np
 
 from verification.checker.reading import Node, Wrong, agree
 from verification.checker.values import outputs
+from verification.checker.work import CALL, spend
 
 Array = np.ndarray
 U = 2.0**-53
@@ -118,6 +119,7 @@ def quickly(op: Operator, bound: float, sign: int) -> bool:
 
 def _sums(op: Operator) -> float:
     """|A|^2 <= the largest row sum of |A| times the largest column sum; exact sums of one term."""
+    spend(20 * op.kernel.size)
     found = []
     for axes in ((2, 3, 4), (1, 3, 4)):
         total = float(np.abs(op.kernel).sum(axes).max())
@@ -143,7 +145,7 @@ def largest(op: Operator) -> float:
     """Upper bound on the largest singular value, little above it on the torus."""
     if not op.kernel.any():
         return 0.0
-    blocks = (float(np.linalg.eigvalsh(_gram(symbol)[0]).max()) for symbol, _ in _blocks(op))
+    blocks = (_peak(symbol) for symbol, _ in _blocks(op))
     estimate = math.sqrt(max(0.0, max(blocks)) * op.copies())
     for slack in (1e-9, 1e-7, 1e-5):
         if on_torus(op, estimate * (1 + slack), -1):
@@ -151,12 +153,19 @@ def largest(op: Operator) -> float:
     raise Wrong("no bound on a norm could be verified")
 
 
+def _peak(stack: Array) -> float:
+    """About the largest of the squared singular values of a stack."""
+    gram, _ = _gram(stack)
+    spend(10.0 * gram.size * gram.shape[1])
+    return float(np.linalg.eigvalsh(gram).max())
+
+
 def on_torus(op: Operator, bound: float, sign: int) -> bool:
     """`shown` from the blocks; from below only where the operator is a matrix, or the torus's."""
     exact = op.kernel.shape[3:] == op.extent == (1, 1) or op.is_torus()
     if sign > 0 and not (exact and _rows_suffice(op)):
         return False
-    once = bound if op.copies() == 1 else bound / math.sqrt(op.copies()) * DOWN
+    once = bound if op.copies() == 1 else bound / math.sqrt(op.copies()) * (1 + sign * 2.0**-40)
     return all(_shown(stack, error, once, sign) for stack, error in _blocks(op))
 
 
@@ -195,12 +204,15 @@ def _blocks(op: Operator) -> Iterator[tuple[Array, float]]:
         work < LARGEST_WORK and frequencies * s * r < 2**22,
         f"an operator needs {work:.0e} operations, too many to check",
     )
-    agree(min(m, n * s * r) <= LARGEST_GRAM, f"a matrix of {m} x {n} is too large to check")
+    fits = min(m, n * s * r) <= LARGEST_GRAM and m * n * s * r <= 2**27
+    agree(fits, f"a matrix of {m} x {n} is too large to check")
+    count = max(1, _CHUNK // max(m * n * s * r, k * l))
+    turns = CALL * (1 + frequencies / count) + 100 * frequencies * (k + l)
+    spend(2 * work + groups * (10 * CALL + s * r * turns + 3e3 * frequencies))
     if sides == (1, 1) and k == l == 1:
         yield from ((kernel[None, :, :, 0, 0], 0.0) for kernel in op.kernel)
         return
     rows, columns = (v.reshape(-1) for v in np.indices((sides[0] // s // 2 + 1, sides[1] // r)))
-    count = max(1, _CHUNK // (m * n * s * r))
     for kernel in op.kernel:
         sums = np.abs(kernel).sum((2, 3))
         error = gamma(4 * k * l + 40) * math.sqrt(float((sums * sums).sum())) * UP
@@ -292,9 +304,12 @@ def _banded_group(op: Operator, kernel: Array, shift: float, sign: int) -> float
     size = kernel.shape[1] * op.extent[1]
     entries = max(kernel.shape[0] * op.outputs[1], kernel.shape[2] * size) * kernel.shape[2] * size
     agree(
-        height * size**3 * 20.0 < 2 * LARGEST_WORK and entries <= 2**27,
+        height * size**3 * 20.0 < 2 * LARGEST_WORK and entries <= 2**27 and height <= 2**12,
         "a factorisation is too large to check",
     )
+    blocks = float(height) * (min(height, reach) + 2) ** 2
+    loops = kernel.shape[2] * op.outputs[0] + kernel.shape[3] * op.outputs[1]
+    spend(blocks * (size**3 / 5 + CALL) + CALL * loops)
     maps = _row_maps(op, kernel)
     products = np.einsum("rou,qov->rquv", maps, maps, optimize=True)
     readers: list[dict[int, int]] = [{} for _ in range(height)]

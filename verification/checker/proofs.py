@@ -8,12 +8,11 @@ import math
 from collections.abc import Callable
 from fractions import Fraction
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 
 from verification.checker import kinds
-from verification.checker.kinds import Array, fractions, numbers, objects, times
+from verification.checker.kinds import Array, fractions, numbers, objects
 from verification.checker.nodes import slopes
 from verification.checker.reading import Node, Wrong, agree
 from verification.checker.segments import (
@@ -22,11 +21,13 @@ from verification.checker.segments import (
     Graph,
     Segment,
     affordable,
+    bits,
     cuts,
     exact,
     is_zero,
     largest_sum,
     moving,
+    multiplied,
     rational,
     segment,
     simplified,
@@ -35,6 +36,7 @@ from verification.checker.segments import (
     whole,
 )
 from verification.checker.values import LINEAR, biased, pulled, shifted, symplectic_form, value
+from verification.checker.work import cost_of, counted, price, spend
 
 
 def _orthogonal(graph: Graph, dim: int) -> Fraction:
@@ -42,7 +44,7 @@ def _orthogonal(graph: Graph, dim: int) -> Fraction:
     kinds = {node.kind for node in graph.values()} - {"input", "constant", *LINEAR}
     agree(not kinds, f"it is not affine: {', '.join(sorted(kinds))}")
     found = whole(graph)
-    gram = times(found.linear.T, found.linear)
+    gram = multiplied(found.linear.T, found.linear)
     return largest_sum(gram - np.eye(len(gram), dtype=np.int64).astype(object))
 
 
@@ -56,6 +58,7 @@ def _norm(graph: Graph, dim: int) -> Fraction:
 def _asymmetry(columns: Array, rows: Array, steepest: Fraction) -> Fraction:
     """An upper bound on |BDA - (BDA)ᵀ| for every diagonal D of at most `steepest`: BDA is the sum
     of d_i b_i a_iᵀ, so with b_i = c_i a_i + r_i it is that of RDA."""
+    spend(rows.size * price(2 * bits(columns, rows)))
     rest = columns.T.copy()
     for k, row in enumerate(rows):
         used = np.flatnonzero(np.not_equal(row, 0))
@@ -98,15 +101,14 @@ def _symplectic(graph: Graph, dim: int) -> Fraction:
         next_form = canonical
         if k < len(states) - 2:
             inverse = _inverse(found.linear)
-            carried = inverse.transpose() * rational(form) * inverse
-            next_form = objects(carried.entries(), form.shape)
-        pushed = times(found.linear.T, next_form)
+            next_form = multiplied(multiplied(inverse.T, form), inverse)
+        pushed = multiplied(found.linear.T, next_form)
         reach = size_of(found.of_state) * steepest
-        itself = size_of(times(times(found.nonlinear.T, next_form), found.nonlinear))
-        defect = size_of(times(pushed, found.linear) - form) + itself * reach**2
-        defect += _asymmetry(times(pushed, found.nonlinear), found.of_state, steepest)
-        total += growth * defect
-        growth *= (size_of(found.linear) + size_of(found.nonlinear) * reach) ** 2
+        itself = size_of(multiplied(multiplied(found.nonlinear.T, next_form), found.nonlinear))
+        defect = size_of(multiplied(pushed, found.linear) - form) + itself * reach**2
+        defect += _asymmetry(multiplied(pushed, found.nonlinear), found.of_state, steepest)
+        total = counted(total + growth * defect)
+        growth = counted(growth * (size_of(found.linear) + size_of(found.nonlinear) * reach) ** 2)
         form = next_form
     return total
 
@@ -118,13 +120,13 @@ def _volume(graph: Graph, dim: int) -> Fraction:
     for before, after in pairwise(states):
         found = segment(graph, before, after)
         agree(len(found.linear) == found.linear.shape[1], "the state changes its size")
-        linear = rational(found.linear)
-        determinant = abs(exact(linear.det()))
+        spend(_elimination(found.linear))
+        determinant = abs(exact(rational(found.linear).det()))
         agree(determinant != 0, "its linear part is singular")
-        total *= determinant
+        total = counted(total * determinant)
         if found.nonlinear.size:
-            back = objects((_inverse(found.linear) * rational(found.nonlinear)).entries(),
-                           found.nonlinear.shape)  # fmt: skip
+            back = multiplied(_inverse(found.linear), found.nonlinear)
+            spend(float(len(found.of_atoms)) ** 3)
             fed = np.not_equal(found.of_state, 0).astype(float) @ np.not_equal(back, 0)
             reads = (fed > 0) | np.not_equal(found.of_atoms, 0)
             agree(not _has_cycle(reads), "the new state feeds back into its own nonlinearity")
@@ -177,6 +179,7 @@ def _ones(shape: tuple[int, ...]) -> Array:
 
 def _shift(graph: Graph, dim: int) -> Fraction:
     """Every value is shifted along with the input, or does not change [T16]."""
+    spend(20 * sum(cost_of(node, graph) for node in graph.values()))
     start, end = next(iter(graph.values())), next(reversed(graph.values()))
     agree("unknown" not in {node.kind for node in graph.values()}, "an operator is unknown")
     agree(start.shape != (), "one number has no dimension that is shifted")
@@ -275,7 +278,13 @@ def prove(name: str, graph: Graph, output: str, dim: int) -> tuple[str, Fraction
         return "its linear part is singular"
 
 
-def _inverse(array: Array) -> Any:
+def _elimination(array: Array) -> float:
+    """The cost of a determinant or an inverse, whose numbers are as long as all of a row."""
+    return float(len(array)) ** 4 * (bits(array) + 64) / 12
+
+
+def _inverse(array: Array) -> Array:
     used = int(np.count_nonzero(np.not_equal(array, 0)))
     agree(used <= 2**14, f"an inverse with {used} entries takes too long")
-    return rational(array).inv()
+    spend(_elimination(array))
+    return objects(rational(array).inv().entries(), array.shape)

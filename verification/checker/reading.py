@@ -73,7 +73,10 @@ def load_bytes(path: Path, largest: int) -> bytes:
         need(path.is_file(), f"{path} is not a file")
         size = path.stat().st_size
         need(size <= largest, f"{path} has {size} bytes, more than {largest}")
-        return path.read_bytes()
+        with path.open("rb") as file:
+            data = file.read(size + 1)
+        need(len(data) == size, f"{path} changes while it is read")
+        return data
     except OSError as error:
         raise Unreadable(f"cannot read {path}: {error.strerror or error}") from error
     except ValueError as error:  # a NUL in the name

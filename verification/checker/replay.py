@@ -20,7 +20,8 @@ from verification.checker.kinds import Array, numbers, objects, plain
 from verification.checker.nodes import OWN, root_up, round_up
 from verification.checker.norms import DOWN, UP, U, gamma
 from verification.checker.reading import Node, Wrong, agree
-from verification.checker.values import LINEAR, shifted, symplectic_form, value, work_of
+from verification.checker.values import LINEAR, shifted, symplectic_form, value
+from verification.checker.work import OBJECT, cost_of, spend, stored, total, work_of
 
 FLOOR = 2.0**-480
 """Added to every error: covers underflow."""
@@ -32,6 +33,8 @@ LARGEST_JACOBIAN = 128
 """Inputs up to which the checker computes a whole Jacobian."""
 LARGEST_WORK = 2e9
 """Products in balls, above which the checker refuses."""
+LARGEST_ENTRIES = 2**24
+"""Balls of all nodes."""
 IN_FLOAT64 = (*LINEAR, "constant", "window_max", "activation", "maximum", "minimum")
 
 
@@ -79,6 +82,7 @@ def evaluate(chain: Chain, output: str, example: Value) -> Value:
 
 
 def _value(chain: Chain, node: Node, x: list[Value]) -> Value:
+    spend(2 * cost_of(node, chain.graph))
     carried = _carried(chain, node, x)
     if node.kind == "activation" and node.attributes["function"] not in PIECEWISE:
         array, error = _in_balls(node, x[0].array)
@@ -102,9 +106,9 @@ def _carried(chain: Chain, node: Node, x: list[Value]) -> float:
         return round_up(abs(node.constants["weight"].factor) * Fraction(norm_of_map) * errors[0])
     if node.kind == "combine":
         sizes = [abs(Fraction(c)) for c in node.attributes["coefficients"]]
-        return round_up(sum((c * e for c, e in zip(sizes, errors, strict=True)), Fraction(0)))
+        return round_up(total(c * e for c, e in zip(sizes, errors, strict=True)))
     if node.kind == "concat":
-        return round_up(root_up(sum((e * e for e in errors), Fraction(0))))
+        return round_up(root_up(total(e * e for e in errors)))
     if node.kind in ("maximum", "minimum"):  # an entry that is broadcast occurs as often
         copies = [Fraction(math.prod(node.shape), max(1, v.array.size)) for v in x]
         square = sum((c * e * e for c, e in zip(copies, errors, strict=True)), Fraction(0))
@@ -147,6 +151,7 @@ def _terms(node: Node) -> int:
 def _in_balls(node: Node, x: Array) -> tuple[Array, float]:
     """The values of an activation, and an l2 bound on their error."""
     agree(x.size <= 2**20, "too many entries to evaluate in balls")
+    spend(5e3 * x.size)
     found = value(node, numbers(node, kinds.balls), [kinds.balls(x)[None]])
     array = np.array([float(ball.mid()) for ball in found.flat]).reshape(x.shape)
     radii = np.array([float(ball.rad()) for ball in found.flat])
@@ -201,6 +206,10 @@ def image(chain: Chain, output: str, x: Array) -> Array:
     slow = 30 if x.size and isinstance(x.flat[0], kinds.flint.arb_series) else 1
     products = sum(work_of(node, graph) for node in graph.values()) * len(x) * slow
     agree(products < LARGEST_WORK, "the graph is too large to evaluate in balls")
+    entries = sum(math.prod(node.shape) for node in graph.values()) * len(x)
+    agree(entries <= LARGEST_ENTRIES, "the graph is too large to hold in balls")
+    spend(300 * products)
+    spend(sum(cost_of(node, graph) + OBJECT * stored(node) for node in graph.values()))
     found = run(chain, output, x, lambda node, v: value(node, numbers(node, kinds.balls), v))
     return np.broadcast_to(found, (len(x), *found.shape[1:]))
 
@@ -234,6 +243,7 @@ def derivative(chain: Chain, output: str, x: Array, along: Array) -> Array:
 def jacobian(chain: Chain, output: str, x: Array) -> Array:
     """J(x) as balls (m, n)."""
     agree(x.size <= LARGEST_JACOBIAN, f"{x.size} inputs are too many for a whole Jacobian")
+    spend(1e3 * x.size**2 * (x.size + math.prod(chain.graph[output].shape)))
     return derivative(chain, output, x, np.eye(x.size).reshape(-1, *x.shape)).T
 
 

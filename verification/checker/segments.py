@@ -15,14 +15,25 @@ from typing import Any
 import numpy as np
 
 from verification.checker import kinds
-from verification.checker.kinds import Array, fractions, numbers, without_bias
+from verification.checker.kinds import Array, fractions, numbers, times, without_bias
 from verification.checker.nodes import root_up
 from verification.checker.reading import Node, agree
-from verification.checker.values import LINEAR, biased, value, work_of
+from verification.checker.values import LINEAR, biased, value
+from verification.checker.work import (
+    CALL,
+    OBJECT,
+    common,
+    cost_of,
+    price,
+    spend,
+    stored,
+    total,
+    work_of,
+)
 
 Graph = dict[str, Node]
-LARGEST_STATE, LARGEST_FORM = 256, 2**21
-"""Entries of a state, and of the form of one node."""
+LARGEST_STATE, LARGEST_FORM, LARGEST_FORMS = 256, 2**21, 2**25
+"""Entries of a state, of the form of one node, and of those of all nodes."""
 LARGEST_WORK = 2e8
 """Exact products of a proof, about."""
 ENTRYWISE = ("activation", "product", "quotient", "maximum", "minimum")
@@ -53,7 +64,9 @@ def simplified(graph: Graph, output: str) -> Graph:
         constants = {use: [w.key, str(w.factor)] for use, w in node.constants.items()}
         own = node.name if node.kind in ("input", "unknown") else None
         about = [node.kind, node.inputs, dict(node.attributes), constants, node.shape, own]
-        name = known.setdefault(json.dumps(about, sort_keys=True), node.name)
+        text = json.dumps(about, sort_keys=True)
+        spend(CALL + 50 * len(text))
+        name = known.setdefault(text, node.name)
         found.setdefault(name, node)
         return name
 
@@ -84,6 +97,7 @@ def simplified(graph: Graph, output: str) -> Graph:
 
 def moving(graph: Graph) -> set[str]:
     """The nodes that depend on the input. Wrong where nothing is known of one."""
+    spend(sum(1e3 + 100 * len(node.inputs) for node in graph.values()))
     found: set[str] = set()
     for node in graph.values():
         agree(node.kind != "unknown", f"nothing is known of {node.name}")
@@ -100,6 +114,7 @@ def state_size(graph: Graph, state: list[str]) -> int:
 def cuts(graph: Graph) -> list[list[str]]:
     """The states, from the input to the output."""
     names, moves = list(graph), moving(graph)
+    spend(200 * len(names) ** 2)
     last = {name: k for k, node in enumerate(graph.values()) for name in node.inputs}
     states, n = [[names[0]]], state_size(graph, names[:1])
     for k in range(1, len(names) - 1):
@@ -124,6 +139,7 @@ def segment(graph: Graph, before: list[str], after: list[str]) -> Segment:
     agree(n <= LARGEST_STATE, f"a state of {n} entries is too large to follow exactly")
     width = n + count + 1  # and the constants
     affordable(graph, nodes, width)
+    spend(100 * width * (n + count))
     forms: dict[str, Array] = {}
     place = 0
 
@@ -164,9 +180,31 @@ def segment(graph: Graph, before: list[str], after: list[str]) -> Segment:
 
 
 def affordable(graph: Graph, nodes: Iterable[Node], width: int) -> None:
-    """Wrong where following so many columns through the nodes takes too long."""
+    """Wrong where following so many columns through the nodes takes too long, or too much room."""
+    nodes = list(nodes)
     work = sum(work_of(node, graph) for node in nodes) * width
     agree(work < LARGEST_WORK, f"{work:.0e} exact products are too many")
+    entries = sum(math.prod(node.shape) for node in nodes) * width
+    agree(entries <= LARGEST_FORMS, f"{entries} exact numbers are too many")
+    spend(sum(cost_of(node, graph) + OBJECT * stored(node) for node in nodes))
+    spend(work * price(sum(length(node) for node in nodes)))
+
+
+def length(node: Node) -> float:
+    """Bits by which the numbers of a node lengthen those that it is applied to, at most: those of
+    the largest one, of a common denominator, and of the number of terms."""
+    about, spread = node.attributes, 0.0
+    exact = [Fraction(c) for c in about.get("coefficients", ())]
+    exact += [Fraction(w) for along in about.get("weights", ()) for w in along]
+    for use, weight in node.constants.items():
+        exact.append(weight.factor)
+        sizes = np.abs(weight.values[weight.values != 0]) if use != "index" else np.zeros(0)
+        if sizes.size:
+            low, high = (math.frexp(float(size))[1] for size in (sizes.min(), sizes.max()))
+            spread += max(high, 0) + max(53 - low, 0)
+    largest = max((c.numerator.bit_length() for c in exact), default=0)
+    terms = stored(node) + len(node.inputs)
+    return spread + largest + common(c.denominator for c in exact) + terms.bit_length()
 
 
 def _arguments(node: Node, inputs: list[Array]) -> Array:
@@ -197,8 +235,21 @@ def exact(value: Any) -> Fraction:
 
 def largest_sum(matrix: Array) -> Fraction:
     """The largest row sum of absolute values, which bounds the norm of a symmetric matrix."""
-    return max((sum((abs(exact(v)) for v in row), Fraction(0)) for row in matrix),
-               default=Fraction(0))  # fmt: skip
+    return max((total(abs(exact(v)) for v in row) for row in matrix), default=Fraction(0))
+
+
+def bits(*arrays: Array) -> int:
+    """Of the longest numbers of each, and of their common denominators, together."""
+    spend(sum(500 * array.size for array in arrays))
+    found = [[exact(v) for v in array.flat] for array in arrays]
+    longest = sum(max((abs(v.numerator) for v in each), default=0).bit_length() for each in found)
+    return longest + sum(common(v.denominator for v in each) for each in found)
+
+
+def multiplied(a: Array, b: Array) -> Array:
+    """The product of two matrices, paid for: python-flint's of matrices are faster."""
+    spend(a.size * b.shape[1] * price(bits(a, b)) / 20)
+    return times(a, b)
 
 
 def is_zero(array: Array) -> bool:
@@ -213,5 +264,5 @@ def size_of(matrix: Array) -> Fraction:
     """An upper bound on the norm: that of Frobenius, or from the largest row and column sums."""
     if is_zero(matrix):
         return Fraction(0)
-    frobenius = sum((exact(v) ** 2 for v in matrix.flat), Fraction(0))
+    frobenius = total(exact(v) ** 2 for v in matrix.flat)
     return root_up(min(frobenius, largest_sum(matrix) * largest_sum(matrix.T)))

@@ -6,7 +6,7 @@ adjoints of the linear ones.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -327,24 +327,6 @@ def value(node: Node, given: Numbers, inputs: list[Array]) -> Array:
         raise Wrong(f"{node.name} has no {error}") from error
     except (IndexError, ValueError, ZeroDivisionError) as error:
         raise Wrong(f"the inputs of {node.name} do not fit") from error
-
-
-def work_of(node: Node, graph: Mapping[str, Node]) -> float:
-    """Products of one evaluation, about, and entries that it reads."""
-    shapes = [graph[name].shape for name in node.inputs] or [node.shape]
-    first, size = shapes[0], math.prod(node.shape)
-    work = max(size, sum(math.prod(shape) for shape in shapes))
-    if node.kind == "matmul":
-        work = max(work, size * math.prod(first[-1:]))
-    elif node.kind in ("linear", "conv", "adjoint") and "weight" in node.constants:
-        places = {"linear": first[:-1], "conv": node.shape[1:], "adjoint": first[1:]}
-        work = max(work, node.constants["weight"].values.size * math.prod(places[node.kind]))
-    elif node.kind in ("window_sum", "window_max"):
-        extents = dict(enumerate(first))
-        for dim, along in zip(node.attributes["dims"], node.attributes["windows"], strict=False):
-            work += math.prod(extents.values()) * len(along)
-            extents[dim] = len(along)
-    return float(work)
 
 
 def pulled(node: Node, c: Numbers, y: Array, shapes: list[tuple[int, ...]]) -> list[Array]:

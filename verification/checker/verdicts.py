@@ -36,6 +36,7 @@ from verification.checker.reading import (
     record,
     tensors,
 )
+from verification.checker.work import CALL, limited, spend
 
 FORMAT = "dsnn-certificate/1"
 ATTESTED = (
@@ -91,6 +92,8 @@ def parse_claim(text: str) -> Claim:
     assert match is not None
     name, written = match["equality"], match["limit"] or match["tolerance"]
     need(name == "symplectic" or match["dim"] is None, f"{text[:60]!r} has no dimension")
+    pixel = match["pixel"] is not None
+    need(not (pixel and match["glob"]), f"{text[:60]!r}: pixels are those of the whole network")
     if written is None:
         return Claim(match["glob"], None if name else Fraction(1), name is None, False, name,
                      int(match["dim"] or -1))  # fmt: skip
@@ -100,12 +103,12 @@ def parse_claim(text: str) -> Claim:
         limit = Fraction(written)
     except ValueError as error:
         raise Unreadable(f"{text[:60]!r} has no positive bound") from error
-    pixel = match["pixel"] is not None
     return Claim(match["glob"], limit, False, pixel, name, int(match["dim"] or -1))
 
 
 def tolerances(module: str, tensors: Mapping[str, np.ndarray]) -> set[Fraction]:
     """What an equality of a part may be off by where its claim does not say."""
+    spend(500 * len(tensors))
     prefix = f"weights/{module}." if module else "weights/"
     kinds = {v.dtype.name for k, v in tensors.items() if k.startswith(prefix)}
     floats = {kind for kind in kinds if kind.startswith("float")} or {"float32"}
@@ -248,7 +251,7 @@ def check(certificate: Certificate, spectra: Spectra | None = None) -> list[Chec
     """Derive everything again. Raises Unreadable or Wrong. `spectra` keeps singular values of
     the same tensors between calls."""
     try:
-        with np.errstate(all="ignore"):
+        with np.errstate(all="ignore"), limited():
             return _check(certificate, spectra or Spectra())
     except (ArithmeticError, ValueError, IndexError) as error:  # of Python's and NumPy's numbers
         raise Wrong(f"numbers out of range: {error}") from error
@@ -291,6 +294,7 @@ def _check(certificate: Certificate, spectra: Spectra) -> list[Checked]:
 
 def _claim(certificate: Certificate, entry: Any, root: Root) -> Checked:
     """One verdict from the constant of its graph and its witness."""
+    spend(10 * CALL + 1e3 * len(entry["claim"]) * (1 + len(entry["module"])))
     module = root.module
     claim, what = parse_claim(entry["claim"]), f"{entry['claim']} of {entry['module'] or 'all'}"
     agree(entry["module"] == module, f"{what}: its graph is that of {module!r}")

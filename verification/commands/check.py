@@ -27,20 +27,19 @@ def check(
     from dsnn.files import check_result, write_json
     from verification.checker.__main__ import run, show
 
+    def spare(*files: Path | None) -> None:
+        read = {file.resolve() for file in files if file is not None}
+        if json not in (None, "-") and Path(json).resolve() in read:
+            raise UserError(f"--json {json} would write over what is checked: name another file")
+
     check_result(json)
-    if json not in (None, "-") and Path(json).resolve() in _resolved(certificate, target):
-        raise UserError(f"--json {json} would write over what is checked: name another file")
+    spare(certificate, certificate.with_suffix(".safetensors"), target)
 
     def tell(outcome: "Outcome") -> None:
+        spare(outcome.tensors)
         if json is not None:
             write_json(json, outcome.as_json())
         if json != "-":
             show(outcome)
 
     return run(str(certificate), None if target is None else str(target), tell)
-
-
-def _resolved(certificate: Path, target: Path | None) -> set[Path]:
-    """The files that are read."""
-    files = (certificate, certificate.with_suffix(".safetensors"), target)
-    return {file.resolve() for file in files if file is not None}

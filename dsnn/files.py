@@ -4,7 +4,7 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -72,18 +72,47 @@ def write_json(target: str | Path, content: Any) -> None:
     write_text(Path(target), text)
 
 
-def check_result(target: str | None) -> None:
-    """Raise UserError now, as `check_writable`, where `write_json` could not write later."""
-    if target not in (None, "-"):
-        check_writable(Path(str(target)))
+def check_outputs(outputs: Mapping[str, str | Path | None], *inputs: str | Path | None) -> None:
+    """Raise UserError now, before any long work, where one of the `outputs`, by option, could not
+    be written later, or would write over one of the `inputs` or over another of them.
+
+    None is not asked for, and the text `-` is stdout, as for `write_json`.
+    """
+    taken = {place for path in inputs if path is not None and (place := _place(Path(path)))}
+    for option, asked in outputs.items():
+        if asked in (None, "-"):
+            continue
+        path = Path(str(asked))
+        check_writable(path)
+        place = _place(path)
+        if place in taken:
+            raise UserError(
+                f"{option} {path} would write over another file: name a file of its own"
+            )
+        if place and (place.is_file() or not place.exists()):  # not a device
+            taken.add(place)
+
+
+def _place(path: Path) -> Path | None:
+    """Where a path leads; None for one that leads nowhere, or is no path."""
+    try:
+        return path.resolve()
+    except (OSError, RuntimeError, ValueError):  # a loop of links, a NUL
+        return None
 
 
 def check_writable(path: Path) -> None:
     """Raise UserError now, before any long work, where `path` could not be written later."""
-    if path.is_dir():
+    try:
+        is_folder, folder = path.is_dir(), path.parent
+        while not folder.exists():
+            folder = folder.parent
+        fits = folder.is_dir() and os.access(folder, os.W_OK)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}; choose another name") from error
+    if is_folder:
         raise UserError(f"cannot write {path}: it is a folder; name a file in it")
-    folder = path.parent
-    while not folder.exists():
-        folder = folder.parent
-    if not folder.is_dir() or not os.access(folder, os.W_OK):
+    if not fits:
         raise UserError(f"cannot write {path}: {folder} is not a folder you can write to")
+    if _place(path) is None:
+        raise UserError(f"cannot write {path}: it leads nowhere; choose another name")

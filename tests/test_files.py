@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from dsnn import cli
 from dsnn.data.sources import source
 from dsnn.errors import UserError
-from dsnn.files import atomic, write_json, write_text
+from dsnn.files import atomic, check_outputs, write_json, write_text
 from verification import store
 from verification.store import Store
 
@@ -54,6 +54,28 @@ def test_a_link_is_followed(tmp_path: Path):
     write_text(link, "new")
     assert link.is_symlink()
     assert target.read_text() == "new"
+
+
+@pytest.mark.parametrize(
+    "name", ["x" * 300, "a\0b", "loop", "folder", "net.pt", "in/../net.pt", "to"]
+)
+def test_an_output_that_cannot_be_written_later_is_refused_now(tmp_path: Path, name: str):
+    """The last three are an input, by other names."""
+    (tmp_path / "net.pt").touch()
+    (tmp_path / "in").mkdir()
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "to").symlink_to("net.pt")
+    check_outputs({"--json": tmp_path / "a"}, tmp_path / "net.pt")
+    with pytest.raises(UserError):
+        check_outputs({"--json": tmp_path / name}, tmp_path / "net.pt")
+
+
+def test_outputs_spare_each_other(tmp_path: Path):
+    check_outputs({"--json": "-", "--timings": "-", "--html": None, "--out": Path(os.devnull)})
+    check_outputs({"--out": os.devnull, "--json": os.devnull})
+    with pytest.raises(UserError, match=r"--json .*a would write over another file: name a"):
+        check_outputs({"--out": tmp_path / "a", "--json": f"{tmp_path}/./a"})
 
 
 @NO_FULL

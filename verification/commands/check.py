@@ -23,13 +23,11 @@ def check(
     0: every verdict was derived again. 1: something in it is wrong. 2: it cannot be read. 3: all
     that it holds was derived again, but it names verdicts that were left out of it.
     """
-    from dsnn.errors import UserError
-    from dsnn.files import check_result, write_json
+    from dsnn.files import check_outputs, write_json
     from verification.checker.__main__ import run, show
 
-    check_result(json)
-    if json not in (None, "-") and Path(json).resolve() in _resolved(certificate, target):
-        raise UserError(f"--json {json} would write over what is checked: name another file")
+    tensors = certificate.with_suffix(".safetensors") if certificate.name else None
+    check_outputs({"--json": json}, certificate, tensors, target)
 
     def tell(outcome: "Outcome") -> None:
         if json is not None:
@@ -38,9 +36,3 @@ def check(
             show(outcome)
 
     return run(str(certificate), None if target is None else str(target), tell)
-
-
-def _resolved(certificate: Path, target: Path | None) -> set[Path]:
-    """The files that are read."""
-    files = (certificate, certificate.with_suffix(".safetensors"), target)
-    return {file.resolve() for file in files if file is not None}

@@ -22,7 +22,7 @@ def atomic(path: Path) -> Iterator[Path]:
     to and not replaced. Raises UserError where the folder cannot be written or is full.
     """
     target = path.resolve() if path.is_symlink() else path
-    special = target.exists() and not target.is_file() and not target.is_dir()
+    special = _is_special(target)
     try:
         if not special:
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -89,7 +89,7 @@ def check_outputs(outputs: Mapping[str, str | Path | None], *inputs: str | Path 
             raise UserError(
                 f"{option} {path} would write over another file: name a file of its own"
             )
-        if place and (place.is_file() or not place.exists()):  # not a device
+        if place and not _is_special(place):
             taken.add(place)
 
 
@@ -102,17 +102,29 @@ def _place(path: Path) -> Path | None:
 
 
 def check_writable(path: Path) -> None:
-    """Raise UserError now, before any long work, where `path` could not be written later."""
+    """Raise UserError now, before any long work, where `path` could not be written later: a file is
+    made in its folder, or in the nearest that there is, and removed."""
     try:
-        is_folder, folder = path.is_dir(), path.parent
+        if path.is_dir():
+            raise UserError(f"cannot write {path}: it is a folder; name a file in it")
+        special, folder = _is_special(path), path.parent
         while not folder.exists():
             folder = folder.parent
-        fits = folder.is_dir() and os.access(folder, os.W_OK)
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror}; choose another name") from error
-    if is_folder:
-        raise UserError(f"cannot write {path}: it is a folder; name a file in it")
-    if not fits:
-        raise UserError(f"cannot write {path}: {folder} is not a folder you can write to")
     if _place(path) is None:
         raise UserError(f"cannot write {path}: it leads nowhere; choose another name")
+    try:
+        if not special:
+            tempfile.TemporaryFile(dir=folder).close()
+        elif not os.access(path, os.W_OK):
+            raise PermissionError
+    except OSError as error:
+        raise UserError(
+            f"cannot write {path}: {folder} is not a folder you can write to"
+        ) from error
+
+
+def _is_special(path: Path) -> bool:
+    """Whether it is there and no file, as /dev/null, which is written to and not replaced."""
+    return path.exists() and not path.is_file() and not path.is_dir()

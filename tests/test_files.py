@@ -71,6 +71,13 @@ def test_an_output_that_cannot_be_written_later_is_refused_now(tmp_path: Path, n
         check_outputs({"--json": tmp_path / name}, tmp_path / "net.pt")
 
 
+@pytest.mark.parametrize("folder", ["/proc", "/dev/null"])
+def test_a_folder_is_tried(folder: str):
+    """Whoever may write everywhere cannot make files there."""
+    with pytest.raises(UserError, match=f"{folder} is not a folder you can write to"):
+        check_outputs({"--json": f"{folder}/a/b.json"})
+
+
 def test_outputs_spare_each_other(tmp_path: Path):
     check_outputs({"--json": "-", "--timings": "-", "--html": None, "--out": Path(os.devnull)})
     check_outputs({"--out": os.devnull, "--json": os.devnull})

@@ -72,7 +72,8 @@ def run(arguments: list[str]) -> int:
             raise KeyboardInterrupt
     except (UserError, ClickError) as error:
         text = getattr(error, "format_message", error.__str__)()
-        line = " ".join(text.split()) or "no command given: see dsnn --help"
+        plain = "".join(c if c.isprintable() else " " for c in text)
+        line = " ".join(plain.split()) or "no command given: see dsnn --help"
         print(f"dsnn: {line}", file=sys.stderr)
         return BAD_INPUT
     except typer.Exit as stop:

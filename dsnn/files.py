@@ -4,7 +4,7 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -72,10 +72,33 @@ def write_json(target: str | Path, content: Any) -> None:
     write_text(Path(target), text)
 
 
-def check_result(target: str | None) -> None:
-    """Raise UserError now, as `check_writable`, where `write_json` could not write later."""
-    if target not in (None, "-"):
-        check_writable(Path(str(target)))
+def check_outputs(outputs: Mapping[str, str | Path | None], *inputs: str | Path | None) -> None:
+    """Raise UserError now, before any long work, where one of the `outputs`, by option, could not
+    be written later, or would write over one of the `inputs` or over another of them.
+
+    None is not asked for, and the text `-` is stdout, as for `write_json`.
+    """
+    taken = {place for path in inputs if path is not None and (place := _place(Path(path)))}
+    for option, asked in outputs.items():
+        if asked in (None, "-"):
+            continue
+        path = Path(str(asked))
+        check_writable(path)
+        place = _place(path)
+        if place in taken:
+            raise UserError(
+                f"{option} {path} would write over another file: name a file of its own"
+            )
+        if place and not is_special(place):
+            taken.add(place)
+
+
+def _place(path: Path) -> Path | None:
+    """Where a path leads; None for one that leads nowhere, or is no path."""
+    try:
+        return path.resolve()
+    except (OSError, RuntimeError, ValueError):  # a loop of links, a NUL
+        return None
 
 
 def is_special(path: Path) -> bool:
@@ -84,16 +107,24 @@ def is_special(path: Path) -> bool:
 
 
 def check_writable(path: Path) -> None:
-    """Raise UserError now, before any long work, where `atomic` could not write `path` later."""
-    if path.is_dir():
-        raise UserError(f"cannot write {path}: it is a folder; name a file in it")
-    target = path.resolve() if path.is_symlink() else path
-    if is_special(target):
-        if not os.access(target, os.W_OK):
-            raise UserError(f"cannot write {path}: you may not; choose another")
-        return
-    folder = target.parent
-    while not folder.exists():
-        folder = folder.parent
-    if not folder.is_dir() or not os.access(folder, os.W_OK):
-        raise UserError(f"cannot write {path}: {folder} is not a folder you can write to")
+    """Raise UserError now, before any long work, where `atomic` could not write `path` later: a
+    file is made in the folder that it leads to, or in the nearest that there is, and removed."""
+    try:
+        if path.is_dir():
+            raise UserError(f"cannot write {path}: it is a folder; name a file in it")
+        special, folder = is_special(path), (_place(path) or path).parent
+        while not folder.exists():
+            folder = folder.parent
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}; choose another name") from error
+    if _place(path) is None:
+        raise UserError(f"cannot write {path}: it leads nowhere; choose another name")
+    try:
+        if not special:
+            tempfile.TemporaryFile(dir=folder).close()
+        elif not os.access(path, os.W_OK):
+            raise PermissionError
+    except OSError as error:
+        raise UserError(
+            f"cannot write {path}: {folder} is not a folder you can write to"
+        ) from error

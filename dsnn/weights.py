@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import math
 import re
 import reprlib
 import sys
@@ -23,6 +22,8 @@ from dsnn.errors import UserError
 from dsnn.files import atomic
 from dsnn.models import ALL_ARCHITECTURES, CERTIFIED, CertifiedNet, CifarNet, build
 from dsnn.models.certified import build_certified, sizes_of
+
+_FLOAT32 = torch.finfo(torch.float32)
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,8 @@ def load(path: str | Path, arch: str | None = None) -> Loaded:
     if path.suffix not in (".safetensors", ".pt"):
         raise UserError(f"{path}: weights are .safetensors, or published .pt")
     try:
+        if path.exists() and not path.is_file() and not path.is_dir():  # a pipe, which may not end
+            raise UserError(f"{path} is a pipe or device: name a file")
         file_sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError as error:
         raise UserError(
@@ -166,7 +169,7 @@ def _card(path: Path, metadata: Mapping[str, str]) -> Card:
             not isinstance(value, list)
             or len(value) != 3
             or not all(_is_number(v) for v in value)
-            or min(value) < lowest
+            or not all(lowest <= v <= _FLOAT32.max for v in value)
         ):
             raise UserError(
                 f"{path}: metadata {name!r} is {reprlib.repr(value)}, expected three numbers"
@@ -181,13 +184,16 @@ def _card(path: Path, metadata: Mapping[str, str]) -> Card:
         raise UserError(
             f"{path}: metadata 'signed_steps' is {reprlib.repr(signed)}, expected true or false"
         )
-    if margin is not None and not _is_number(margin):
+    if not isinstance(dataset, str) or not dataset.isprintable() or not dataset:
         raise UserError(
-            f"{path}: metadata 'margin' is {reprlib.repr(margin)}, expected a number or null"
+            f"{path}: metadata 'dataset' is {reprlib.repr(dataset)}, expected the name of one"
         )
-    smallest = torch.finfo(torch.float32).tiny
-    mean, std = statistics("mean", -math.inf), statistics("std", smallest)
-    return Card(arch, str(dataset), margin, mean, std, signed)
+    if margin is not None and not (_is_number(margin) and margin >= 0):
+        raise UserError(
+            f"{path}: metadata 'margin' is {reprlib.repr(margin)}, expected a number >= 0 or null"
+        )
+    mean, std = statistics("mean", -_FLOAT32.max), statistics("std", _FLOAT32.tiny)
+    return Card(arch, dataset, margin, mean, std, signed)
 
 
 def _is_number(value: Any) -> bool:
@@ -197,8 +203,9 @@ def _is_number(value: Any) -> bool:
 
 def _check_values(path: Path, state: Mapping[str, Tensor]) -> None:
     for name, tensor in state.items():
-        if tensor.dtype != torch.float32 or tensor.layout != torch.strided:
-            raise UserError(f"{path}: {name!r} is {tensor.dtype}, expected dense float32")
+        if tensor.dtype != torch.float32 or tensor.layout != torch.strided or tensor.is_meta:
+            kind = "without values" if tensor.is_meta else tensor.dtype
+            raise UserError(f"{path}: {name!r} is {kind}, expected dense float32")
         if not torch.isfinite(tensor).all():
             raise UserError(
                 f"{path}: {name!r} holds NaN or infinite values: fetch or train it again"

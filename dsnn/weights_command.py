@@ -16,17 +16,14 @@ def convert(
 ) -> int:
     """Convert published weights to safetensors; shapes, dtypes and finiteness are checked."""
     from dsnn.errors import UserError
-    from dsnn.files import check_result, check_writable, write_json
+    from dsnn.files import check_outputs, write_json
     from dsnn.weights import load, save
 
     if weights.suffix != ".pt":
         raise UserError(f"{weights} is not a published .pt file: there is nothing to convert")
     if out.suffix != ".safetensors":
         raise UserError(f"--out {out}: name it with the ending .safetensors")
-    check_writable(out)
-    if json not in (None, "-") and Path(json).resolve() == out.resolve():
-        raise UserError(f"--json {json}: --out writes the weights there, name another file")
-    check_result(json)
+    check_outputs({"--out": out, "--json": json}, weights)
     loaded = load(weights, arch)
     save(out, loaded.net, loaded.card)
     tensors = len(loaded.net.state_dict())

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from dsnn.errors import UserError
-from dsnn.files import check_result, check_writable, is_special, write_json, write_text
+from dsnn.files import check_outputs, check_writable, is_special, write_json, write_text
 from dsnn.options import Data, Json
 from experiments.choices import Device
 
@@ -69,7 +69,7 @@ def evaluate(
     if json is not None and json.endswith(".csv"):
         raise UserError(f"--json {json}: .csv is the table's name beside it; end it in .json")
     check_writable(out / "shards" / "file")
-    check_result(json)
+    check_outputs({"--json": json}, target)
 
     from dsnn.data.folder import data_folder
     from dsnn.zoo.loading import load_target

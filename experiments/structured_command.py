@@ -35,11 +35,15 @@ def experiment(
     At `cpu` what is measured is held against its bars: exit 1 where one does not hold.
     """
     from dsnn.errors import UserError
-    from dsnn.files import check_result, check_writable, write_json
+    from dsnn.files import check_outputs, write_json
     from experiments.structured import experiments, run
 
     known = experiments()
-    check_result(json)
+    names = names or []
+    for name in names:
+        if name not in known:
+            raise UserError(f"unknown experiment {name!r}: one of {', '.join(known)}")
+    check_outputs({**{name: out / f"{name}.json" for name in names}, "--json": json})
     if not names:
         if json is not None:
             entries = [{"name": name, "about": found.about} for name, found in known.items()]
@@ -48,10 +52,6 @@ def experiment(
             for name, found in known.items():
                 print(f"{name:26} {found.about}")
         return 0
-    for name in names:
-        if name not in known:
-            raise UserError(f"unknown experiment {name!r}: one of {', '.join(known)}")
-        check_writable(out / f"{name}.json")
     failed, entries = False, []
     for name in names:
         result, path = run(name, scale.value, seeds, out)

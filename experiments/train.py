@@ -13,7 +13,7 @@ from dsnn.data.cifar import pixels_and_labels
 from dsnn.data.folder import DataFolder
 from dsnn.data.statistics import Channels, training
 from dsnn.errors import UserError
-from dsnn.models import CERTIFIED, CifarNet
+from dsnn.models import ALL_ARCHITECTURES, CERTIFIED, CifarNet
 from dsnn.training import TrainingStep
 from dsnn.training.engine import NO_LIMITS, Limits, Plan, Report
 from dsnn.training.images import ResidentImages
@@ -40,6 +40,8 @@ def configured(
 ) -> Configuration | Certified:
     """The settings of a regime, the paper's or ours; without a margin, the usual one. Raises
     UserError as the configurations do."""
+    if regime not in ALL_ARCHITECTURES:
+        raise UserError(f"unknown regime {regime!r}: one of {', '.join(ALL_ARCHITECTURES)}")
     if regime not in CERTIFIED:
         margin = protocol.MARGIN if margin is None else margin
         return protocol.configuration(

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from dsnn.errors import UserError
-from dsnn.files import check_result, check_writable, write_json
+from dsnn.files import check_outputs, check_writable, write_json
 from dsnn.options import Data, Json
 from experiments.choices import Device, Scale
 
@@ -88,7 +88,7 @@ def train(
     )
     out = out or Path("out/train") / f"{regime}-{dataset}-{asked.margin:g}-{scale.value}"
     check_writable(out / "run.json")
-    check_result(json)
+    check_outputs({"--json": json}, config, start, out / "weights.safetensors")
 
     from dsnn.data.folder import data_folder
     from dsnn.training.engine import Limits

@@ -38,7 +38,7 @@ def reproduce(
     """Make figures and tables of the paper; what is fresh by content is not made again."""
     from dsnn.data.folder import data_folder
     from dsnn.errors import UserError
-    from dsnn.files import check_result, check_writable, write_json
+    from dsnn.files import check_outputs, check_writable, write_json
     from paper_repro.networks import check_data
     from paper_repro.plan import jobs
     from paper_repro.registry import registry, select
@@ -51,7 +51,7 @@ def reproduce(
     folder, known = data_folder(data).path, registry(scale)
     named = select(ids or [], known)
     places = {name: Place(artefact, out, folder, scale) for name, artefact in known.items()}
-    check_result(json)
+    check_outputs({"--json": json})
     code = 0
     if not status:
         wanted = named if ids else [name for name, artefact in known.items() if artefact.in_all]

@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from dsnn import cli
 from dsnn.data.sources import source
 from dsnn.errors import UserError
-from dsnn.files import atomic, check_writable, write_json, write_text
+from dsnn.files import atomic, check_outputs, check_writable, write_json, write_text
 from verification import store
 from verification.store import Store
 
@@ -56,22 +56,46 @@ def test_a_link_is_followed(tmp_path: Path):
     assert target.read_text() == "new"
 
 
-@NO_FULL
-def test_what_cannot_be_written_is_told_before_long_work(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    """A link leads to where it will be written, and a device needs no folder to write to."""
-    away, link = tmp_path / "away", tmp_path / "link"
-    away.mkdir()
-    link.symlink_to(away / "target")
-    check_writable(link)
-    monkeypatch.setattr(os, "access", lambda place, _: Path(place) in (tmp_path, Path(os.devnull)))
-    check_writable(tmp_path / "new" / "file")
+@pytest.mark.parametrize(
+    "name", ["x" * 300, "a\0b", "loop", "folder", "net.pt", "in/../net.pt", "to"]
+)
+def test_an_output_that_cannot_be_written_later_is_refused_now(tmp_path: Path, name: str):
+    """The last three are an input, by other names."""
+    (tmp_path / "net.pt").touch()
+    (tmp_path / "in").mkdir()
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "to").symlink_to("net.pt")
+    check_outputs({"--json": tmp_path / "a"}, tmp_path / "net.pt")
+    with pytest.raises(UserError):
+        check_outputs({"--json": tmp_path / name}, tmp_path / "net.pt")
+
+
+@pytest.mark.parametrize("folder", ["/proc", "/dev/null"])
+def test_a_folder_is_tried(folder: str):
+    """Whoever may write everywhere cannot make files there."""
+    with pytest.raises(UserError, match=f"{folder} is not a folder you can write to"):
+        check_outputs({"--json": f"{folder}/a/b.json"})
+
+
+def test_outputs_spare_each_other(tmp_path: Path):
+    check_outputs({"--json": "-", "--timings": "-", "--html": None, "--out": Path(os.devnull)})
+    check_outputs({"--out": os.devnull, "--json": os.devnull})
+    with pytest.raises(UserError, match=r"--json .*a would write over another file: name a"):
+        check_outputs({"--out": tmp_path / "a", "--json": f"{tmp_path}/./a"})
+
+
+def test_a_link_is_tried_where_it_leads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """And a device needs no folder to write to."""
+    (tmp_path / "good").symlink_to(tmp_path / "target")
+    (tmp_path / "bad").symlink_to("/proc/target")
+    check_writable(tmp_path / "good")
+    with pytest.raises(UserError, match=r"bad: /proc is not a folder you can write to"):
+        check_writable(tmp_path / "bad")
     check_writable(Path(os.devnull))
-    with pytest.raises(UserError, match=r"cannot write .*link: .*away"):
-        check_writable(link)
-    with pytest.raises(UserError, match=r"cannot write .*full"):
-        check_writable(FULL)
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with pytest.raises(UserError, match=f"cannot write {os.devnull}"):
+        check_writable(Path(os.devnull))
 
 
 @NO_FULL

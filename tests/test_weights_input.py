@@ -1,6 +1,7 @@
 """Bad weights end in one line and exit 2, and nothing is written."""
 
 import json
+import os
 import pickle
 from pathlib import Path
 
@@ -84,6 +85,35 @@ def test_unreadable(tmp_path: Path, refused, name: str, content: bytes | None, e
         (tmp_path / name).write_bytes(content)
     line = refused("audit", tmp_path / name, "--arch", "non-expansive", "--claim", "lipschitz<=1")
     assert expected in line
+
+
+@pytest.mark.parametrize("name", ["pipe.pt", "pipe.safetensors", "zero.safetensors"])
+def test_what_may_never_end_is_not_read(tmp_path: Path, refused, name: str):
+    if name.startswith("pipe"):
+        os.mkfifo(tmp_path / name)
+    else:
+        (tmp_path / name).symlink_to("/dev/zero")
+    line = refused("audit", tmp_path / name, "--arch", "naive", "--claim", "lipschitz<=1")
+    assert line.endswith("is a pipe or device: name a file")
+
+
+def test_a_tensor_without_values(tmp_path: Path, refused):
+    state = published_state() | {"FC.1.bias": torch.zeros(10, device="meta")}
+    torch.save(state, tmp_path / "meta.pt")
+    line = refused(
+        "audit", tmp_path / "meta.pt", "--arch", "non-expansive", "--claim", "contractive"
+    )
+    assert "'FC.1.bias' is without values" in line
+
+
+def test_a_header_writes_nothing_to_the_terminal(tmp_path: Path, refused):
+    """The reader of the format quotes the file in its error."""
+    header = json.dumps({"a": {"dtype": "\x1b[31m", "shape": [1], "data_offsets": [0, 4]}}).encode()
+    content = len(header).to_bytes(8, "little") + header + bytes(4)
+    (tmp_path / "a.safetensors").write_bytes(content)
+    line = refused("audit", tmp_path / "a.safetensors", "--claim", "contractive")
+    assert "[31m" in line
+    assert line.isprintable()
 
 
 def test_truncated(tmp_path: Path, good: Path, refused):
@@ -176,9 +206,14 @@ def test_safetensors_with_other_shapes_or_metadata(tmp_path: Path, good: Path):
         ("std", "[0, 1, 1]"),
         ("mean", "[1, 2]"),
         ("mean", "[NaN, 0, 0]"),
+        ("mean", "[1e39, 0, 0]"),  # infinite where it is executed
+        ("std", "[1e39, 1, 1]"),
         ("signed_steps", "maybe"),
         ("arch", "transformer"),
         ("dataset", "cifar100"),
+        ("dataset", "10"),
+        ("dataset", ""),
+        ("margin", "-0.1"),
         ("margin", '"wide"'),
         ("margin", "9" * 400),
         ("std", f"[1, 1, {10**400}]"),

@@ -12,7 +12,7 @@ import typer
 from dsnn.data.folder import DataFolder, data_folder
 from dsnn.data.sources import Source
 from dsnn.errors import UserError
-from dsnn.files import check_result, check_writable, write_json
+from dsnn.files import check_outputs, check_writable, write_json
 from dsnn.options import Data, Json
 
 
@@ -31,7 +31,7 @@ def data(
     for name in wanted:
         if name not in sources.NAMES:
             raise UserError(f"unknown data {name!r}: choose from {', '.join(sources.NAMES)}")
-    check_result(json)
+    check_outputs({"--json": json})
     folder = data_folder(data)
     entries, failures, wrong = [], [], []
     for name in wanted:

@@ -9,10 +9,10 @@ def zoo(
 ) -> int:
     """List the networks that TARGET zoo:ID/DATASET/MARGIN and dsnn.load know."""
     from dsnn.data.folder import data_folder
-    from dsnn.files import check_result, write_json
+    from dsnn.files import check_outputs, write_json
     from dsnn.zoo.index import PREFIX, models
 
-    check_result(json)
+    check_outputs({"--json": json})
     folder = data_folder(data)
     known = models()
     entries = [

@@ -65,7 +65,7 @@ def audit(
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
     from dsnn.errors import UserError
-    from dsnn.files import check_writable, write_json
+    from dsnn.files import check_outputs, check_writable, write_json
     from verification import page, page_again
     from verification.auditor import Audit
     from verification.claims import parse
@@ -81,20 +81,22 @@ def audit(
     if radius is not None and (arithmetic == "real" or not 0 < radius < inf):
         raise UserError(f"--radius {radius}: a positive number, with --arithmetic float32")
     file = None if json in (None, "-") else Path(str(json))
-    if file is not None:
-        check_writable(file)
     folder = Path() if file is None else file.parent
     check_writable(folder / "witness.safetensors")
+    tensors = None
     if certificate is not None:
-        if certificate.suffix != ".json" or certificate == file:
-            raise UserError(f"--certificate {certificate}: name another file, ending in .json")
-        _spares(certificate, target)
-        check_writable(certificate)
+        if certificate.suffix != ".json":
+            raise UserError(f"--certificate {certificate}: name a file ending in .json")
+        tensors = certificate.with_suffix(".safetensors")
+        if tensors.exists() and not certificate.exists():
+            raise UserError(
+                f"--certificate {certificate} would write over {tensors}: name another file"
+            )
+    own = "the tensors of --certificate"
+    outputs = {"--json": json, "--certificate": certificate, own: tensors, "--html": html}
+    check_outputs(outputs, target)
     if html is not None:
-        if html in (file, certificate):
-            raise UserError(f"--html {html}: name a file of its own")
         page.require()
-        check_writable(html)
     stem = "witness" if file is None else f"{file.stem}-witness"
     subject = resolve(target, claims, arch=arch, shape=shape, budget=budget)
     running = Audit(
@@ -115,19 +117,6 @@ def audit(
     if json != "-":
         _print(report.verdicts)
     return report.exit_code
-
-
-def _spares(certificate: Path, target: str) -> None:
-    """Raise UserError where the tensors of a certificate would be written over something else: the
-    audited weights, or a file without a certificate beside it."""
-    from dsnn.errors import UserError
-
-    beside = certificate.with_suffix(".safetensors")
-    audited = Path(target)
-    if beside.exists() and (
-        not certificate.exists() or (audited.exists() and beside.samefile(audited))
-    ):
-        raise UserError(f"--certificate {certificate} would write over {beside}: name another file")
 
 
 def _print(verdicts: tuple["Verdict", ...]) -> None:

@@ -23,20 +23,14 @@ def check(
     0: every verdict was derived again. 1: something in it is wrong. 2: it cannot be read. 3: all
     that it holds was derived again, but it names verdicts that were left out of it.
     """
-    from dsnn.errors import UserError
-    from dsnn.files import check_result, write_json
+    from dsnn.files import check_outputs, write_json
     from verification.checker.__main__ import run, show
 
-    def spare(*files: Path | None) -> None:
-        read = {file.resolve() for file in files if file is not None}
-        if json not in (None, "-") and Path(json).resolve() in read:
-            raise UserError(f"--json {json} would write over what is checked: name another file")
-
-    check_result(json)
-    spare(certificate, certificate.with_suffix(".safetensors"), target)
+    tensors = certificate.with_suffix(".safetensors") if certificate.name else None
+    check_outputs({"--json": json}, certificate, tensors, target)
 
     def tell(outcome: "Outcome") -> None:
-        spare(outcome.tensors)
+        check_outputs({"--json": json}, outcome.tensors)  # what the certificate names, now known
         if json is not None:
             write_json(json, outcome.as_json())
         if json != "-":

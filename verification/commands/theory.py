@@ -114,11 +114,11 @@ def show_theorem(
 ) -> int:
     """One theorem in full; its proof steps are computed as they are printed."""
     from dsnn.errors import UserError
-    from dsnn.files import check_result
+    from dsnn.files import check_outputs
     from verification.commands.registry import find
 
     theorem = find(id)
-    check_result(json)
+    check_outputs({"--json": json})
     try:
         from verification.suite import prove
 

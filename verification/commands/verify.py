@@ -44,12 +44,11 @@ def verify(
 ) -> int:
     """Prove every theorem, attack it with random fields, attain it, and drop its hypotheses."""
     from dsnn.errors import UserError
-    from dsnn.files import check_result, write_json
+    from dsnn.files import check_outputs, write_json
     from verification.commands.registry import find, registered
 
     chosen = [find(name) for name in dict.fromkeys(ids)] if ids else list(registered().values())
-    for target in (json, timings):
-        check_result(target)
+    check_outputs({"--json": json, "--timings": timings})
     if json == "-" and timings == "-":
         raise UserError("--json - and --timings - cannot share stdout: name a file for one of them")
     try:

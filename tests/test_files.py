@@ -78,6 +78,25 @@ def test_a_folder_is_tried(folder: str):
         check_outputs({"--json": f"{folder}/a/b.json"})
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("audit", "w.pt", "--claim", "contractive", "--json"),
+        ("audit", "w.pt", "--claim", "contractive", "--html"),
+        ("check", "a.json", "w.pt", "--json"),
+        ("convert", "w.pt", "--arch", "naive", "--out", "a.safetensors", "--json"),
+        ("evaluate", "w.pt", "--json"),
+    ],
+)
+def test_a_command_spares_what_it_reads(
+    command: tuple[str, ...], tmp_path: Path, refused, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    Path("w.pt").write_text("weights")
+    assert refused(*command, "w.pt").endswith("name a file of its own")
+    assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [("w.pt", "weights")]
+
+
 def test_outputs_spare_each_other(tmp_path: Path):
     check_outputs({"--json": "-", "--timings": "-", "--html": None, "--out": Path(os.devnull)})
     check_outputs({"--out": os.devnull, "--json": os.devnull})

@@ -89,6 +89,16 @@ def asks_python(x: Tensor) -> Tensor:
     return beyond(x, "e+" in f"{x}")
 
 
+@pytest.mark.parametrize("real", [lambda x: not x.is_meta, lambda x: x.device.type == "cpu"])
+def test_what_is_done_with_values_is_what_is_captured(real: Callable[[Tensor], bool]):
+    """The kinks are where no example is that the graph is compared on."""
+    kinks = capture(Buffered(lambda x: x + torch.relu(x - 50) if real(x) else x), (4,))
+    assert "activation" in [node.kind for node in kinks]
+    shift = capture(Buffered(lambda x: torch.relu(x - (50 if real(x) else 60))), (4,))
+    (bias,) = [node.constants["bias"] for node in shift if "bias" in node.constants]
+    assert float(bias.value) * float(bias.factor) == -50
+
+
 def state_outside(calls: list[int]) -> Callable[[Tensor], Tensor]:
     def count(x: Tensor) -> Tensor:
         calls.append(1)

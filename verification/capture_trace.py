@@ -68,9 +68,9 @@ def recorded(module: nn.Module, x: Tensor) -> Program | None:
     of one that calls other operators when it is given tensors with values."""
     try:
         recorder = _Recorder(module, x)
-        program = recorder.program(module)
+        program, given = recorder.program(module), x.clone()
         with torch.no_grad(), _Calls() as run:
-            module(x.clone())
+            module(given)
         return program if run.calls == recorder.calls else None
     except Uncapturable:
         raise

@@ -30,6 +30,8 @@ UNKNOWN: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
     "dropout": (lambda x: F.dropout(x, 0.5, True), "random mask"),
     "random slopes": (lambda x: F.rrelu(x, training=True), "random slope"),
     "noise of its shape": (lambda x: x + torch.rand_like(x), "rand_like"),
+    "bits of another type": (lambda x: x.double().view(torch.int64).view(torch.float64), "int64"),
+    "twice as many bits": (lambda x: x.view(torch.float64), "another type"),
     "positions from data": (lambda x: x.gather(1, x.argmax(1, keepdim=True)), "argmax"),
     "the power 0.5": (lambda x: x.abs() ** 0.5, "the power 0.5"),
     "dilated pooling": (lambda x: F.max_pool2d(x, 2, dilation=2), "dilated"),
@@ -58,6 +60,43 @@ def control_flow(x: Tensor) -> Tensor:
 
 def asks_for_tracing(x: Tensor) -> Tensor:
     return x if x.is_meta or torch.compiler.is_compiling() else 3 * x
+
+
+def beyond(x: Tensor, far: bool) -> Tensor:
+    return 3 * x if far else x
+
+
+def asks_for_export(x: Tensor) -> Tensor:
+    return beyond(x, not torch.compiler.is_compiling() and bool(x.max() > 50))
+
+
+def asks_for_values(x: Tensor) -> Tensor:
+    return beyond(x, not x.is_meta and bool(x.max() > 50))
+
+
+def asks_for_shapes(x: Tensor) -> Tensor:
+    return beyond(x, not x.is_meta and len(x[x > 50]) > 0)
+
+
+def asks_numpy(x: Tensor) -> Tensor:
+    try:
+        return beyond(x, x.numpy().max() > 50)
+    except RuntimeError:
+        return x
+
+
+def asks_python(x: Tensor) -> Tensor:
+    return beyond(x, "e+" in f"{x}")
+
+
+@pytest.mark.parametrize("real", [lambda x: not x.is_meta, lambda x: x.device.type == "cpu"])
+def test_what_is_done_with_values_is_what_is_captured(real: Callable[[Tensor], bool]):
+    """The kinks are where no example is that the graph is compared on."""
+    kinks = capture(Buffered(lambda x: x + torch.relu(x - 50) if real(x) else x), (4,))
+    assert "activation" in [node.kind for node in kinks]
+    shift = capture(Buffered(lambda x: torch.relu(x - (50 if real(x) else 60))), (4,))
+    (bias,) = [node.constants["bias"] for node in shift if "bias" in node.constants]
+    assert float(bias.value) * float(bias.factor) == -50
 
 
 def state_outside(calls: list[int]) -> Callable[[Tensor], Tensor]:
@@ -115,6 +154,11 @@ REFUSED: dict[str, tuple[nn.Module, str]] = {
     "the clock": (Buffered(lambda x: x * time.perf_counter()), "batch|reproduce"),
     "state outside": (Buffered(state_outside([])), "batch|reproduce"),
     "tracing detected": (Buffered(asks_for_tracing), "reproduce"),
+    "tracing detected for some values": (Buffered(asks_for_export), "reads a number"),
+    "no values detected for some": (Buffered(asks_for_values), "data-dependent"),
+    "no values detected for a shape": (Buffered(asks_for_shapes), "data-dependent|batch|number"),
+    "numpy where it can be": (nn.Sequential(*[Buffered(asks_numpy)] * 2), "reads a number"),
+    "numbers printed": (Buffered(asks_python), "reads a number"),
     "a buffer that changes": (Counter(), "count"),
     "an attribute that changes": (Remembers(), "batch|call to call"),
     "two inputs": (TwoInputs(), "missing|argument"),

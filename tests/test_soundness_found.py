@@ -3,6 +3,7 @@ is false, or about a function without a value at some inputs."""
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -191,4 +192,46 @@ def test_where_there_is_no_value_nothing_is_preserved(name: str, claim: str):
     """Each is no number where an entry is 0 at least, the first on three quarters of the plane."""
     assert not Function(EMPTY[name])(torch.zeros(1, 2)).isfinite().all()
     (verdict,) = audit(Function(EMPTY[name]), claim, (2,), budget=0.2).verdicts
+    assert verdict.outcome != "proved"
+
+
+class _Scaled(nn.Module):
+    """k x, of which a copy is x."""
+
+    def __init__(self, k: float, *, trained: bool):
+        super().__init__()
+        self.k = nn.Parameter(torch.tensor(k)) if trained else k
+
+    def __deepcopy__(self, memo: object) -> "_Scaled":
+        return _Scaled(1.0, trained=isinstance(self.k, Tensor))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.k
+
+
+@pytest.mark.parametrize("trained", [False, True])
+def test_what_is_said_of_a_copy_is_said_of_no_other(trained: bool):
+    claims = ["lipschitz<=1", "norm-preserving"]
+    for verdict in audit(_Scaled(3.0, trained=trained), claims, (4,), budget=0.5).verdicts:
+        assert verdict.outcome != "proved"
+    assert audit(_Scaled(1.0, trained=trained), claims, (4,), budget=0.5).exit_code == 0
+
+
+class _Steeper(Tensor):
+    """A matrix that is steeper where its images are large."""
+
+    @classmethod
+    def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result: Any = super().__torch_function__(func, types, args, kwargs or {})
+        return result + 2 * torch.relu(result - 50) if func is F.linear else result
+
+    def __deepcopy__(self, memo: object) -> Tensor:
+        return self.as_subclass(Tensor).clone().as_subclass(_Steeper)
+
+
+def test_a_tensor_with_operators_of_its_own_is_no_weight():
+    module = Buffered(F.linear, torch.eye(4).as_subclass(_Steeper))
+    pair = module(torch.tensor([[100.0] * 4, [101.0] * 4]))
+    assert float((pair[1] - pair[0]).norm()) > 5.9
+    verdict = audit(module, "lipschitz<=1", (4,), budget=0.5).verdicts[0]
     assert verdict.outcome != "proved"

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from verification.capture_program import translated
+from verification.capture_reads import reads
 from verification.capture_trace import Uncapturable
 from verification.graph import Constant, Graph
 from verification.interpret import Interpreter
@@ -75,8 +76,35 @@ def _positional(part: nn.Module, args: Any, kwargs: Any) -> tuple[Any, ...]:
 
 
 def still(module: nn.Module) -> nn.Module:
-    """A copy on the CPU in eval mode, without gradients."""
-    return copy.deepcopy(module).to("cpu").eval().requires_grad_(False)
+    """A copy on the CPU in eval mode, without gradients. Raises Uncapturable where `__deepcopy__`
+    or its like makes another module of it, as far as numbers tell, and where a tensor may do
+    something of its own when it is operated on."""
+    copied = copy.deepcopy(module)
+    before, after = _numbers(module), _numbers(copied)
+    for name, value in before.items():
+        if isinstance(value, Tensor) and type(value) not in (Tensor, nn.Parameter, nn.Buffer):
+            raise Uncapturable(f"{name} is no plain tensor but a {type(value).__name__}")
+        if name not in after or not _same(value, after[name]):
+            raise Uncapturable(f"a copy of it has another {name}")
+    return copied.to("cpu").eval().requires_grad_(False)
+
+
+def _numbers(module: nn.Module) -> dict[str, Any]:
+    """By name, its tensors and the attributes of it and its parts that are tensors or numbers."""
+    found: dict[str, Any] = dict(tensors(module))
+    for path, part in module.named_modules():
+        for key, value in vars(part).items():
+            if isinstance(value, int | float | Tensor):
+                found[f"{path}.{key}".lstrip(".")] = value
+    return found
+
+
+def _same(a: Any, b: Any) -> bool:
+    """Whether two tensors or numbers are the same, bit by bit."""
+    if isinstance(a, Tensor) and isinstance(b, Tensor):
+        alike = a.shape == b.shape and a.dtype == b.dtype
+        return alike and torch.equal(_bits(a), _bits(b))
+    return type(a) is type(b) and repr(a) == repr(b)
 
 
 def _common_shape(calls: list[tuple[Any, ...]]) -> tuple[int, ...] | Uncapturable:
@@ -172,7 +200,8 @@ def reproduces(graph: Graph, module: nn.Module, shape: tuple[int, ...]) -> None:
     """Raises Uncapturable if the graph and the module differ beyond rounding on random examples:
     what a tracer cannot see (numbers from outside torch, state, code that asks whether it is
     being traced) shows here. So does a weight that is changed by a call (`weight.data = ...`),
-    however little: what was traced is the weight as it was."""
+    however little: what was traced is the weight as it was. And so does a number read out of the
+    data, which may decide what happens to examples that are not among these."""
     if any(node.kind == "unknown" for node in graph):
         return
     x = example(module, (3, *shape))
@@ -181,10 +210,14 @@ def reproduces(graph: Graph, module: nn.Module, shape: tuple[int, ...]) -> None:
         wide = torch.float32 if x.dtype == torch.float32 else torch.float64
         ours, theirs = Interpreter(graph).to(wide)(x.to(wide)), module(x.clone())
         again = module(x.clone())
+        with reads(read := x.clone()) as found:
+            module(read)
+    if found:
+        raise Uncapturable(f"it reads a number out of the data: {found[0]}")
     if not torch.equal(theirs, again):
         raise Uncapturable("its output for one input changes from call to call")
     for name, tensor in tensors(module).items():
-        if name not in before or not torch.equal(_bits(before[name]), _bits(tensor)):
+        if name not in before or not _same(before[name], tensor):
             raise Uncapturable(f"it changes {name} when called")
     tolerance = math.sqrt(torch.finfo(x.dtype).eps) * (float(ours.abs().max()) + 1e-3)
     if ours.shape != theirs.shape or not bool((ours - theirs).abs().max() <= tolerance):

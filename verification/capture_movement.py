@@ -34,6 +34,8 @@ def _name(call: Call) -> str:
 def _move(build: Builder, call: Call) -> Any:
     name = _name(call)
     x = call.data(name)
+    if call.get("dtype") is not None:
+        raise Unrecognised("bits taken for those of another type")
     rest = {
         key: [_plain(v) for v in value] if isinstance(value, list | tuple) else _plain(value)
         for key, value in call.arguments.items()

@@ -111,7 +111,8 @@ class Translation:
             raise Uncapturable(f"the values of {op} differ from call to call")
         executed = overload(**_executed(given))
         first = next(iter(given.values()), None)
-        if isinstance(first, Folded) and (op in MOVEMENTS or op in SAME or op == "item"):
+        same = op in SAME or op == "item"
+        if isinstance(first, Folded) and (same or (op in MOVEMENTS and "dtype" not in given)):
             return self._moved(op, overload, given, first, executed)
         if isinstance(executed, Tensor):
             return fold(op, list(given.values()), executed)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.fx.node import map_arg
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_map
+from torch.utils._pytree import tree_leaves, tree_map
 
 PLAIN = frozenset(
     {"add", "addmm", "alias", "avg_pool2d", "clone", "convolution", "detach", "leaky_relu",
@@ -64,16 +64,45 @@ class _Refused(Exception):
 
 def recorded(module: nn.Module, x: Tensor) -> Program | None:
     """The program of a module that computes by `PLAIN` operators, writes to no tensor, reads no
-    number out of one, has no part in two places and keeps the batch in front; None of others."""
+    number out of one, has no part in two places and keeps the batch in front; None of others. Nor
+    of one that calls other operators when it is given tensors with values."""
     try:
-        return _Recorder(module, x).program(module)
+        recorder = _Recorder(module, x)
+        program, given = recorder.program(module), x.clone()
+        with torch.no_grad(), _Calls() as run:
+            module(given)
+        return program if run.calls == recorder.calls else None
     except Uncapturable:
         raise
     except Exception:  # whatever is wrong with the module, export says it
         return None
 
 
-class _Recorder(TorchDispatchMode):
+class _Calls(TorchDispatchMode):
+    """The operators that are called, with those of their arguments that are no tensors."""
+
+    def __init__(self):
+        super().__init__()
+        self.calls: list[tuple[Any, ...]] = []
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """No: to keep the compiler away from here torch would load it, in a second."""
+        return False
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        self.keep(func, args, kwargs or {})
+        return func(*args, **(kwargs or {}))
+
+    def keep(self, func: Any, args: Any, kwargs: dict[str, Any]) -> None:
+        leaves = tree_leaves((tuple(args), kwargs))
+        numbers = (None if isinstance(leaf, Tensor) else repr(leaf) for leaf in leaves)
+        self.calls.append((func, *numbers))
+
+
+class _Recorder(_Calls):
     """The module sees tensors without values; what it calls is executed on those they stand for."""
 
     def __init__(self, module: nn.Module, x: Tensor):
@@ -87,11 +116,6 @@ class _Recorder(TorchDispatchMode):
         self.data = {self.input}
         named = (*module.named_parameters(), *module.named_buffers())
         self.stored = {key: self._placeholder("stored", tensor.detach()) for key, tensor in named}
-
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        """No: to keep the compiler away from here torch would load it, in a second."""
-        return False
 
     def program(self, module: nn.Module) -> Program:
         unreal = {key: node.meta["val"] for key, node in self.stored.items()}
@@ -107,6 +131,7 @@ class _Recorder(TorchDispatchMode):
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
+        self.keep(func, args, kwargs or {})
         try:
             return self._recorded(func, args, kwargs or {})
         except Exception:  # which the module may catch

@@ -119,6 +119,11 @@ POOLING: dict[str, tuple[nn.Module, tuple[int, ...]]] = {
     "amin": (f(lambda x: x.amin(1, keepdim=True)), IMAGE),
     "max of a dimension": (f(lambda x: x.max(dim=2).values), IMAGE),
     "min of a dimension": (f(lambda x: x.min(dim=2)[0]), IMAGE),
+    "max less min of two": (f(lambda x: x[:, :2].max(1)[0] - x[:, :2].amin([1])), IMAGE),
+    "sort": (f(lambda x: x.sort(2).values + torch.sort(x, -2)[0]), IMAGE),
+    "sort downwards": (f(lambda x: torch.sort(x, dim=1, descending=True, stable=True)[0]), IMAGE),
+    "sort next to the batch": (
+        f(lambda x: x.flatten(0, 1).sort(1)[0].unflatten(0, (-1, 4))), IMAGE),
 }  # fmt: skip
 
 
@@ -195,6 +200,7 @@ ELEMENTWISE: dict[str, tuple[nn.Module, tuple[int, ...]]] = {
     "addcmul": (f(lambda x, v: torch.addcmul(x, x, v, value=2), V), VECTOR),
     "powers": (f(lambda x: x**2 + x**3 + x.square()), VECTOR),
     "maximum": (f(lambda x, v: torch.maximum(x, v) + torch.minimum(x, -x), V), VECTOR),
+    "max of two tensors": (f(lambda x, v: torch.max(x, v) + torch.min(v, x.flip(1)), V), VECTOR),
     "without gradients": (f(lambda x: no_gradient(x) + x), VECTOR),
     "ones like": (f(lambda x: x + torch.ones_like(x)), VECTOR),
     "relu": (nn.ReLU(inplace=True), VECTOR),

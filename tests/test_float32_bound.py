@@ -86,6 +86,7 @@ MODULES: dict[str, tuple[Callable[[], nn.Module], Shape]] = {
     "average": (lambda: nn.AvgPool2d(3, 2, 1, count_include_pad=False), (2, 6, 6)),
     "mean": (lambda: Written(lambda p, x: x.mean((1, 2))), (2, 6)),
     "softmax": (lambda: nn.Softmax(1), (7,)),
+    "sorted": (lambda: Written(lambda p, x: p[0](p[0](x).sort(1)[0]), nn.Linear(8, 8)), (8,)),
     "length": (lambda: Written(lambda p, x: x.norm(dim=1, keepdim=True)), (9,)),
     "product": (lambda: Written(lambda p, x: p[0](x) * x, nn.Linear(6, 6)), (6,)),
     "sum": (lambda: Written(lambda p, x: x / 3 + 0.7 * x.roll(1, 1) - 0.1), (12,)),

@@ -6,6 +6,7 @@ through the graph. What it returns holds in real arithmetic on the stored consta
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -202,12 +203,20 @@ def _softmax(node: Node, inputs: list[Jet]) -> Jet:
     return Jet(value, value * (x.along - (value * x.along).sum([dim])))
 
 
+Pick = Callable[[Tensor], Tensor]
+
+
 def _extreme(stacked: Jet, dim: int) -> Jet:
-    """The maximum along a dimension, kept as size 1; derivatives of all entries that may be it."""
+    """The maximum along a dimension, kept as size 1."""
+    return _picked(stacked, dim, lambda t: t.amax(dim, keepdim=True))
+
+
+def _picked(stacked: Jet, dim: int, pick: Pick) -> Jet:
+    """The entry of some rank along a dimension, which `pick` takes from numbers, kept as size 1;
+    derivatives of all entries that may be it."""
     value, along = stacked.value, stacked.along
-    low, high = value.low.amax(dim, keepdim=True), value.high.amax(dim, keepdim=True)
-    best = value.mid.amax(dim, keepdim=True)
-    may = value.high >= low
+    low, high, best = pick(value.low), pick(value.high), pick(value.mid)
+    may = (value.high >= low) & (value.low <= high)
     least = torch.where(may, along.low, torch.inf).amin(dim, keepdim=True)
     most = torch.where(may, along.high, -torch.inf).amax(dim, keepdim=True)
     sure = may.sum(dim, keepdim=True) == 1
@@ -226,6 +235,15 @@ def _window_max(node: Node, inputs: list[Jet]) -> Jet:
             parts.append(_extreme(Jet(x.value.move(cut), x.along.move(cut)), 1 + dim))
         x = _joined(parts, 1 + dim)
     return x
+
+
+def _sort(node: Node, inputs: list[Jet]) -> Jet:
+    (x,), dim = inputs, 1 + node.attributes["dim"]
+    if not bool(x.value.mid.isfinite().all()):
+        raise NotEnclosed("a value is not finite")
+    ranks = range(node.shape[dim - 1])
+    pick = lambda t, k: t.sort(dim).values.narrow(dim, k, 1)  # noqa: E731
+    return _joined([_picked(x, dim, partial(pick, k=k)) for k in ranks], dim)
 
 
 def _joined(parts: list[Jet], dim: int) -> Jet:
@@ -261,6 +279,7 @@ _RULES: dict[str, Callable[[Node, list[Jet]], Any]] = {
     "normalise": _normalise,
     "softmax": _softmax,
     "window_max": _window_max,
+    "sort": _sort,
     "maximum": _maximum,
     "minimum": _maximum,
 }

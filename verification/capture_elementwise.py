@@ -149,7 +149,8 @@ def _square(build: Builder, call: Call) -> Value:
 
 
 @rule("maximum", "minimum", "fmax", "fmin")
-def _extreme(build: Builder, call: Call) -> Value:
+def extreme(build: Builder, call: Call) -> Value:
+    """The larger or the smaller of two."""
     operands = [_operand(call, name) for name in ("self", "other")]
     values = [
         build.constant(v, call.full) if isinstance(v, Folded) else build.expanded(v, call.full)

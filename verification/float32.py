@@ -273,7 +273,7 @@ def _summed(
     return Rounding(_sum([bias, *(c * x.size for c, _, x in terms)]), error)
 
 
-@_rule("reshape", "gather", "window_max")
+@_rule("reshape", "gather", "window_max", "sort")
 def _moved(forward: _Forward, node: Node, inputs: list[Rounding]) -> Rounding:
     """No rounding: entries are only picked, and small ones perhaps flushed."""
     (x,), factor = inputs, forward.lipschitz(node)

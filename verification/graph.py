@@ -35,6 +35,7 @@ window_max maximum over windows of that form (*dims*, *windows*)
 activation *function* (a name of `activations.SLOPES`, with *parameters* by name, or prelu) entry
            by entry; the **slope** of prelu is broadcast to x
 maximum    entrywise max(x, y); minimum likewise
+sort       the entries along *dim*, from the smallest to the largest
 softmax    along *dim*
 norm       l2 norm over *dims*, kept as size 1
 normalise  (x - mean) / sqrt(var + *epsilon*) over *dims*, var of the population (layer, group and
@@ -68,6 +69,7 @@ KINDS = (
     "activation",
     "maximum",
     "minimum",
+    "sort",
     "softmax",
     "norm",
     "normalise",

@@ -14,6 +14,8 @@ copies     a gather uses an entry at most k times: sqrt(k)
 windows    sums over windows, a Kronecker product of matrices S, one a dimension: |S|^2 is at most
            the largest row sum of |S Sᵀ|, from the exact overlaps of the windows
 overlap    a maximum moves by no more than one entry of its window: sqrt(windows an entry is in)
+sorted     1: of all orders of two vectors, sorting both brings them closest, as it makes their
+           inner product largest (the rearrangement inequality)
 slope      max |slope| of the activation
 softmax    1/2: its Jacobian diag(p) - p pᵀ is symmetric, with absolute row sums 2 p_i (1 - p_i)
 length     the l2 norm: 1, by the triangle inequality
@@ -25,7 +27,8 @@ root       sqrt(sum L_k^2): a concatenation; a maximum or minimum of two, which 
            than the larger of their moves
 together   the inputs side by side, as entries of common sources: sqrt(sum of copies_j L_j^2), where
            an entry of source j occurs at most copies_j times among them, and (max(a, b),
-           min(a, b)) counts as (a, b), as sorting a pair brings no two pairs further apart.
+           min(a, b)) counts as (a, b), as sorting a pair brings no two pairs further apart;
+           what was sorted counts as what it was sorted from, likewise.
            Times sqrt(sum c_k^2) for a combination
 centred    Px + Bσ(Ax + b) with slopes m +- r: |P + B m A| + |B r^(1/2)| |r^(1/2) A| (`slope_form`),
            where that is at most 1 and the terms alone would say that a combination expands; no
@@ -216,6 +219,11 @@ def _activation(_: Derivation, start: str, node: Node) -> list[Constant]:
         return [unknown(start, node, f"no slopes known for {node.attributes['function']}")]
     low, high = found
     return _one(start, node, "slope", round_up(max(abs(low), abs(high))), low=low, high=high)
+
+
+@_rule("sort")
+def _sort(_: Derivation, start: str, node: Node) -> list[Constant]:
+    return _one(start, node, "sorted", 1.0)
 
 
 @_rule("softmax")

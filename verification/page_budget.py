@@ -20,6 +20,7 @@ RULES = {
     "copies": "an entry is used several times",
     "windows": "sums over windows that overlap",
     "overlap": "a maximum over windows that overlap",
+    "sorted": "sorting: at most 1",
     "slope": "largest slope of an activation",
     "softmax": "softmax: at most 1/2",
     "length": "the l2 norm: 1",

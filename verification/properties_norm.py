@@ -81,14 +81,15 @@ def _nonlinear(segment: Graph) -> tuple[float, str] | str:
 
 
 def _sorts(segment: Graph) -> bool:
-    """Whether f(x) has the entries of x, each once, in an order that may depend on x: pairs of them
-    sorted, as by MaxMin."""
+    """Whether f(x) has the entries of x, each once, in an order that may depend on x: sorted, or
+    pairs of them, as by MaxMin."""
     for node in segment.nodes[1:]:
-        if node.kind not in (*MOVES, "maximum", "minimum"):
+        if node.kind not in (*MOVES, "sort", "maximum", "minimum"):
             return False
         if node.kind == "gather" and bool((node.attributes["index"] < 0).any()):
             return False  # a zero instead of an entry
-        if node.kind not in MOVES and any(segment[n].shape != node.shape for n in node.inputs):
+        shapes = {segment[name].shape for name in node.inputs}
+        if node.kind in ("maximum", "minimum") and shapes != {node.shape}:
             return False
     start, end = segment.input, segment[segment.output]
     once = together(Flow(segment), (end.name,), start.name) == {start.name: 1}

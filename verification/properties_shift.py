@@ -121,6 +121,9 @@ def _state(node: Node, inputs: list[str], graph: Graph, axis: int) -> str | None
         return _reduced(node, shapes[0], axis)
     if node.kind in ("softmax", "normalise"):
         return MOVING
+    if node.kind == "sort":
+        along = node.attributes["dim"] == len(node.shape) + axis
+        return STILL if along else MOVING
     if node.kind == "concat":
         apart = node.attributes["dim"] % len(node.shape) != len(node.shape) + axis
         return MOVING if apart and STILL not in inputs else None

@@ -22,6 +22,7 @@ from verification.interpret import (
     activated,
     gathered,
     normalised,
+    ordered,
     scaled,
     window_max,
     window_sum,
@@ -103,6 +104,15 @@ def _window_max(watch: RunningError, input: Any, dim: int, windows: Windows) -> 
             uses[k] += 1
     value = window_max(x, dim, windows)
     return watch.result(value, error.bound * sqrt_up(max(uses)), True)
+
+
+@rule(ordered)
+def _ordered(watch: RunningError, input: Any, dim: int) -> Tensor:
+    """Sorting brings no two points further apart, and rounds nothing."""
+    x, error = _batched(watch, input)
+    if dim % x.ndim == 0:
+        raise UnboundedOperation("no rounding bound for an operation across the batch")
+    return watch.result(ordered(x, dim), error.bound, True)
 
 
 _EXACT = ("abs", "clamp", "relu")

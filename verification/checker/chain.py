@@ -249,7 +249,8 @@ class Chain:
 
     def _copies(self, inputs: tuple[str, ...], names: list[str], what: str) -> list[int]:
         """How often an entry of each of `names` occurs at most among those of all `inputs`.
-        Movements are followed back; the larger and the smaller of a and b count as a and b."""
+        Movements are followed back; the larger and the smaller of a and b count as a and b, sorted
+        entries as all that were sorted together, as often as any of them."""
         reached: dict[str, Any] = {}
         halves: dict[tuple[str, ...], tuple[str, Any]] = {}
         found = dict.fromkeys(names, 0)
@@ -267,6 +268,9 @@ class Chain:
                 found[node.name] = int(counts.max(initial=0))
             elif node.kind in ("gather", "reshape", "concat"):
                 add(node.inputs, pulled(node, numbers(node, plain), counts, shapes))
+            elif node.kind == "sort":
+                most = counts.max(1 + node.attributes["dim"], keepdims=True)
+                add(node.inputs, [np.broadcast_to(most, counts.shape)])
             elif node.kind in ("maximum", "minimum") and set(shapes) == {node.shape}:
                 pair = tuple(sorted(node.inputs))
                 kind, others = halves.pop(pair, (node.kind, None))

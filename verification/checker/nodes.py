@@ -174,6 +174,7 @@ OWN: dict[str, tuple[str, Callable[[Node], Fraction]]] = {
     "window_sum": ("windows", _sums),
     "window_max": ("overlap", _overlaps),
     "activation": ("slope", lambda n: max(map(abs, slopes(n)))),
+    "sort": ("sorted", lambda n: Fraction(1)),
     "softmax": ("softmax", lambda n: _HALF),
     "norm": ("length", lambda n: Fraction(1)),
     "normalise": ("normalise", _normalised),

@@ -47,10 +47,28 @@ def _orthogonal(graph: Graph, dim: int) -> Fraction:
 
 
 def _norm(graph: Graph, dim: int) -> Fraction:
-    """A linear isometry: | |Ax| - |x| | <= |AᵀA - I| |x| [T15]."""
-    defect = _orthogonal(graph, dim)
-    agree(is_zero(whole(graph).constant), "a bias moves the origin")
-    return defect
+    """Linear isometries, of which | |Ax| - |x| | <= |AᵀA - I| |x|, and sorts between them [T15]."""
+    names, total = list(graph), Fraction(0)
+    sorts = [name for name, node in graph.items() if node.kind == "sort"]
+    ends = [*(graph[name].inputs[0] for name in sorts), names[-1]]
+    for start, end in zip([names[0], *sorts], ends, strict=True):
+        piece = _between(graph, start, end)
+        defect = _orthogonal(piece, dim)
+        agree(is_zero(whole(piece).constant), "a bias moves the origin")
+        total += defect + total * defect
+    return total
+
+
+def _between(graph: Graph, start: str, end: str) -> Graph:
+    """What computes the value of `end` from that of `start` alone. Wrong where nothing does."""
+    needed, inside = {end}, {}
+    for name, node in reversed(graph.items()):
+        if name in needed and name != start:
+            agree(node.kind != "input", f"{end} is no function of {start}")
+            inside[name] = node
+            needed.update(node.inputs)
+    first = Node(start, "input", (), graph[start].shape)
+    return {start: first, **dict(reversed(inside.items()))}
 
 
 def _asymmetry(columns: Array, rows: Array, steepest: Fraction) -> Fraction:
@@ -143,8 +161,8 @@ def _has_cycle(reads: Array) -> bool:
 
 
 def _mass(graph: Graph, dim: int) -> Fraction:
-    """1ᵀ pulled back through the graph vanishes at every nonlinear node, is 1ᵀ at the input, and
-    the constants on the way add up to 0 [T14]."""
+    """1ᵀ pulled back through the graph vanishes at every nonlinear node, or does not mind the order
+    at one that sorts, is 1ᵀ at the input, and the constants on the way add up to 0 [T14]."""
     moving(graph)
     affordable(graph, graph.values(), 1)
     names = list(graph)
@@ -156,14 +174,20 @@ def _mass(graph: Graph, dim: int) -> Fraction:
         functional = reached.pop(node.name)
         if is_zero(functional):
             continue
-        agree(node.kind in LINEAR or node.kind == "constant", f"the sum depends on {node.name}")
-        given = numbers(node, fractions)
-        if node.kind == "constant":
-            offset += (functional * given["value"]).sum()
+        if node.kind == "sort":
+            along = functional.take([0], 1 + node.attributes["dim"])
+            agree(bool((functional == along).all()), f"the sum depends on {node.name}")
+            parts = [functional]
+        elif node.kind == "constant":
+            offset += (functional * numbers(node, fractions)["value"]).sum()
             continue
-        offset += (functional * biased(node, functional * 0, given)).sum()
-        shapes = [graph[name].shape for name in node.inputs]
-        for name, part in zip(node.inputs, pulled(node, given, functional, shapes), strict=True):
+        else:
+            agree(node.kind in LINEAR, f"the sum depends on {node.name}")
+            given = numbers(node, fractions)
+            offset += (functional * biased(node, functional * 0, given)).sum()
+            shapes = [graph[name].shape for name in node.inputs]
+            parts = pulled(node, given, functional, shapes)
+        for name, part in zip(node.inputs, parts, strict=True):
             reached[name] = reached[name] + part if name in reached else part
     agree(offset == 0, "the constants add to the sum")
     at_input = reached.get(names[0], np.zeros((1, *graph[names[0]].shape), object))
@@ -200,11 +224,13 @@ def _shift(graph: Graph, dim: int) -> Fraction:
 
 
 def _reduces(node: Node, graph: Graph, axis: int) -> bool:
-    """Whether it takes the sum, the largest or the norm of all along an axis."""
-    if node.kind not in ("window_sum", "window_max", "norm"):
+    """Whether it takes the sum, the largest or the norm of all along an axis, or sorts them."""
+    if node.kind not in ("window_sum", "window_max", "norm", "sort"):
         return False
     shape, at = graph[node.inputs[0]].shape, node.attributes
     place = len(shape) + axis
+    if node.kind == "sort":
+        return place == at["dim"]
     if place not in at["dims"]:
         return False
     return node.kind == "norm" or at["windows"][at["dims"].index(place)] == [[0, shape[place]]]
@@ -235,7 +261,7 @@ def _commutes(node: Node, graph: Graph, axis: int) -> bool:
         )
     if node.kind in ("window_sum", "window_max", "norm"):
         return place >= 0 and place not in at["dims"]
-    if node.kind in ("softmax", "normalise"):
+    if node.kind in ("softmax", "normalise", "sort"):
         return True
     return node.kind in ("constant", "scale", "combine", *ENTRYWISE) and _flat(node, axis)
 

@@ -32,7 +32,8 @@ LARGEST_JACOBIAN = 128
 """Inputs up to which the checker computes a whole Jacobian."""
 LARGEST_WORK = 2e9
 """Products in balls, above which the checker refuses."""
-IN_FLOAT64 = (*LINEAR, "constant", "window_max", "activation", "maximum", "minimum")
+IN_FLOAT64 = (*LINEAR, "constant", "window_max", "sort", "activation", "maximum",
+              "minimum")  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from verification.checker.kinds import (
     larger,
     larger_one,
     objects,
+    ordered,
     smaller,
     times,
     without_bias,
@@ -252,6 +253,11 @@ def _activation(node: Node, c: Numbers, x: Array) -> Array:
     return np.frompyfunc(lambda b: SMOOTH[function](b, **given), 1, 1)(x)
 
 
+def _sort(node: Node, c: Numbers, x: Array) -> Array:
+    agree(node.attributes["dim"] < x.ndim - 1, f"{node.name} sorts along a dimension it has not")
+    return ordered(x, node.attributes["dim"] + 1)
+
+
 def _softmax(node: Node, c: Numbers, x: Array) -> Array:
     powers = each("exp", x)
     return powers / powers.sum(node.attributes["dim"] + 1, keepdims=True)
@@ -303,6 +309,7 @@ RULES: dict[str, tuple[int | None, Callable[..., Array]]] = {
     "activation": (1, _activation),
     "maximum": (2, lambda node, c, x, y: larger(*_broadcast(node, x, y))),
     "minimum": (2, lambda node, c, x, y: smaller(*_broadcast(node, x, y))),
+    "sort": (1, _sort),
     "softmax": (1, _softmax),
     "norm": (1, _norm),
     "normalise": (1, _normalise),

@@ -30,6 +30,8 @@ together   the inputs side by side, as entries of common sources: sqrt(sum of co
            min(a, b)) counts as (a, b), as sorting a pair brings no two pairs further apart;
            what was sorted counts as what it was sorted from, likewise.
            Times sqrt(sum c_k^2) for a combination
+two slopes sqrt(square), square the largest sum of squares of the slopes of all that one entry of
+           the start moves, on one side of 0 or the other (`two_slopes`): 1 for (relu(x), relu(-x))
 centred    Px + Bσ(Ax + b) with slopes m +- r: |P + B m A| + |B r^(1/2)| |r^(1/2) A| (`slope_form`),
            where that is at most 1 and the terms alone would say that a combination expands; no
            certificate holds it
@@ -44,7 +46,7 @@ from fractions import Fraction
 
 import torch
 
-from verification import recognise
+from verification import recognise, two_slopes
 from verification.constant import (
     Constant,
     Number,
@@ -258,12 +260,13 @@ def _combine(derivation: Derivation, start: str, node: Node) -> list[Constant]:
     if len(forms[0]) > 1:
         square = sum((c * c for c, _ in forms[0]), Fraction(0))
         lines.append(_together(derivation, start, node, square))
-    return lines
+    return lines + _rays(derivation, start, node)
 
 
 @_rule("concat")
 def _concat(derivation: Derivation, start: str, node: Node) -> list[Constant]:
-    return [_root(derivation, start, node), _together(derivation, start, node)]
+    lines = [_root(derivation, start, node), _together(derivation, start, node)]
+    return lines + _rays(derivation, start, node)
 
 
 @_rule("maximum", "minimum")
@@ -271,6 +274,17 @@ def _extreme(derivation: Derivation, start: str, node: Node) -> list[Constant]:
     if any(derivation.flow.nodes[name].shape != node.shape for name in node.inputs):
         return [unknown(start, node, f"no rule for a {node.kind} that repeats entries")]
     return _concat(derivation, start, node)
+
+
+def _rays(derivation: Derivation, start: str, node: Node) -> list[Constant]:
+    """What the entries of the start move along two rays each."""
+    flow = derivation.flow
+    near = all(name == start or flow.nodes[name].kind in two_slopes.RULES for name in node.inputs)
+    found = two_slopes.two_slopes(flow.part(start, node.name)) if near else None
+    if found is None:
+        return []
+    square = max(found.squares(), default=Fraction(0))
+    return _one(start, node, "two slopes", root_up(square), square=square)
 
 
 def _root(derivation: Derivation, start: str, node: Node) -> Constant:

@@ -20,6 +20,7 @@ RULES = {
     "copies": "an entry is used several times",
     "windows": "sums over windows that overlap",
     "overlap": "a maximum over windows that overlap",
+    "two slopes": "entries that one entry moves, on one side of 0 or the other",
     "sorted": "sorting: at most 1",
     "slope": "largest slope of an activation",
     "softmax": "softmax: at most 1/2",

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from verification.checker import lipsdp, norms
+from verification.checker import lipsdp, norms, rays
 from verification.checker.kinds import numbers, plain
 from verification.checker.laws import CONTRACTIVE, EXPANSIVE, LAWS, Values, of_gradient
 from verification.checker.nodes import OWN, root_up, round_up, slopes
@@ -196,6 +196,9 @@ class Chain:
             agree(end not in self.moving, f"{what}: that node depends on the input")
             agree(end not in self.partial, f"{what}: that node may be no number")
             return Line(law, 0.0, {})
+        if law == "two slopes":
+            square = max(rays.squares(self.graph, start, end), default=Fraction(0))
+            return Line(law, round_up(root_up(square)), {"square": square})
         agree(node.inputs == (start,), f"{what}: the node has other inputs")
         if law == "norm" and node.kind in MAPS:
             return self._norm(node, stated, what)

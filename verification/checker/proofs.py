@@ -15,6 +15,7 @@ import numpy as np
 from verification.checker import kinds
 from verification.checker.kinds import Array, fractions, numbers, objects, times
 from verification.checker.nodes import slopes
+from verification.checker.rays import squares
 from verification.checker.reading import Node, Wrong, agree
 from verification.checker.segments import (
     ENTRYWISE,
@@ -47,16 +48,43 @@ def _orthogonal(graph: Graph, dim: int) -> Fraction:
 
 
 def _norm(graph: Graph, dim: int) -> Fraction:
-    """Linear isometries, of which | |Ax| - |x| | <= |AᵀA - I| |x|, and sorts between them [T15]."""
+    """Linear isometries, of which | |Ax| - |x| | <= |AᵀA - I| |x|, and between them what sorts
+    entries, changes their signs, or splits them by it [T15]."""
     names, total = list(graph), Fraction(0)
-    sorts = [name for name, node in graph.items() if node.kind == "sort"]
-    ends = [*(graph[name].inputs[0] for name in sorts), names[-1]]
-    for start, end in zip([names[0], *sorts], ends, strict=True):
-        piece = _between(graph, start, end)
-        defect = _orthogonal(piece, dim)
-        agree(is_zero(whole(piece).constant), "a bias moves the origin")
-        total += defect + total * defect
-    return total
+    moves, start = moving(graph), names[0]
+    last = {name: k for k, node in enumerate(graph.values()) for name in node.inputs}
+    before, alive = start, {start}
+    for k, name in enumerate(names):
+        alive = {n for n in alive | {name} if n in moves and last.get(n, len(names)) > k}
+        if k == 0 or alive != {name}:
+            continue
+        if _keeps(graph, before, name):
+            total, start = _grown(graph, start, before, total, dim), name
+        before = name
+    return _grown(graph, start, names[-1], total, dim)
+
+
+def _keeps(graph: Graph, start: str, end: str) -> bool:
+    """Whether `end` is nonlinear in `start` and has its norm by the signs and places of entries."""
+    if graph[end].kind == "sort":
+        return graph[end].inputs == (start,)
+    piece = _between(graph, start, end)
+    if not any(node.kind == "activation" for node in piece.values()):
+        return False
+    try:
+        return set(squares(piece, start, end)) == {1}
+    except Wrong:
+        return False
+
+
+def _grown(graph: Graph, start: str, end: str, total: Fraction, dim: int) -> Fraction:
+    """The defect of what has `total` followed by the linear piece from `start` to `end`."""
+    if start == end:
+        return total
+    piece = _between(graph, start, end)
+    defect = _orthogonal(piece, dim)
+    agree(is_zero(whole(piece).constant), "a bias moves the origin")
+    return total + defect + total * defect
 
 
 def _between(graph: Graph, start: str, end: str) -> Graph:

@@ -95,6 +95,16 @@ class Sorted(nn.Module):
         return y.sort(2, descending=self.reverse).values.flatten(1, 2)
 
 
+class PartialSums(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.cumsum(1)
+
+
+class CReLU(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([x, -x], 1).relu()
+
+
 def activations() -> st.SearchStrategy[Layer]:
     return st.tuples(st.just("activation"), st.sampled_from(sorted(ACTIVATIONS)))
 
@@ -109,7 +119,9 @@ VECTORS = st.one_of(
     st.tuples(st.just("branches"), st.sampled_from(["concat", "maximum", "difference", "sorted"])),
     st.tuples(st.just("halves"), _names),
     st.tuples(st.just("groups"), st.integers(1, 6), st.booleans()),
-    st.tuples(st.sampled_from(["layernorm", "softmax", "prelu"])),
+    st.tuples(
+        st.sampled_from(["layernorm", "softmax", "logsoftmax", "partialsums", "crelu", "prelu"])
+    ),
 )
 IMAGES = st.one_of(
     activations(),
@@ -187,7 +199,9 @@ def _vector(shape: tuple[int, ...], kind: str, *about: Any) -> nn.Module | None:
         layer = nn.PReLU(n)
         nn.init.normal_(layer.weight)
         return layer
-    return nn.LayerNorm(n, eps=0.1) if kind == "layernorm" else nn.Softmax(1)
+    made = {"layernorm": lambda: nn.LayerNorm(n, eps=0.1), "softmax": lambda: nn.Softmax(1)}
+    made |= {"logsoftmax": lambda: nn.LogSoftmax(1), "partialsums": PartialSums, "crelu": CReLU}
+    return made[kind]()
 
 
 def _image(shape: tuple[int, ...], kind: str, *about: Any) -> nn.Module | None:

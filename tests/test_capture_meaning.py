@@ -218,6 +218,14 @@ def softmax(node: Node, inputs: list[Balls], c: Constants) -> Balls:
     return powers / powers.sum(node.attributes["dim"], keepdims=True)
 
 
+def logarithm(node: Node, inputs: list[Balls], c: Constants) -> Balls:
+    at = node.attributes
+    dims = tuple(at["dims"]) if "dims" in at else at["dim"]
+    total = each(lambda x: x.exp(), inputs[0]).sum(dims, keepdims=True)
+    logarithms = each(lambda x: x.log(), total)
+    return logarithms if node.kind == "logsumexp" else inputs[0] - logarithms
+
+
 def norm(node: Node, inputs: list[Balls], c: Constants) -> Balls:
     squares = (inputs[0] * inputs[0]).sum(tuple(node.attributes["dims"]), keepdims=True)
     return each(lambda x: x.sqrt(), squares)
@@ -248,6 +256,8 @@ KINDS: dict[str, Callable[[Node, list[Balls], Constants], Balls]] = {
     "minimum": lambda node, inputs, c: each(lambda a, b: a.min(b), *inputs),
     "sort": sort,
     "softmax": softmax,
+    "log_softmax": logarithm,
+    "logsumexp": logarithm,
     "norm": norm,
     "normalise": normalise,
     "product": lambda node, inputs, c: inputs[0] * inputs[1],

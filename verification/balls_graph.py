@@ -196,11 +196,19 @@ def _normalise(node: Node, inputs: list[Jet]) -> Jet:
 
 
 def _softmax(node: Node, inputs: list[Jet]) -> Jet:
-    (x,), dim = inputs, 1 + node.attributes["dim"] % len(node.shape)
-    shifted = x.value - point(x.value.mid.amax(dim, keepdim=True))
-    powers, _ = entrywise(lambda t: (t.exp(), t.exp()), shifted)
-    value = powers * powers.sum([dim]).inverse()
-    return Jet(value, value * (x.along - (value * x.along).sum([dim])))
+    (x,) = inputs
+    dims = [1 + d for d in node.attributes.get("dims", [node.attributes.get("dim")])]
+    largest = point(x.value.mid.amax(dims, keepdim=True))
+    powers, _ = entrywise(lambda t: (t.exp(), t.exp()), x.value - largest)
+    total = powers.sum(dims)
+    weights = powers * total.inverse()
+    mean = (weights * x.along).sum(dims)
+    if node.kind == "softmax":
+        return Jet(weights, weights * (x.along - mean))
+    logarithm = entrywise(lambda t: (t.log(), t.log()), total)[0] + largest
+    if node.kind == "logsumexp":
+        return Jet(logarithm, mean)
+    return Jet(x.value - logarithm, x.along - mean)
 
 
 Pick = Callable[[Tensor], Tensor]
@@ -278,6 +286,8 @@ _RULES: dict[str, Callable[[Node, list[Jet]], Any]] = {
     "norm": _norm,
     "normalise": _normalise,
     "softmax": _softmax,
+    "log_softmax": _softmax,
+    "logsumexp": _softmax,
     "window_max": _window_max,
     "sort": _sort,
     "maximum": _maximum,

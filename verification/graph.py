@@ -36,7 +36,8 @@ activation *function* (a name of `activations.SLOPES`, with *parameters* by name
            by entry; the **slope** of prelu is broadcast to x
 maximum    entrywise max(x, y); minimum likewise
 sort       the entries along *dim*, from the smallest to the largest
-softmax    along *dim*
+softmax    along *dim*; log_softmax, its logarithm, likewise
+logsumexp  the logarithm of the sum of exponentials over *dims*, kept as size 1
 norm       l2 norm over *dims*, kept as size 1
 normalise  (x - mean) / sqrt(var + *epsilon*) over *dims*, var of the population (layer, group and
            instance norm; their affine part is a `scale` of its own)
@@ -71,6 +72,8 @@ KINDS = (
     "minimum",
     "sort",
     "softmax",
+    "log_softmax",
+    "logsumexp",
     "norm",
     "normalise",
     "product",

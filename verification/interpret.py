@@ -276,6 +276,12 @@ RUN: dict[str, Run] = {
     "minimum": lambda node, inputs, constants: torch.minimum(*inputs),
     "sort": lambda node, inputs, constants: ordered(inputs[0], 1 + node.attributes["dim"]),
     "softmax": lambda node, inputs, constants: inputs[0].softmax(1 + node.attributes["dim"]),
+    "log_softmax": lambda node, inputs, constants: inputs[0].log_softmax(
+        1 + node.attributes["dim"]
+    ),
+    "logsumexp": lambda node, inputs, constants: inputs[0].logsumexp(
+        [1 + d for d in node.attributes["dims"]], keepdim=True
+    ),
     "norm": lambda node, inputs, constants: torch.linalg.vector_norm(
         inputs[0], dim=[1 + d for d in node.attributes["dims"]], keepdim=True
     ),

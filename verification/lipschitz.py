@@ -18,6 +18,10 @@ sorted     1: of all orders of two vectors, sorting both brings them closest, as
            inner product largest (the rearrangement inequality)
 slope      max |slope| of the activation
 softmax    1/2: its Jacobian diag(p) - p pᵀ is symmetric, with absolute row sums 2 p_i (1 - p_i)
+logsoftmax sqrt(n) for n > 1 entries, else 0, the supremum: with z = v - mean(v), |z| <= |v|, its
+           Jacobian I - 1 pᵀ moves v by z - (p - 1/n)ᵀz 1, orthogonal to each other, and so by at
+           most |z| sqrt(1 + n |p - 1/n|^2) = |z| sqrt(n) |p|; |p| -> 1 where one entry outgrows
+logsumexp  1: its gradient p has |p| <= 1
 length     the l2 norm: 1, by the triangle inequality
 normalise  1/sqrt(epsilon): z -> z / s, s = sqrt(|z|^2 / n + epsilon), has the Jacobian
            (I - z zᵀ / (n s^2)) / s with eigenvalues 1/s and epsilon/s^3, and z = x - mean(x) is a
@@ -231,6 +235,18 @@ def _sort(_: Derivation, start: str, node: Node) -> list[Constant]:
 @_rule("softmax")
 def _softmax(_: Derivation, start: str, node: Node) -> list[Constant]:
     return _one(start, node, "softmax", 0.5)
+
+
+@_rule("log_softmax")
+def _log_softmax(_: Derivation, start: str, node: Node) -> list[Constant]:
+    count = node.shape[node.attributes["dim"]]
+    upper = root_up(Fraction(count)) if count > 1 else 0.0
+    return _one(start, node, "logsoftmax", upper)
+
+
+@_rule("logsumexp")
+def _logsumexp(_: Derivation, start: str, node: Node) -> list[Constant]:
+    return _one(start, node, "logsumexp", 1.0)
 
 
 @_rule("norm")

@@ -24,6 +24,8 @@ RULES = {
     "sorted": "sorting: at most 1",
     "slope": "largest slope of an activation",
     "softmax": "softmax: at most 1/2",
+    "logsoftmax": "log_softmax: sqrt(n) for n entries",
+    "logsumexp": "logsumexp: at most 1",
     "length": "the l2 norm: 1",
     "normalise": "a normalisation: 1/sqrt(epsilon)",
     "sum": "a sum: the constants of its terms add up",

@@ -30,12 +30,14 @@ from verification.checker.segments import (
     moving,
     rational,
     segment,
+    shifted,
     simplified,
     size_of,
     state_size,
+    symplectic_form,
     whole,
 )
-from verification.checker.values import LINEAR, biased, pulled, shifted, symplectic_form, value
+from verification.checker.values import LINEAR, biased, pulled, value
 
 
 def _orthogonal(graph: Graph, dim: int) -> Fraction:
@@ -253,7 +255,7 @@ def _shift(graph: Graph, dim: int) -> Fraction:
 
 def _reduces(node: Node, graph: Graph, axis: int) -> bool:
     """Whether it takes the sum, the largest or the norm of all along an axis, or sorts them."""
-    if node.kind not in ("window_sum", "window_max", "norm", "sort"):
+    if node.kind not in ("window_sum", "window_max", "norm", "logsumexp", "sort"):
         return False
     shape, at = graph[node.inputs[0]].shape, node.attributes
     place = len(shape) + axis
@@ -261,7 +263,9 @@ def _reduces(node: Node, graph: Graph, axis: int) -> bool:
         return place == at["dim"]
     if place not in at["dims"]:
         return False
-    return node.kind == "norm" or at["windows"][at["dims"].index(place)] == [[0, shape[place]]]
+    return node.kind in ("norm", "logsumexp") or at["windows"][at["dims"].index(place)] == [
+        [0, shape[place]]
+    ]
 
 
 def _commutes(node: Node, graph: Graph, axis: int) -> bool:
@@ -287,9 +291,9 @@ def _commutes(node: Node, graph: Graph, axis: int) -> bool:
         return np.array_equal(
             rolled, np.roll(value(node, numbers(node, fractions), labels), 1, axis)
         )
-    if node.kind in ("window_sum", "window_max", "norm"):
+    if node.kind in ("window_sum", "window_max", "norm", "logsumexp"):
         return place >= 0 and place not in at["dims"]
-    if node.kind in ("softmax", "normalise", "sort"):
+    if node.kind in ("softmax", "log_softmax", "normalise", "sort"):
         return True
     return node.kind in ("constant", "scale", "combine", *ENTRYWISE) and _flat(node, axis)
 

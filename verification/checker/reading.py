@@ -216,6 +216,8 @@ ATTRIBUTES: dict[str, dict[str, Callable[[Any], bool]]] = {
                    and all(x is None or is_fraction(x) for x in v.values())},
     "sort": {"dim": lambda v: is_sizes([v])},
     "softmax": {"dim": lambda v: is_sizes([v])},
+    "log_softmax": {"dim": lambda v: is_sizes([v])},
+    "logsumexp": {"dims": is_sizes},
     "norm": {"dims": is_sizes},
     "normalise": {"dims": is_sizes, "epsilon": is_fraction},
     "unknown": {"operator": of(str)},

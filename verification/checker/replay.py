@@ -20,7 +20,8 @@ from verification.checker.kinds import Array, numbers, objects, plain
 from verification.checker.nodes import OWN, root_up, round_up
 from verification.checker.norms import DOWN, UP, U, gamma
 from verification.checker.reading import Node, Wrong, agree
-from verification.checker.values import LINEAR, shifted, symplectic_form, value, work_of
+from verification.checker.segments import shifted, symplectic_form
+from verification.checker.values import LINEAR, value, work_of
 
 FLOOR = 2.0**-480
 """Added to every error: covers underflow."""

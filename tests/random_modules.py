@@ -79,6 +79,32 @@ class Halves(nn.Module):
         return torch.cat([torch.maximum(p, q), torch.minimum(p, q)], 1)
 
 
+class Sorted(nn.Module):
+    """The entries, or channels, sorted in groups, downwards when `reverse`; pairs by their larger
+    and smaller [Anil et al. 2019]."""
+
+    def __init__(self, group: int, reverse: bool = False):
+        super().__init__()
+        self.group, self.reverse = group, reverse
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = x.unflatten(1, (-1, self.group))
+        if self.group == 2:
+            ends = [y.amin(2), y.amax(2)]
+            return torch.stack(ends[::-1] if self.reverse else ends, 2).flatten(1, 2)
+        return y.sort(2, descending=self.reverse).values.flatten(1, 2)
+
+
+class PartialSums(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.cumsum(1)
+
+
+class CReLU(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([x, -x], 1).relu()
+
+
 def activations() -> st.SearchStrategy[Layer]:
     return st.tuples(st.just("activation"), st.sampled_from(sorted(ACTIVATIONS)))
 
@@ -92,7 +118,10 @@ VECTORS = st.one_of(
     st.tuples(st.just("push"), _h, _names, st.sampled_from([1.0, 0.5, -2.0])),
     st.tuples(st.just("branches"), st.sampled_from(["concat", "maximum", "difference", "sorted"])),
     st.tuples(st.just("halves"), _names),
-    st.tuples(st.sampled_from(["layernorm", "softmax", "prelu"])),
+    st.tuples(st.just("groups"), st.integers(1, 6), st.booleans()),
+    st.tuples(
+        st.sampled_from(["layernorm", "softmax", "logsoftmax", "partialsums", "crelu", "prelu"])
+    ),
 )
 IMAGES = st.one_of(
     activations(),
@@ -110,6 +139,7 @@ IMAGES = st.one_of(
     st.tuples(st.just("avgpool"), st.integers(2, 3), st.integers(1, 3), st.booleans()),
     st.tuples(st.just("maxpool"), st.integers(2, 3), st.integers(1, 3)),
     st.tuples(st.just("adaptive"), st.integers(1, 7)),
+    st.tuples(st.just("groups"), st.integers(1, 4), st.booleans()),
     st.tuples(st.sampled_from(["batchnorm", "groupnorm", "upsample", "prelu"])),
     st.tuples(st.just("branches"), st.sampled_from(["concat", "maximum", "difference", "sorted"])),
 )
@@ -149,6 +179,8 @@ def _vector(shape: tuple[int, ...], kind: str, *about: Any) -> nn.Module | None:
     (n,) = shape
     if kind == "activation":
         return ACTIVATIONS[about[0]]()
+    if kind == "groups":
+        return Sorted(*about)
     if kind == "linear":
         return _linear(n, about[0])
     if kind == "step":
@@ -167,13 +199,17 @@ def _vector(shape: tuple[int, ...], kind: str, *about: Any) -> nn.Module | None:
         layer = nn.PReLU(n)
         nn.init.normal_(layer.weight)
         return layer
-    return nn.LayerNorm(n, eps=0.1) if kind == "layernorm" else nn.Softmax(1)
+    made = {"layernorm": lambda: nn.LayerNorm(n, eps=0.1), "softmax": lambda: nn.Softmax(1)}
+    made |= {"logsoftmax": lambda: nn.LogSoftmax(1), "partialsums": PartialSums, "crelu": CReLU}
+    return made[kind]()
 
 
 def _image(shape: tuple[int, ...], kind: str, *about: Any) -> nn.Module | None:
     n = shape[0]
     if kind == "activation":
         return ACTIVATIONS[about[0]]()
+    if kind == "groups":
+        return Sorted(*about)
     if kind in ("conv", "transposed"):
         m, size, stride, padding, dilation, grouped, mode = about
         groups = 2 if grouped and n % 2 == 0 else 1

@@ -205,9 +205,25 @@ def activation(node: Node, inputs: list[Balls], c: Constants) -> Balls:
     return each(lambda x: FORMULAE[name](x, **parameters), inputs[0])
 
 
+def sort(node: Node, inputs: list[Balls], c: Constants) -> Balls:
+    (x,), dim = inputs, node.attributes["dim"]
+    lines = np.moveaxis(x.copy(), dim, -1)
+    for place in np.ndindex(lines.shape[:-1]):
+        lines[place] = sorted(lines[place], key=lambda ball: float(ball.mid()))
+    return np.moveaxis(lines, -1, dim)
+
+
 def softmax(node: Node, inputs: list[Balls], c: Constants) -> Balls:
     powers = each(lambda x: x.exp(), inputs[0])
     return powers / powers.sum(node.attributes["dim"], keepdims=True)
+
+
+def logarithm(node: Node, inputs: list[Balls], c: Constants) -> Balls:
+    at = node.attributes
+    dims = tuple(at["dims"]) if "dims" in at else at["dim"]
+    total = each(lambda x: x.exp(), inputs[0]).sum(dims, keepdims=True)
+    logarithms = each(lambda x: x.log(), total)
+    return logarithms if node.kind == "logsumexp" else inputs[0] - logarithms
 
 
 def norm(node: Node, inputs: list[Balls], c: Constants) -> Balls:
@@ -238,7 +254,10 @@ KINDS: dict[str, Callable[[Node, list[Balls], Constants], Balls]] = {
     "activation": activation,
     "maximum": lambda node, inputs, c: each(larger, *inputs),
     "minimum": lambda node, inputs, c: each(lambda a, b: a.min(b), *inputs),
+    "sort": sort,
     "softmax": softmax,
+    "log_softmax": logarithm,
+    "logsumexp": logarithm,
     "norm": norm,
     "normalise": normalise,
     "product": lambda node, inputs, c: inputs[0] * inputs[1],

@@ -61,6 +61,13 @@ LINEAR: dict[str, tuple[nn.Module, tuple[int, ...]]] = {
     "matmul right": (f(lambda x, w: x @ w, W), (2, 6)),
     "matmul left": (f(lambda x, w: w @ x, W), (6, 2)),
     "matmul vector": (f(lambda x, v: x @ v, V), (2, 6)),
+    "cumsum": (f(lambda x: x.cumsum(1) + x.flip(-1).cumsum(-1)), IMAGE),
+    "einsum of a matrix": (f(lambda x, w: torch.einsum("jm,bijk->bkim", w, x), W), IMAGE),
+    "einsum in groups": (
+        f(lambda x, w: torch.einsum("bgik,gij->bjkg", x, w.reshape(2, 3, 6)), W), (2, 3, 5)),
+    "einsum outwards": (f(lambda x, w: torch.einsum("bi,jk->bijk", x, w), W), VECTOR),
+    "einsum of entries": (f(lambda x, v: torch.einsum("bi,i->bi", x, v), V), VECTOR),
+    "einsum of all": (f(lambda x, w: torch.einsum("bij,ij->b", x, w)[:, None], W), (6, 6)),
     "mv": (f(lambda x, v: torch.mv(x, v)[:, None] * v, V), VECTOR),
     "mm": (f(lambda x, w: torch.mm(x, w.T), W), VECTOR),
     "conv1d": (nn.Conv1d(4, 6, 3, stride=2, padding=1, dilation=2), (4, 11)),
@@ -119,6 +126,11 @@ POOLING: dict[str, tuple[nn.Module, tuple[int, ...]]] = {
     "amin": (f(lambda x: x.amin(1, keepdim=True)), IMAGE),
     "max of a dimension": (f(lambda x: x.max(dim=2).values), IMAGE),
     "min of a dimension": (f(lambda x: x.min(dim=2)[0]), IMAGE),
+    "max less min of two": (f(lambda x: x[:, :2].max(1)[0] - x[:, :2].amin([1])), IMAGE),
+    "sort": (f(lambda x: x.sort(2).values + torch.sort(x, -2)[0]), IMAGE),
+    "sort downwards": (f(lambda x: torch.sort(x, dim=1, descending=True, stable=True)[0]), IMAGE),
+    "sort next to the batch": (
+        f(lambda x: x.flatten(0, 1).sort(1)[0].unflatten(0, (-1, 4))), IMAGE),
 }  # fmt: skip
 
 
@@ -195,6 +207,7 @@ ELEMENTWISE: dict[str, tuple[nn.Module, tuple[int, ...]]] = {
     "addcmul": (f(lambda x, v: torch.addcmul(x, x, v, value=2), V), VECTOR),
     "powers": (f(lambda x: x**2 + x**3 + x.square()), VECTOR),
     "maximum": (f(lambda x, v: torch.maximum(x, v) + torch.minimum(x, -x), V), VECTOR),
+    "max of two tensors": (f(lambda x, v: torch.max(x, v) + torch.min(v, x.flip(1)), V), VECTOR),
     "without gradients": (f(lambda x: no_gradient(x) + x), VECTOR),
     "ones like": (f(lambda x: x + torch.ones_like(x)), VECTOR),
     "relu": (nn.ReLU(inplace=True), VECTOR),
@@ -224,6 +237,9 @@ ELEMENTWISE: dict[str, tuple[nn.Module, tuple[int, ...]]] = {
     "softshrink": (nn.Softshrink(0.3), VECTOR),
     "abs sin cos": (f(lambda x: x.abs() + x.sin() * x.cos() + x.atan() + x.erf()), VECTOR),
     "softmax": (nn.Softmax(1), IMAGE),
+    "log_softmax": (nn.LogSoftmax(-1), IMAGE),
+    "logsumexp": (f(lambda x: x.logsumexp((1, -1))), IMAGE),
+    "logsumexp kept": (f(lambda x: x - x.logsumexp(1, keepdim=True)), VECTOR),
     "norm": (f(lambda x: x.norm(dim=1)), IMAGE),
     "normalize": (f(lambda x: F.normalize(x, dim=1)), IMAGE),
     "matmul of data": (f(lambda x: x @ x.mT), IMAGE),

@@ -86,6 +86,10 @@ MODULES: dict[str, tuple[Callable[[], nn.Module], Shape]] = {
     "average": (lambda: nn.AvgPool2d(3, 2, 1, count_include_pad=False), (2, 6, 6)),
     "mean": (lambda: Written(lambda p, x: x.mean((1, 2))), (2, 6)),
     "softmax": (lambda: nn.Softmax(1), (7,)),
+    "log_softmax": (lambda: nn.LogSoftmax(1), (7,)),
+    "logsumexp": (lambda: Written(lambda p, x: x.logsumexp((1, 2))), (3, 4, 2)),
+    "partial sums": (lambda: Written(lambda p, x: x.cumsum(1)), (30, 2)),
+    "sorted": (lambda: Written(lambda p, x: p[0](p[0](x).sort(1)[0]), nn.Linear(8, 8)), (8,)),
     "length": (lambda: Written(lambda p, x: x.norm(dim=1, keepdim=True)), (9,)),
     "product": (lambda: Written(lambda p, x: p[0](x) * x, nn.Linear(6, 6)), (6,)),
     "sum": (lambda: Written(lambda p, x: x / 3 + 0.7 * x.roll(1, 1) - 0.1), (12,)),
@@ -144,6 +148,7 @@ def test_so_it_does_for_random_modules(shapes: st.SearchStrategy):
     [
         ("linear", "linear"), ("conv", "conv"), ("transposed", "adjoint"), ("sum", "combine"),
         ("batch norm", "scale"), ("elementary", "activation"), ("softmax", "softmax"),
+        ("log_softmax", "log_softmax"), ("logsumexp", "logsumexp"), ("partial sums", "linear"),
         ("average", "window_sum"), ("length", "norm"), ("product", "product"),
     ],
 )  # fmt: skip
@@ -199,7 +204,7 @@ def test_a_nonexpansive_net_keeps_its_error_small():
         (nn.LayerNorm(5), (5,), "normalise"),
         (Written(lambda p, x: x / x.norm(dim=1, keepdim=True)), (5,), "quotient"),
         (Written(lambda p, x: x * 1e38 * 1e-38), (5,), "overflow"),
-        (Written(lambda p, x: x.cumsum(1)), (5,), "cumsum"),
+        (Written(lambda p, x: x.cumprod(1)), (5,), "cumprod"),
         (nn.Softplus(threshold=100), (5,), "overflows"),
     ],
 )

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
+from random_modules import Sorted
 from torch import Tensor, nn
 
 from verification import local
@@ -48,6 +49,7 @@ MODULES: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
         ),
         (1, 4, 4),
     ),
+    "sorted": (lambda: nn.Sequential(nn.Linear(4, 6), Sorted(3), nn.Linear(6, 3)), (4,)),
     "constant": (lambda: nn.Sequential(nn.Linear(4, 3), nn.Hardtanh(), nn.PReLU(3)), (4,)),
 }  # fmt: skip
 

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 from property_modules import Function, dense, heun, judged, relaxed, skew_field
 from torch import Tensor, nn
 
@@ -195,6 +196,38 @@ def _max_min(a: Tensor, b: Tensor) -> Tensor:
 def test_pairs_that_are_sorted_keep_the_norm(function, shape: tuple[int, ...]):
     judgement = judged("norm-preserving", Function(function), *shape)
     assert (judgement.outcome, judgement.upper) == ("proved", 0.0)
+
+
+@pytest.mark.parametrize(
+    ("function", "shape"),
+    [
+        (lambda x: x.sort(1).values, (5,)),
+        (lambda x: x.unflatten(1, (2, 3)).sort(2, descending=True)[0].flatten(1, 2), (6, 2, 2)),
+        (lambda x: torch.cat([x.amin(1, keepdim=True), x.max(1, keepdim=True)[0]], 1), (2, 3)),
+        (lambda x: torch.cat([x[:, 3:].sort(1)[0], x[:, :3].sort(1)[0].flip(1)], 1), (7,)),
+        (lambda x: torch.cat([x.sort(1)[0][:, 2:], x.sort(1)[0][:, :2]], 1), (5,)),
+    ],
+)
+def test_sorted_entries_keep_the_norm(function, shape: tuple[int, ...]):
+    judgement = judged("norm-preserving", Function(function), *shape)
+    assert (judgement.outcome, judgement.upper) == ("proved", 0.0)
+    judgement = judged("mass-preserving", Function(function), *shape)
+    assert (judgement.outcome, judgement.upper) == ("proved", 0.0)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: x.sort(1)[0][:, 1:],
+        lambda x: x.sort(1)[0][:, [0, 0, 2]],
+        lambda x: torch.cat([x.sort(1)[0][:, 1:], x[:, :1]], 1),
+        lambda x: x.sort(1)[0] * torch.tensor([1.0, 2.0, 1.0]),
+        lambda x: F.pad(x, (1, 0)).sort(1)[0][:, :3],
+    ],
+)
+@pytest.mark.parametrize("claim", ["norm-preserving", "mass-preserving"])
+def test_some_of_the_sorted_entries_do_not(function, claim: str):
+    assert judged(claim, Function(function), 3).outcome == "refuted"
 
 
 @pytest.mark.parametrize(

@@ -30,6 +30,15 @@ def _circulant(x: Tensor) -> Tensor:
     return torch.tanh(F.linear(x, torch.stack([row.roll(k) for k in range(5)])))
 
 
+def _sorted_channels(x: Tensor) -> Tensor:
+    return x.unflatten(1, (2, 2)).sort(2)[0].flatten(1, 2)
+
+
+def _by_the_least(x: Tensor) -> Tensor:
+    """Of each row and of each column, found by sorting it."""
+    return x * x.sort(-1)[0][..., :1] + x * x.sort(-2)[0][..., :1, :]
+
+
 def _rows(x: Tensor, kernel: nn.Module) -> Tensor:
     """The rows of an image of one channel are taken for the channels of a sequence."""
     return kernel(x.squeeze(1)).unsqueeze(1)
@@ -51,6 +60,8 @@ def _true() -> dict[str, tuple[nn.Module, tuple[int, ...]]]:
         "gate": (Function(_gated), (2, 4, 4)),
         "one dimension": (nn.Sequential(line, nn.Tanh(), line), (2, 7)),
         "circulant": (Function(_circulant), (5,)),
+        "sorted channels": (Function(_sorted_channels), (4, 3, 3)),
+        "scaled by the least": (Function(_by_the_least), (2, 3, 3)),
         "roll": (Function(lambda x: x.roll(2, -1)[:, :1]), (3, 4, 4)),
     }
 

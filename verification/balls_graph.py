@@ -6,6 +6,7 @@ through the graph. What it returns holds in real arithmetic on the stored consta
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -195,19 +196,35 @@ def _normalise(node: Node, inputs: list[Jet]) -> Jet:
 
 
 def _softmax(node: Node, inputs: list[Jet]) -> Jet:
-    (x,), dim = inputs, 1 + node.attributes["dim"] % len(node.shape)
-    shifted = x.value - point(x.value.mid.amax(dim, keepdim=True))
-    powers, _ = entrywise(lambda t: (t.exp(), t.exp()), shifted)
-    value = powers * powers.sum([dim]).inverse()
-    return Jet(value, value * (x.along - (value * x.along).sum([dim])))
+    (x,) = inputs
+    dims = [1 + d for d in node.attributes.get("dims", [node.attributes.get("dim")])]
+    largest = point(x.value.mid.amax(dims, keepdim=True))
+    powers, _ = entrywise(lambda t: (t.exp(), t.exp()), x.value - largest)
+    total = powers.sum(dims)
+    weights = powers * total.inverse()
+    mean = (weights * x.along).sum(dims)
+    if node.kind == "softmax":
+        return Jet(weights, weights * (x.along - mean))
+    logarithm = entrywise(lambda t: (t.log(), t.log()), total)[0] + largest
+    if node.kind == "logsumexp":
+        return Jet(logarithm, mean)
+    return Jet(x.value - logarithm, x.along - mean)
+
+
+Pick = Callable[[Tensor], Tensor]
 
 
 def _extreme(stacked: Jet, dim: int) -> Jet:
-    """The maximum along a dimension, kept as size 1; derivatives of all entries that may be it."""
+    """The maximum along a dimension, kept as size 1."""
+    return _picked(stacked, dim, lambda t: t.amax(dim, keepdim=True))
+
+
+def _picked(stacked: Jet, dim: int, pick: Pick) -> Jet:
+    """The entry of some rank along a dimension, which `pick` takes from numbers, kept as size 1;
+    derivatives of all entries that may be it."""
     value, along = stacked.value, stacked.along
-    low, high = value.low.amax(dim, keepdim=True), value.high.amax(dim, keepdim=True)
-    best = value.mid.amax(dim, keepdim=True)
-    may = value.high >= low
+    low, high, best = pick(value.low), pick(value.high), pick(value.mid)
+    may = (value.high >= low) & (value.low <= high)
     least = torch.where(may, along.low, torch.inf).amin(dim, keepdim=True)
     most = torch.where(may, along.high, -torch.inf).amax(dim, keepdim=True)
     sure = may.sum(dim, keepdim=True) == 1
@@ -226,6 +243,15 @@ def _window_max(node: Node, inputs: list[Jet]) -> Jet:
             parts.append(_extreme(Jet(x.value.move(cut), x.along.move(cut)), 1 + dim))
         x = _joined(parts, 1 + dim)
     return x
+
+
+def _sort(node: Node, inputs: list[Jet]) -> Jet:
+    (x,), dim = inputs, 1 + node.attributes["dim"]
+    if not bool(x.value.mid.isfinite().all()):
+        raise NotEnclosed("a value is not finite")
+    ranks = range(node.shape[dim - 1])
+    pick = lambda t, k: t.sort(dim).values.narrow(dim, k, 1)  # noqa: E731
+    return _joined([_picked(x, dim, partial(pick, k=k)) for k in ranks], dim)
 
 
 def _joined(parts: list[Jet], dim: int) -> Jet:
@@ -260,7 +286,10 @@ _RULES: dict[str, Callable[[Node, list[Jet]], Any]] = {
     "norm": _norm,
     "normalise": _normalise,
     "softmax": _softmax,
+    "log_softmax": _softmax,
+    "logsumexp": _softmax,
     "window_max": _window_max,
+    "sort": _sort,
     "maximum": _maximum,
     "minimum": _maximum,
 }

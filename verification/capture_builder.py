@@ -51,6 +51,7 @@ class Builder:
         self.batch, self.executed = batch, executed
         self.nodes: dict[str, Node] = {}
         self.padded: dict[str, Padded] = {}
+        self.ordered: dict[tuple[Value, int], Value] = {}
         self.base, self.module = "x", ""
 
     def scalar(self, folded: Folded) -> Fraction | None:

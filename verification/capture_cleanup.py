@@ -11,7 +11,7 @@ from verification.graph import Constant, Graph, Node
 def cleaned(graph: Graph, *, flat: bool = True) -> Graph:
     """Circular adjoints recognised, sums of sums flattened unless they are to stay as executed,
     and only what the output depends on."""
-    graph = _needed(folded(graph))
+    graph = _needed(_apart(folded(graph)))
     return _needed(_flattened(graph)) if flat else graph
 
 
@@ -22,6 +22,37 @@ def _needed(graph: Graph) -> Graph:
             kept.update(node.inputs)
             nodes.append(node)
     return Graph(tuple(reversed(nodes)), graph.output)
+
+
+def _apart(graph: Graph) -> Graph:
+    """Activations of a concatenation of multiples of one node, as of x and -x, as a concatenation
+    of activations: so that all of it is seen as one function of that node."""
+    users, nodes = graph.users(), {}
+    for node in graph:
+        joined = nodes[node.inputs[0]] if node.kind == "activation" else None
+        if joined and not node.constants and joined.kind == "concat" and _repeats(joined, nodes):
+            alone = len(users[joined.name]) == 1 and joined.name != graph.output
+            node = _distributed(node, joined, nodes) if alone else node
+        nodes[node.name] = node
+    return Graph(tuple(nodes.values()), graph.output)
+
+
+def _repeats(node: Node, nodes: dict[str, Node]) -> bool:
+    sources = []
+    for name in node.inputs:
+        inner = nodes[name]
+        plain = inner.kind == "combine" and len(inner.inputs) == 1 and not inner.constants
+        sources.append(inner.inputs[0] if plain else name)
+    return len(set(sources)) < len(sources)
+
+
+def _distributed(node: Node, joined: Node, nodes: dict[str, Node]) -> Node:
+    parts = [
+        replace(node, name=f"{node.name}.part{k}", inputs=(name,), shape=nodes[name].shape)
+        for k, name in enumerate(joined.inputs)
+    ]
+    nodes.update((part.name, part) for part in parts)
+    return replace(joined, name=node.name, inputs=tuple(part.name for part in parts))
 
 
 def _flattened(graph: Graph) -> Graph:

@@ -149,7 +149,8 @@ def _square(build: Builder, call: Call) -> Value:
 
 
 @rule("maximum", "minimum", "fmax", "fmin")
-def _extreme(build: Builder, call: Call) -> Value:
+def extreme(build: Builder, call: Call) -> Value:
+    """The larger or the smaller of two."""
     operands = [_operand(call, name) for name in ("self", "other")]
     values = [
         build.constant(v, call.full) if isinstance(v, Folded) else build.expanded(v, call.full)
@@ -283,15 +284,30 @@ def _softmax(build: Builder, call: Call) -> Value:
     return build.emit("softmax", [x], call.full, {"dim": build.dim(x, call["dim"])})
 
 
+@rule("log_softmax", "_log_softmax")
+def _log_softmax(build: Builder, call: Call) -> Value:
+    x = call.data("self")
+    return build.emit("log_softmax", [x], call.full, {"dim": build.dim(x, call["dim"])})
+
+
+@rule("logsumexp")
+def _logsumexp(build: Builder, call: Call) -> Value:
+    return _over(build, call, "logsumexp", call["dim"])
+
+
 @rule("linalg_vector_norm", "norm")
 def _norm(build: Builder, call: Call) -> Value:
-    x = call.data("self")
     order = call.get("ord", call.get("p"))
     dims = call.get("dim")
     if order not in (2, None) or not dims:
         raise Unrecognised(f"the norm of order {order}")
-    dims = [dims] if isinstance(dims, int) else list(dims)
+    return _over(build, call, "norm", dims)
+
+
+def _over(build: Builder, call: Call, kind: str, dims: Any) -> Value:
+    """A node over whole dimensions."""
+    x, dims = call.data("self"), [dims] if isinstance(dims, int) else list(dims)
     inner = [build.dim(x, d) for d in dims]
     around = {d % len(x.full) for d in dims}
     full = tuple(1 if d in around else n for d, n in enumerate(x.full))
-    return build.reshaped(build.emit("norm", [x], full, {"dims": inner}), call.full)
+    return build.reshaped(build.emit(kind, [x], full, {"dims": inner}), call.full)

@@ -1,10 +1,12 @@
 """Capture: dense layers, convolutions, their adjoints, and normalisation layers."""
 
+import math
 from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from verification.capture_builder import Builder, Unrecognised, Value
 from verification.capture_constants import Folded, moved, stored
@@ -77,6 +79,78 @@ def _matrix(weight: Folded) -> Folded:
     if weight.value.ndim != 2:
         raise Unrecognised(f"a product with a constant of shape {tuple(weight.value.shape)}")
     return weight
+
+
+LONGEST = 2048
+"""Entries of which partial sums are taken by a matrix."""
+
+
+@rule("cumsum")
+def _cumsum(build: Builder, call: Call) -> Value:
+    """By the triangular matrix of ones, along the last dimension."""
+    x, dim = call.data("self"), call["dim"]
+    build.dim(x, dim)
+    if x.full[dim] > LONGEST:
+        raise Unrecognised(f"partial sums of {x.full[dim]} entries")
+    ones = torch.ones(x.full[dim], x.full[dim], dtype=call.dtype).tril()
+    last = build.moved(x, lambda t: t.transpose(dim, -1))
+    y = _dense(build, last, Folded(ones, ones), None, last.full)
+    return build.moved(y, lambda t: t.transpose(dim, -1))
+
+
+@rule("einsum")
+def _einsum(build: Builder, call: Call) -> Value:
+    """A sum of products with one constant: a matrix for each value of the letters that both and
+    the result share, as a convolution of size 1 in groups, or one matrix where there are none."""
+    sources, arrow, result = call["equation"].replace(" ", "").partition("->")
+    letters, operands = sources.split(","), call["tensors"]
+    data = [isinstance(operand, Value) for operand in operands]
+    if len(operands) != 2 or not arrow or sum(data) != 1 or "." in sources:
+        raise Unrecognised(f"the sum {call['equation']}")
+    x, weight = operands[data.index(True)], operands[data.index(False)]
+    ours, theirs = letters[data.index(True)], letters[data.index(False)]
+    batch, rest = ours[0], ours[1:]
+    shared = [k for k in rest if k in theirs and k in result]
+    summed = [k for k in rest if k in theirs and k not in result]
+    free = [k for k in rest if k not in theirs]
+    new = [k for k in theirs if k not in ours]
+    once = all(len(set(word)) == len(word) for word in (ours, theirs, result))
+    if not (once and sorted(result) == sorted([batch, *shared, *free, *new])):
+        raise Unrecognised(f"the sum {call['equation']}")
+    if not build.is_plain(x) or result[0] != batch or batch in theirs:
+        raise Unrecognised("across the batch")
+    size = dict(zip(theirs, weight.value.shape, strict=True)) | dict(zip(ours, x.full, strict=True))
+    if [size[k] for k in theirs] != list(weight.value.shape):
+        raise Unrecognised("a sum that repeats entries")
+    groups, inner, many, places = (
+        math.prod(size[k] for k in word) for word in (shared, summed, new, free)
+    )
+
+    def ordered(t: Tensor, before: str, after: list[str], shape: tuple[int, ...]) -> Tensor:
+        return t.permute([before.index(k) for k in after]).reshape(shape)
+
+    kernel = [
+        ordered(t, theirs, [*shared, *new, *summed], (groups * many, inner))
+        for t in (weight.value, weight.executed)
+    ]
+    if shared:
+        shape = (size[batch], groups * inner, places)
+        moved_in = [batch, *shared, *summed, *free]
+        flat = build.moved(x, lambda t: ordered(t, ours, moved_in, shape))
+        matrix = moved(weight, kernel[0][..., None], kernel[1][..., None])
+        about = {"stride": [1], "padding": [[0, 0]], "dilation": [1], "groups": groups}
+        y = build.emit(
+            "conv", [flat], (size[batch], groups * many, places), {**about, "circular": False},
+            {"weight": matrix.constant},
+        )  # fmt: skip
+        after = [batch, *shared, *new, *free]
+    else:
+        shape = (size[batch], places, inner)
+        flat = build.moved(x, lambda t: ordered(t, ours, [batch, *free, *summed], shape))
+        y = _dense(build, flat, moved(weight, *kernel), None, (size[batch], places, many))
+        after = [batch, *free, *new]
+    sizes = [size[k] for k in after]
+    return build.moved(y, lambda t: t.reshape(sizes).permute([after.index(k) for k in result]))
 
 
 @rule("conv1d", "conv2d", "convolution")

@@ -1,9 +1,10 @@
-"""Capture: pooling and reductions, as sums and maxima over windows of exact weights."""
+"""Capture: pooling and reductions, as sums and maxima over windows of exact weights; sorting."""
 
 from fractions import Fraction
 from typing import Any
 
 from verification.capture_builder import Builder, Unrecognised, Value
+from verification.capture_elementwise import extreme
 from verification.capture_rules import Call, rule, several
 
 Windows = list[list[int]]
@@ -116,13 +117,35 @@ def _mean(build: Builder, call: Call) -> Value:
 
 @rule("amax", "amin", "max", "min")
 def _extreme(build: Builder, call: Call) -> Any:
+    if call.get("other") is not None:
+        return extreme(build, call)
     x = call.data("self")
-    if call.get("dim") is None or call.get("other") is not None:
+    if call.get("dim") is None:
         raise Unrecognised("an extreme across the batch")
     inner, windows, full = _reduced(build, x, call["dim"])
     negate = call.op in ("amin", "min")
-    x = build.combine([(-1, x)], x.full) if negate else x
-    y = build.emit("window_max", [x], full, {"dims": inner, "windows": windows})
-    y = build.combine([(-1, y)], full) if negate else y
+    if windows == [[[0, 2]]]:
+        (dim,), k = [call["dim"]] if isinstance(call["dim"], int) else call["dim"], 1 - negate
+        y = build.moved(_ordered(build, x, dim), lambda t: t.narrow(dim, k, 1))
+    else:
+        x = build.combine([(-1, x)], x.full) if negate else x
+        y = build.emit("window_max", [x], full, {"dims": inner, "windows": windows})
+        y = build.combine([(-1, y)], full) if negate else y
     result = build.reshaped(y, call.full)
     return result if call.op in ("amax", "amin") else (result, None)
+
+
+def _ordered(build: Builder, x: Value, dim: int) -> Value:
+    """The entries along a dimension in ascending order: one node, however often it is asked for,
+    so that the largest and the smallest of two are seen to be these two, sorted."""
+    place = build.dim(x, dim)
+    if (x, place) not in build.ordered:
+        build.ordered[x, place] = build.emit("sort", [x], x.full, {"dim": place})
+    return build.ordered[x, place]
+
+
+@rule("sort")
+def _sort(build: Builder, call: Call) -> Any:
+    x, dim = call.data("self"), call["dim"]
+    y = _ordered(build, x, dim)
+    return build.moved(y, lambda t: t.flip(dim)) if call["descending"] else y, None

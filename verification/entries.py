@@ -1,9 +1,12 @@
 """Where the entries of several nodes come from, and how often each is used."""
 
+import math
+
 import torch
 from torch import Tensor
 
 from verification.flow import Flow
+from verification.graph import Node
 
 Part = tuple[str, Tensor | None]
 """A node and an index into its flattened entries; None is all of them, once."""
@@ -14,7 +17,7 @@ def together(flow: Flow, names: tuple[str, ...], start: str) -> dict[str, int]:
     each source occurs among them. No source lies before the node `start`.
 
     Gathers, reshapes and concatenations only move entries; the larger and the smaller of a and b
-    count as a and b.
+    count as a and b, and sorted entries as those that were sorted.
     """
     parts: list[Part] = []
     pending: list[Part] = [(name, None) for name in reversed(names)]
@@ -25,6 +28,8 @@ def together(flow: Flow, names: tuple[str, ...], start: str) -> dict[str, int]:
             pending.append((node.inputs[0], index))
         elif name != start and node.kind == "gather":
             pending.append((node.inputs[0], _compose(node.attributes["index"], index)))
+        elif name != start and node.kind == "sort":
+            pending.append((node.inputs[0], _unsorted(node, index)))
         elif name != start and node.kind == "concat" and index is None:
             pending += [(source, None) for source in reversed(node.inputs)]
         elif name != start and (other := _partner(flow, parts, name, index)) is not None:
@@ -41,6 +46,17 @@ def _compose(inner: Tensor, outer: Tensor | None) -> Tensor:
     if outer is None:
         return inner
     return torch.where(outer < 0, outer, inner[outer.clamp_min(0)])
+
+
+def _unsorted(node: Node, index: Tensor | None) -> Tensor | None:
+    """Entries of the input of a sort for those of its value at `index`: all that were sorted
+    together, as often as any of them."""
+    if index is None:
+        return None
+    counts = torch.bincount(index[index >= 0], minlength=math.prod(node.shape))
+    most = counts.reshape(node.shape).amax(node.attributes["dim"], keepdim=True)
+    each = most.expand(node.shape).flatten()
+    return torch.arange(len(each)).repeat_interleave(each)
 
 
 def _partner(flow: Flow, parts: list[Part], name: str, index: Tensor | None) -> int | None:

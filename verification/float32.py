@@ -273,7 +273,7 @@ def _summed(
     return Rounding(_sum([bias, *(c * x.size for c, _, x in terms)]), error)
 
 
-@_rule("reshape", "gather", "window_max")
+@_rule("reshape", "gather", "window_max", "sort")
 def _moved(forward: _Forward, node: Node, inputs: list[Rounding]) -> Rounding:
     """No rounding: entries are only picked, and small ones perhaps flushed."""
     (x,), factor = inputs, forward.lipschitz(node)
@@ -351,17 +351,24 @@ def _activation(forward: _Forward, node: Node, inputs: list[Rounding]) -> Roundi
     return Rounding(_sum([slope * x.size, zero * entries]), _sum([slope * x.error, own]))
 
 
-@_rule("softmax")
-def _softmax(forward: _Forward, node: Node, inputs: list[Rounding]) -> Rounding:
-    """exp(x - max x), where the difference is rounded, over a sum: each probability has a relative
-    error, and those of a group have a norm of at most 1."""
-    (x,), count = inputs, node.shape[node.attributes["dim"]]
-    groups, n = math.prod(node.shape) // count, math.prod(node.shape)
+@_rule("softmax", "log_softmax", "logsumexp")
+def _exponentials(forward: _Forward, node: Node, inputs: list[Rounding]) -> Rounding:
+    """exp(x - max x), where the difference is rounded, and a sum s of them have a relative error r.
+    So have probabilities, and those of a group a norm of at most 1. The logarithm of s, in [1, n],
+    is off by 2 r, and by its own error at s; max x + log s, or x without it, is rounded again."""
+    (x,), before, n = inputs, forward.shape(node.inputs[0]), math.prod(node.shape)
+    dims = node.attributes.get("dims", [node.attributes.get("dim")])
+    count, factor = math.prod(before[d] for d in dims), forward.lipschitz(node)
     relative = _sum([_gamma(count + 8), 4 * EXPONENTIAL, 4 * UNIT * x.executed])
     if relative > 0.125:
         return _endless("the inputs of a softmax are too large for a bound on its rounding")
-    own = _sum([2 * relative * _root(groups), 4 * LEAST * _root(n)])
-    return Rounding(_root(groups), _sum([forward.lipschitz(node) * x.error, own]))
+    if node.kind == "softmax":
+        size, own = _root(n // count), 2 * relative * _root(n // count)
+    else:
+        size = _sum([factor * x.size, _root(n) * up(math.log(count))])
+        rounded = 8 * UNIT * _sum([2 * x.executed, count])
+        own = _root(n) * _sum([2 * relative, ELEMENTARY * (1 + count), rounded])
+    return Rounding(size, _sum([factor * x.error, own, 4 * LEAST * _root(n)]))
 
 
 @_rule("norm")

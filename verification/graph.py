@@ -35,7 +35,9 @@ window_max maximum over windows of that form (*dims*, *windows*)
 activation *function* (a name of `activations.SLOPES`, with *parameters* by name, or prelu) entry
            by entry; the **slope** of prelu is broadcast to x
 maximum    entrywise max(x, y); minimum likewise
-softmax    along *dim*
+sort       the entries along *dim*, from the smallest to the largest
+softmax    along *dim*; log_softmax, its logarithm, likewise
+logsumexp  the logarithm of the sum of exponentials over *dims*, kept as size 1
 norm       l2 norm over *dims*, kept as size 1
 normalise  (x - mean) / sqrt(var + *epsilon*) over *dims*, var of the population (layer, group and
            instance norm; their affine part is a `scale` of its own)
@@ -68,7 +70,10 @@ KINDS = (
     "activation",
     "maximum",
     "minimum",
+    "sort",
     "softmax",
+    "log_softmax",
+    "logsumexp",
     "norm",
     "normalise",
     "product",

@@ -66,6 +66,12 @@ def window_max(x: Tensor, dim: int, windows: Windows) -> Tensor:
 
 
 @watched
+def ordered(x: Tensor, dim: int) -> Tensor:
+    """The entries along `dim`, from the smallest to the largest."""
+    return x.sort(dim).values
+
+
+@watched
 def activated(x: Tensor, name: str, parameters: Mapping[str, Fraction]) -> Tensor:
     """An activation of `activations.FUNCTIONS`, entry by entry."""
     return FUNCTIONS[name](x, **parameters)
@@ -268,7 +274,14 @@ RUN: dict[str, Run] = {
     "activation": _activation,
     "maximum": lambda node, inputs, constants: torch.maximum(*inputs),
     "minimum": lambda node, inputs, constants: torch.minimum(*inputs),
+    "sort": lambda node, inputs, constants: ordered(inputs[0], 1 + node.attributes["dim"]),
     "softmax": lambda node, inputs, constants: inputs[0].softmax(1 + node.attributes["dim"]),
+    "log_softmax": lambda node, inputs, constants: inputs[0].log_softmax(
+        1 + node.attributes["dim"]
+    ),
+    "logsumexp": lambda node, inputs, constants: inputs[0].logsumexp(
+        [1 + d for d in node.attributes["dims"]], keepdim=True
+    ),
     "norm": lambda node, inputs, constants: torch.linalg.vector_norm(
         inputs[0], dim=[1 + d for d in node.attributes["dims"]], keepdim=True
     ),

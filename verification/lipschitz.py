@@ -14,8 +14,14 @@ copies     a gather uses an entry at most k times: sqrt(k)
 windows    sums over windows, a Kronecker product of matrices S, one a dimension: |S|^2 is at most
            the largest row sum of |S Sᵀ|, from the exact overlaps of the windows
 overlap    a maximum moves by no more than one entry of its window: sqrt(windows an entry is in)
+sorted     1: of all orders of two vectors, sorting both brings them closest, as it makes their
+           inner product largest (the rearrangement inequality)
 slope      max |slope| of the activation
 softmax    1/2: its Jacobian diag(p) - p pᵀ is symmetric, with absolute row sums 2 p_i (1 - p_i)
+logsoftmax sqrt(n) for n > 1 entries, else 0, the supremum: with z = v - mean(v), |z| <= |v|, its
+           Jacobian I - 1 pᵀ moves v by z - (p - 1/n)ᵀz 1, orthogonal to each other, and so by at
+           most |z| sqrt(1 + n |p - 1/n|^2) = |z| sqrt(n) |p|; |p| -> 1 where one entry outgrows
+logsumexp  1: its gradient p has |p| <= 1
 length     the l2 norm: 1, by the triangle inequality
 normalise  1/sqrt(epsilon): z -> z / s, s = sqrt(|z|^2 / n + epsilon), has the Jacobian
            (I - z zᵀ / (n s^2)) / s with eigenvalues 1/s and epsilon/s^3, and z = x - mean(x) is a
@@ -25,8 +31,11 @@ root       sqrt(sum L_k^2): a concatenation; a maximum or minimum of two, which 
            than the larger of their moves
 together   the inputs side by side, as entries of common sources: sqrt(sum of copies_j L_j^2), where
            an entry of source j occurs at most copies_j times among them, and (max(a, b),
-           min(a, b)) counts as (a, b), as sorting a pair brings no two pairs further apart.
+           min(a, b)) counts as (a, b), as sorting a pair brings no two pairs further apart;
+           what was sorted counts as what it was sorted from, likewise.
            Times sqrt(sum c_k^2) for a combination
+two slopes sqrt(square), square the largest sum of squares of the slopes of all that one entry of
+           the start moves, on one side of 0 or the other (`two_slopes`): 1 for (relu(x), relu(-x))
 centred    Px + Bσ(Ax + b) with slopes m +- r: |P + B m A| + |B r^(1/2)| |r^(1/2) A| (`slope_form`),
            where that is at most 1 and the terms alone would say that a combination expands; no
            certificate holds it
@@ -41,7 +50,7 @@ from fractions import Fraction
 
 import torch
 
-from verification import recognise
+from verification import recognise, two_slopes
 from verification.constant import (
     Constant,
     Number,
@@ -218,9 +227,26 @@ def _activation(_: Derivation, start: str, node: Node) -> list[Constant]:
     return _one(start, node, "slope", round_up(max(abs(low), abs(high))), low=low, high=high)
 
 
+@_rule("sort")
+def _sort(_: Derivation, start: str, node: Node) -> list[Constant]:
+    return _one(start, node, "sorted", 1.0)
+
+
 @_rule("softmax")
 def _softmax(_: Derivation, start: str, node: Node) -> list[Constant]:
     return _one(start, node, "softmax", 0.5)
+
+
+@_rule("log_softmax")
+def _log_softmax(_: Derivation, start: str, node: Node) -> list[Constant]:
+    count = node.shape[node.attributes["dim"]]
+    upper = root_up(Fraction(count)) if count > 1 else 0.0
+    return _one(start, node, "logsoftmax", upper)
+
+
+@_rule("logsumexp")
+def _logsumexp(_: Derivation, start: str, node: Node) -> list[Constant]:
+    return _one(start, node, "logsumexp", 1.0)
 
 
 @_rule("norm")
@@ -250,12 +276,13 @@ def _combine(derivation: Derivation, start: str, node: Node) -> list[Constant]:
     if len(forms[0]) > 1:
         square = sum((c * c for c, _ in forms[0]), Fraction(0))
         lines.append(_together(derivation, start, node, square))
-    return lines
+    return lines + _rays(derivation, start, node)
 
 
 @_rule("concat")
 def _concat(derivation: Derivation, start: str, node: Node) -> list[Constant]:
-    return [_root(derivation, start, node), _together(derivation, start, node)]
+    lines = [_root(derivation, start, node), _together(derivation, start, node)]
+    return lines + _rays(derivation, start, node)
 
 
 @_rule("maximum", "minimum")
@@ -263,6 +290,17 @@ def _extreme(derivation: Derivation, start: str, node: Node) -> list[Constant]:
     if any(derivation.flow.nodes[name].shape != node.shape for name in node.inputs):
         return [unknown(start, node, f"no rule for a {node.kind} that repeats entries")]
     return _concat(derivation, start, node)
+
+
+def _rays(derivation: Derivation, start: str, node: Node) -> list[Constant]:
+    """What the entries of the start move along two rays each."""
+    flow = derivation.flow
+    near = all(name == start or flow.nodes[name].kind in two_slopes.RULES for name in node.inputs)
+    found = two_slopes.two_slopes(flow.part(start, node.name)) if near else None
+    if found is None:
+        return []
+    square = max(found.squares(), default=Fraction(0))
+    return _one(start, node, "two slopes", root_up(square), square=square)
 
 
 def _root(derivation: Derivation, start: str, node: Node) -> Constant:

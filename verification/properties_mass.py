@@ -1,8 +1,9 @@
 """mass-preserving: the functional 1ᵀ pulled back through the graph [T14].
 
-A linear node pulls a functional l on its output back to Aᵀl, exactly. What remains of it at a
-nonlinear node must vanish: exactly, or up to a multiple of |x|_1 where the value there grows no
-faster. At the input it must be 1 again, and the constants met on the way must add up to 0.
+A linear node pulls a functional l on its output back to Aᵀl, exactly; a sort, one that does not
+mind the order, to itself. What remains of it at another nonlinear node must vanish: exactly, or up
+to a multiple of |x|_1 where the value there grows no faster. At the input it must be 1 again, and
+the constants met on the way must add up to 0.
 """
 
 import math
@@ -75,9 +76,16 @@ def pulled_back(graph: Graph) -> tuple[dict[str, Exact], Fraction]:
             parts = backward(node, functional, shapes)
             for name, part in zip(node.inputs, parts, strict=True):
                 reached.setdefault(name, []).append(part)
+        elif node.kind == "sort" and _is_even(functional, node.attributes["dim"]):
+            reached.setdefault(node.inputs[0], []).append(functional)
         else:
             kept[node.name] = functional
     return kept, offset
+
+
+def _is_even(functional: Exact, dim: int) -> bool:
+    """Whether entries that are sorted together count alike, so that their order does not."""
+    return bool((functional.ints == functional.ints.take([0], dim)).all())
 
 
 def _is_rounded(node: Node) -> bool:
@@ -138,7 +146,7 @@ def _grows(node: Node, before: list[float], shapes: list[tuple[int, ...]]) -> fl
         return total * (1 + 2 * ROUNDED) if _is_rounded(node) else total
     if node.kind == "activation" and _vanishes(node):
         return _times(_steepest(node), before[0])
-    return math.inf
+    return before[0] if node.kind == "sort" else math.inf
 
 
 def _times(norm: float, bound: float) -> float:

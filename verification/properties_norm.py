@@ -3,7 +3,8 @@
 A linear segment must be an isometry. Of a nonlinear one, |f|² - |x|² is expanded in the inner
 products of the vectors in it, and must vanish identically: so it does for the projection
 φ |x| / |φ|, also onto fewer or more entries, and the relaxation (1 - l) φ + l y with
-l = (|φ|² - |y|²) / |φ - y|², whatever φ is. Entries that change signs or places change no norm.
+l = (|φ|² - |y|²) / |φ - y|², whatever φ is. Entries that change signs or places change no norm,
+nor do those that are split in a positive and a negative part.
 """
 
 import math
@@ -19,6 +20,7 @@ from verification.inner_products import Algebra, Rational, inner, number
 from verification.judgement import Open, Proof
 from verification.properties_constants import has_offsets
 from verification.properties_orthogonal import gram_defect
+from verification.two_slopes import two_slopes
 from verification.wording import at_most
 
 
@@ -63,8 +65,9 @@ def _linear(segment: Graph) -> tuple[float, str] | str:
 
 
 def _nonlinear(segment: Graph) -> tuple[float, str] | str:
-    if len(segment.nodes) == 2 and segment.nodes[1].attributes.get("function") == "abs":
-        return 0.0, "entries change sign"
+    rays = two_slopes(segment)
+    if rays is not None and rays.squares() == {1}:
+        return 0.0, "entries change sign, or are split by it"
     if _sorts(segment):
         return 0.0, "entries change places"
     algebra = Algebra(segment)
@@ -81,14 +84,15 @@ def _nonlinear(segment: Graph) -> tuple[float, str] | str:
 
 
 def _sorts(segment: Graph) -> bool:
-    """Whether f(x) has the entries of x, each once, in an order that may depend on x: pairs of them
-    sorted, as by MaxMin."""
+    """Whether f(x) has the entries of x, each once, in an order that may depend on x: sorted, or
+    pairs of them, as by MaxMin."""
     for node in segment.nodes[1:]:
-        if node.kind not in (*MOVES, "maximum", "minimum"):
+        if node.kind not in (*MOVES, "sort", "maximum", "minimum"):
             return False
         if node.kind == "gather" and bool((node.attributes["index"] < 0).any()):
             return False  # a zero instead of an entry
-        if node.kind not in MOVES and any(segment[n].shape != node.shape for n in node.inputs):
+        shapes = {segment[name].shape for name in node.inputs}
+        if node.kind in ("maximum", "minimum") and shapes != {node.shape}:
             return False
     start, end = segment.input, segment[segment.output]
     once = together(Flow(segment), (end.name,), start.name) == {start.name: 1}

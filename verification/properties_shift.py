@@ -117,10 +117,13 @@ def _state(node: Node, inputs: list[str], graph: Graph, axis: int) -> str | None
         return _circulant(node, axis)
     if node.kind in ("gather", "reshape"):
         return _moved(node, shapes[0], axis)
-    if node.kind in ("window_sum", "window_max", "norm"):
+    if node.kind in ("window_sum", "window_max", "norm", "logsumexp"):
         return _reduced(node, shapes[0], axis)
-    if node.kind in ("softmax", "normalise"):
+    if node.kind in ("softmax", "log_softmax", "normalise"):
         return MOVING
+    if node.kind == "sort":
+        along = node.attributes["dim"] == len(node.shape) + axis
+        return STILL if along else MOVING
     if node.kind == "concat":
         apart = node.attributes["dim"] % len(node.shape) != len(node.shape) + axis
         return MOVING if apart and STILL not in inputs else None
@@ -198,7 +201,7 @@ def _reduced(node: Node, shape: tuple[int, ...], axis: int) -> str | None:
     here = len(shape) + axis
     if here not in dims:
         return MOVING
-    if node.kind == "norm":
+    if node.kind in ("norm", "logsumexp"):
         return FLAT
     windows = [list(w) for w in a["windows"][dims.index(here)]]
     return FLAT if windows == [[0, shape[here]]] else None

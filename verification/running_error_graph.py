@@ -22,6 +22,7 @@ from verification.interpret import (
     activated,
     gathered,
     normalised,
+    ordered,
     scaled,
     window_max,
     window_sum,
@@ -105,6 +106,15 @@ def _window_max(watch: RunningError, input: Any, dim: int, windows: Windows) -> 
     return watch.result(value, error.bound * sqrt_up(max(uses)), True)
 
 
+@rule(ordered)
+def _ordered(watch: RunningError, input: Any, dim: int) -> Tensor:
+    """Sorting brings no two points further apart, and rounds nothing."""
+    x, error = _batched(watch, input)
+    if dim % x.ndim == 0:
+        raise UnboundedOperation("no rounding bound for an operation across the batch")
+    return watch.result(ordered(x, dim), error.bound, True)
+
+
 _EXACT = ("abs", "clamp", "relu")
 _ONE_ROUNDING = ("leaky_relu",)
 
@@ -164,6 +174,33 @@ def _softmax(watch: RunningError, input: Any, dim: int) -> Tensor:
     relative = ELEMENTARY * (x.shape[dim] + 4 * x.abs().flatten(1).amax(1) + 4)
     bound = error.bound + relative * sqrt_up(groups)
     return watch.result(x.softmax(dim), bound, True)
+
+
+@rule(torch.Tensor.log_softmax)
+def _log_softmax(watch: RunningError, input: Any, dim: int) -> Tensor:
+    x, error = _batched(watch, input)
+    value, count = x.log_softmax(dim), x.shape[dim]
+    bound = sqrt_up(count) * error.bound + _logarithm(x, [dim]) * sqrt_up(x[0].numel())
+    return watch.result(value, bound, True)
+
+
+@rule(torch.Tensor.logsumexp)
+def _logsumexp(watch: RunningError, input: Any, dim: Any, keepdim: bool = False) -> Tensor:
+    x, error = _batched(watch, input)
+    value = x.logsumexp(dim, keepdim=keepdim)
+    return watch.result(value, error.bound + _logarithm(x, dim) * sqrt_up(value[0].numel()), True)
+
+
+def _logarithm(x: Tensor, dims: Sequence[int]) -> Tensor:
+    """The error of an entry of max x + log s, or of it taken from one of x, for the sum s of
+    exp(x - max x), by example. That sum, in [1, n], is off by a relative r as in a softmax, its
+    logarithm by at most 2 r for r <= 1/4 and by its own error at s; three more roundings."""
+    if any(dim % x.ndim == 0 for dim in dims):
+        raise UnboundedOperation("no rounding bound for an operation across the batch")
+    count, largest = math.prod(x.shape[dim] for dim in dims), x.abs().flatten(1).amax(1)
+    relative = ELEMENTARY * (count + 4 * largest + 4)
+    own = 2 * relative + ELEMENTARY * (1 + count) + 8 * UNIT * (2 * largest + count)
+    return torch.where(relative <= 0.25, own, torch.inf)
 
 
 @rule(torch.linalg.vector_norm)

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from verification.checker import lipsdp, norms
+from verification.checker import lipsdp, norms, rays
 from verification.checker.kinds import numbers, plain
 from verification.checker.laws import CONTRACTIVE, EXPANSIVE, LAWS, Values, of_gradient
 from verification.checker.nodes import OWN, root_up, round_up, slopes
@@ -200,6 +200,9 @@ class Chain:
             agree(end not in self.moving, f"{what}: that node depends on the input")
             agree(end not in self.partial, f"{what}: that node may be no number")
             return Line(law, 0.0, {})
+        if law == "two slopes":
+            square = max(rays.squares(self.graph, start, end), default=Fraction(0))
+            return Line(law, round_up(root_up(square)), {"square": square})
         agree(node.inputs == (start,), f"{what}: the node has other inputs")
         if law == "norm" and node.kind in MAPS:
             return self._norm(node, stated, what)
@@ -252,7 +255,8 @@ class Chain:
 
     def _copies(self, inputs: tuple[str, ...], names: list[str], what: str) -> list[int]:
         """How often an entry of each of `names` occurs at most among those of all `inputs`.
-        Movements are followed back; the larger and the smaller of a and b count as a and b."""
+        Movements are followed back; the larger and the smaller of a and b count as a and b, sorted
+        entries as all that were sorted together, as often as any of them."""
         reached: dict[str, Any] = {}
         halves: dict[tuple[str, ...], tuple[str, Any]] = {}
         found = dict.fromkeys(names, 0)
@@ -272,6 +276,9 @@ class Chain:
                 found[node.name] = int(counts.max(initial=0))
             elif node.kind in ("gather", "reshape", "concat"):
                 add(node.inputs, pulled(node, numbers(node, plain), counts, shapes))
+            elif node.kind == "sort":
+                most = counts.max(1 + node.attributes["dim"], keepdims=True)
+                add(node.inputs, [np.broadcast_to(most, counts.shape)])
             elif node.kind in ("maximum", "minimum") and set(shapes) == {node.shape}:
                 pair = tuple(sorted(node.inputs))
                 kind, others = halves.pop(pair, (node.kind, None))

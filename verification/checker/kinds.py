@@ -6,6 +6,7 @@ The objects are fractions (`flint.fmpq`), balls (`flint.arb`), or balls with a d
 
 from collections.abc import Callable, Mapping
 from fractions import Fraction
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -139,6 +140,31 @@ def larger(a: Array, b: Array) -> Array:
 
 def smaller(a: Array, b: Array) -> Array:
     return -larger(-a, -b)
+
+
+def ordered(x: Array, axis: int) -> Array:
+    """Along an axis, from the smallest to the largest."""
+    if x.dtype != object:
+        return np.sort(x, axis)
+    found = np.moveaxis(x, axis, -1).copy()
+    for place in np.ndindex(*found.shape[:-1]):
+        found[place] = objects(_ordered(list(found[place])), -1)
+    return np.moveaxis(found, -1, axis)
+
+
+def _ordered(row: list[Any]) -> list[Any]:
+    """Of balls the hulls of what may have each rank; of balls with a derivative, Wrong where the
+    order is not known."""
+    if not all(flint.arb(_first(v)).is_finite() for v in row):
+        return [flint.arb("nan")] * len(row)
+    if any(isinstance(v, flint.arb_series) for v in row):
+        row = sorted(row, key=lambda v: float(flint.arb(_first(v)).mid()))
+        firsts = [flint.arb(_first(v)) for v in row]
+        agree(all(a < b for a, b in pairwise(firsts)), "the point lies at a kink")
+        return row
+    lows = sorted(flint.arb(v).lower() for v in row)
+    highs = sorted(flint.arb(v).upper() for v in row)
+    return [low.union(high) for low, high in zip(lows, highs, strict=True)]
 
 
 def times(a: Array, b: Array) -> Array:

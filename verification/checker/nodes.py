@@ -166,6 +166,12 @@ def _sums(node: Node) -> Fraction:
     return root_up(square)
 
 
+def _log_softmax(node: Node) -> Fraction:
+    """|I - 1 p'| = sqrt(n) |p| for probabilities p: a projection along 1, which is 0 for n = 1."""
+    count = node.shape[node.attributes["dim"]]
+    return root_up(Fraction(count)) if count > 1 else Fraction(0)
+
+
 def _normalised(node: Node) -> Fraction:
     epsilon = Fraction(node.attributes["epsilon"])
     agree(epsilon > 0, f"{node.name} divides by a deviation that may be 0")
@@ -180,7 +186,10 @@ OWN: dict[str, tuple[str, Callable[[Node], Fraction]]] = {
     "window_sum": ("windows", _sums),
     "window_max": ("overlap", _overlaps),
     "activation": ("slope", lambda n: max(map(abs, slopes(n)))),
+    "sort": ("sorted", lambda n: Fraction(1)),
     "softmax": ("softmax", lambda n: _HALF),
+    "log_softmax": ("logsoftmax", _log_softmax),
+    "logsumexp": ("logsumexp", lambda n: Fraction(1)),
     "norm": ("length", lambda n: Fraction(1)),
     "normalise": ("normalise", _normalised),
 }  # fmt: skip

@@ -14,6 +14,7 @@ import numpy as np
 from verification.checker import kinds
 from verification.checker.kinds import Array, fractions, numbers, objects
 from verification.checker.nodes import slopes
+from verification.checker.rays import squares
 from verification.checker.reading import Node, Wrong, agree
 from verification.checker.segments import (
     ENTRYWISE,
@@ -30,12 +31,14 @@ from verification.checker.segments import (
     multiplied,
     rational,
     segment,
+    shifted,
     simplified,
     size_of,
     state_size,
+    symplectic_form,
     whole,
 )
-from verification.checker.values import LINEAR, biased, pulled, shifted, symplectic_form, value
+from verification.checker.values import LINEAR, biased, pulled, value
 from verification.checker.work import cost_of, counted, price, spend
 
 
@@ -49,10 +52,55 @@ def _orthogonal(graph: Graph, dim: int) -> Fraction:
 
 
 def _norm(graph: Graph, dim: int) -> Fraction:
-    """A linear isometry: | |Ax| - |x| | <= |AᵀA - I| |x| [T15]."""
-    defect = _orthogonal(graph, dim)
-    agree(is_zero(whole(graph).constant), "a bias moves the origin")
-    return defect
+    """Linear isometries, of which | |Ax| - |x| | <= |AᵀA - I| |x|, and between them what sorts
+    entries, changes their signs, or splits them by it [T15]."""
+    names, total = list(graph), Fraction(0)
+    moves, start = moving(graph), names[0]
+    last = {name: k for k, node in enumerate(graph.values()) for name in node.inputs}
+    before, alive = start, {start}
+    for k, name in enumerate(names):
+        alive = {n for n in alive | {name} if n in moves and last.get(n, len(names)) > k}
+        if k == 0 or alive != {name}:
+            continue
+        if _keeps(graph, before, name):
+            total, start = _grown(graph, start, before, total, dim), name
+        before = name
+    return _grown(graph, start, names[-1], total, dim)
+
+
+def _keeps(graph: Graph, start: str, end: str) -> bool:
+    """Whether `end` is nonlinear in `start` and has its norm by the signs and places of entries."""
+    if graph[end].kind == "sort":
+        return graph[end].inputs == (start,)
+    piece = _between(graph, start, end)
+    if not any(node.kind == "activation" for node in piece.values()):
+        return False
+    try:
+        return set(squares(piece, start, end)) == {1}
+    except Wrong:
+        return False
+
+
+def _grown(graph: Graph, start: str, end: str, total: Fraction, dim: int) -> Fraction:
+    """The defect of what has `total` followed by the linear piece from `start` to `end`."""
+    if start == end:
+        return total
+    piece = _between(graph, start, end)
+    defect = _orthogonal(piece, dim)
+    agree(is_zero(whole(piece).constant), "a bias moves the origin")
+    return total + defect + total * defect
+
+
+def _between(graph: Graph, start: str, end: str) -> Graph:
+    """What computes the value of `end` from that of `start` alone. Wrong where nothing does."""
+    needed, inside = {end}, {}
+    for name, node in reversed(graph.items()):
+        if name in needed and name != start:
+            agree(node.kind != "input", f"{end} is no function of {start}")
+            inside[name] = node
+            needed.update(node.inputs)
+    first = Node(start, "input", (), graph[start].shape)
+    return {start: first, **dict(reversed(inside.items()))}
 
 
 def _asymmetry(columns: Array, rows: Array, steepest: Fraction) -> Fraction:
@@ -145,8 +193,8 @@ def _has_cycle(reads: Array) -> bool:
 
 
 def _mass(graph: Graph, dim: int) -> Fraction:
-    """1ᵀ pulled back through the graph vanishes at every nonlinear node, is 1ᵀ at the input, and
-    the constants on the way add up to 0 [T14]."""
+    """1ᵀ pulled back through the graph vanishes at every nonlinear node, or does not mind the order
+    at one that sorts, is 1ᵀ at the input, and the constants on the way add up to 0 [T14]."""
     moving(graph)
     affordable(graph, graph.values(), 1)
     names = list(graph)
@@ -158,14 +206,20 @@ def _mass(graph: Graph, dim: int) -> Fraction:
         functional = reached.pop(node.name)
         if is_zero(functional):
             continue
-        agree(node.kind in LINEAR or node.kind == "constant", f"the sum depends on {node.name}")
-        given = numbers(node, fractions)
-        if node.kind == "constant":
-            offset += (functional * given["value"]).sum()
+        if node.kind == "sort":
+            along = functional.take([0], 1 + node.attributes["dim"])
+            agree(bool((functional == along).all()), f"the sum depends on {node.name}")
+            parts = [functional]
+        elif node.kind == "constant":
+            offset += (functional * numbers(node, fractions)["value"]).sum()
             continue
-        offset += (functional * biased(node, functional * 0, given)).sum()
-        shapes = [graph[name].shape for name in node.inputs]
-        for name, part in zip(node.inputs, pulled(node, given, functional, shapes), strict=True):
+        else:
+            agree(node.kind in LINEAR, f"the sum depends on {node.name}")
+            given = numbers(node, fractions)
+            offset += (functional * biased(node, functional * 0, given)).sum()
+            shapes = [graph[name].shape for name in node.inputs]
+            parts = pulled(node, given, functional, shapes)
+        for name, part in zip(node.inputs, parts, strict=True):
             reached[name] = reached[name] + part if name in reached else part
     agree(offset == 0, "the constants add to the sum")
     at_input = reached.get(names[0], np.zeros((1, *graph[names[0]].shape), object))
@@ -203,14 +257,18 @@ def _shift(graph: Graph, dim: int) -> Fraction:
 
 
 def _reduces(node: Node, graph: Graph, axis: int) -> bool:
-    """Whether it takes the sum, the largest or the norm of all along an axis."""
-    if node.kind not in ("window_sum", "window_max", "norm"):
+    """Whether it takes the sum, the largest or the norm of all along an axis, or sorts them."""
+    if node.kind not in ("window_sum", "window_max", "norm", "logsumexp", "sort"):
         return False
     shape, at = graph[node.inputs[0]].shape, node.attributes
     place = len(shape) + axis
+    if node.kind == "sort":
+        return place == at["dim"]
     if place not in at["dims"]:
         return False
-    return node.kind == "norm" or at["windows"][at["dims"].index(place)] == [[0, shape[place]]]
+    return node.kind in ("norm", "logsumexp") or at["windows"][at["dims"].index(place)] == [
+        [0, shape[place]]
+    ]
 
 
 def _commutes(node: Node, graph: Graph, axis: int) -> bool:
@@ -236,9 +294,9 @@ def _commutes(node: Node, graph: Graph, axis: int) -> bool:
         return np.array_equal(
             rolled, np.roll(value(node, numbers(node, fractions), labels), 1, axis)
         )
-    if node.kind in ("window_sum", "window_max", "norm"):
+    if node.kind in ("window_sum", "window_max", "norm", "logsumexp"):
         return place >= 0 and place not in at["dims"]
-    if node.kind in ("softmax", "normalise"):
+    if node.kind in ("softmax", "log_softmax", "normalise", "sort"):
         return True
     return node.kind in ("constant", "scale", "combine", *ENTRYWISE) and _flat(node, axis)
 

@@ -217,7 +217,10 @@ ATTRIBUTES: dict[str, dict[str, Callable[[Any], bool]]] = {
     "window_max": _WINDOWS,
     "activation": {"function": of(str), "parameters": lambda v: isinstance(v, dict)
                    and all(x is None or is_fraction(x) for x in v.values())},
+    "sort": {"dim": lambda v: is_sizes([v])},
     "softmax": {"dim": lambda v: is_sizes([v])},
+    "log_softmax": {"dim": lambda v: is_sizes([v])},
+    "logsumexp": {"dims": is_sizes},
     "norm": {"dims": is_sizes},
     "normalise": {"dims": is_sizes, "epsilon": is_fraction},
     "unknown": {"operator": of(str)},

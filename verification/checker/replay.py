@@ -20,7 +20,8 @@ from verification.checker.kinds import Array, numbers, objects, plain
 from verification.checker.nodes import OWN, root_up, round_up
 from verification.checker.norms import DOWN, UP, U, gamma
 from verification.checker.reading import Node, Wrong, agree
-from verification.checker.values import LINEAR, shifted, symplectic_form, value
+from verification.checker.segments import shifted, symplectic_form
+from verification.checker.values import LINEAR, value
 from verification.checker.work import OBJECT, cost_of, spend, stored, total, work_of
 
 FLOOR = 2.0**-480
@@ -35,7 +36,8 @@ LARGEST_WORK = 2e9
 """Products in balls, above which the checker refuses."""
 LARGEST_ENTRIES = 2**24
 """Balls of all nodes."""
-IN_FLOAT64 = (*LINEAR, "constant", "window_max", "activation", "maximum", "minimum")
+IN_FLOAT64 = (*LINEAR, "constant", "window_max", "sort", "activation", "maximum",
+              "minimum")  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -266,3 +266,17 @@ def size_of(matrix: Array) -> Fraction:
         return Fraction(0)
     frobenius = total(exact(v) ** 2 for v in matrix.flat)
     return root_up(min(frobenius, largest_sum(matrix) * largest_sum(matrix.T)))
+
+
+def shifted(rank: int) -> tuple[int, ...]:
+    """The axes that are shifted: the last one, or the last two of an image."""
+    return (-2, -1) if rank >= 3 else (-1,)
+
+
+def symplectic_form(shape: tuple[int, ...], dim: int) -> Array:
+    """S with S (q, p) = (p, -q) for the halves along dimension `dim`, as integers."""
+    agree(-len(shape) <= dim < len(shape) and shape[dim] % 2 == 0, "there are no halves")
+    basis = np.eye(math.prod(shape), dtype=np.int64).reshape(-1, *shape)
+    axis = dim % len(shape) + 1
+    q, p = np.split(basis, 2, axis)
+    return np.concatenate([p, -q], axis).reshape(len(basis), -1).T.astype(object)

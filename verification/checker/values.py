@@ -19,6 +19,7 @@ from verification.checker.kinds import (
     larger,
     larger_one,
     objects,
+    ordered,
     smaller,
     times,
     without_bias,
@@ -252,9 +253,23 @@ def _activation(node: Node, c: Numbers, x: Array) -> Array:
     return np.frompyfunc(lambda b: SMOOTH[function](b, **given), 1, 1)(x)
 
 
+def _sort(node: Node, c: Numbers, x: Array) -> Array:
+    agree(node.attributes["dim"] < x.ndim - 1, f"{node.name} sorts along a dimension it has not")
+    return ordered(x, node.attributes["dim"] + 1)
+
+
 def _softmax(node: Node, c: Numbers, x: Array) -> Array:
     powers = each("exp", x)
     return powers / powers.sum(node.attributes["dim"] + 1, keepdims=True)
+
+
+def _log_softmax(node: Node, c: Numbers, x: Array) -> Array:
+    total = without_integers(each("exp", x).sum(node.attributes["dim"] + 1, keepdims=True))
+    return x - each("log", total)
+
+
+def _logsumexp(node: Node, c: Numbers, x: Array) -> Array:
+    return each("log", _sums(node, each("exp", x)))
 
 
 def _sums(node: Node, x: Array) -> Array:
@@ -303,7 +318,10 @@ RULES: dict[str, tuple[int | None, Callable[..., Array]]] = {
     "activation": (1, _activation),
     "maximum": (2, lambda node, c, x, y: larger(*_broadcast(node, x, y))),
     "minimum": (2, lambda node, c, x, y: smaller(*_broadcast(node, x, y))),
+    "sort": (1, _sort),
     "softmax": (1, _softmax),
+    "log_softmax": (1, _log_softmax),
+    "logsumexp": (1, _logsumexp),
     "norm": (1, _norm),
     "normalise": (1, _normalise),
     "product": (2, lambda node, c, x, y: np.multiply(*_broadcast(node, x, y))),
@@ -356,17 +374,3 @@ def pulled(node: Node, c: Numbers, y: Array, shapes: list[tuple[int, ...]]) -> l
     agree(node.kind == "concat", f"{node.name} is not linear")
     ends = np.cumsum([shape[at["dim"]] for shape in shapes])[:-1]
     return np.split(y, ends, at["dim"] + 1)
-
-
-def shifted(rank: int) -> tuple[int, ...]:
-    """The axes that are shifted: the last one, or the last two of an image."""
-    return (-2, -1) if rank >= 3 else (-1,)
-
-
-def symplectic_form(shape: tuple[int, ...], dim: int) -> Array:
-    """S with S (q, p) = (p, -q) for the halves along dimension `dim`, as integers."""
-    agree(-len(shape) <= dim < len(shape) and shape[dim] % 2 == 0, "there are no halves")
-    basis = np.eye(math.prod(shape), dtype=np.int64).reshape(-1, *shape)
-    axis = dim % len(shape) + 1
-    q, p = np.split(basis, 2, axis)
-    return np.concatenate([p, -q], axis).reshape(len(basis), -1).T.astype(object)

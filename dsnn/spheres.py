@@ -4,11 +4,17 @@ An exported program holds the bare formula, which is what a proof reads: its sta
 points where the formula is defined. At the others, executed code gives what is said here.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
 import torch
 from torch import Tensor
 
 from dsnn.errors import UserError
 from dsnn.fields.base import inner
+
+_checked: ContextVar[bool] = ContextVar("checked", default=True)
 
 
 def relax(phi: Tensor, y: Tensor) -> Tensor:
@@ -39,8 +45,18 @@ def rescale(phi: Tensor, y: Tensor) -> Tensor:
     return phi * top / bottom
 
 
+@contextmanager
+def unchecked() -> Iterator[None]:
+    """States are not looked at, and so nothing is raised: for whoever watches what code reads."""
+    token = _checked.set(False)
+    try:
+        yield
+    finally:
+        _checked.reset(token)
+
+
 def _check(lost: Tensor, sizes: Tensor) -> None:
-    if torch.compiler.is_compiling():
+    if torch.compiler.is_compiling() or not _checked.get():
         return
     try:
         failed, overflowed = bool(lost.any()), not bool(sizes.isfinite().all())

@@ -59,7 +59,7 @@ EXTENTS = {
     ),
     "cpu": Extent(
         attacked=IMAGES,
-        published_autoattacked=24,
+        published_autoattacked=16,
         certified_autoattacked=128,
         others=(AUTOATTACK, "0.5"),
     ),

@@ -1,6 +1,7 @@
 """What capture does not understand it says: an unknown node, or a reason in one line."""
 
 import random
+import sys
 import time
 from collections.abc import Callable
 
@@ -189,6 +190,7 @@ REFUSED: dict[str, tuple[nn.Module, str]] = {
     "weights that are no numbers": (
         Buffered(lambda x, w: x @ w, torch.full((4, 4), float("nan"))), "not finite"),
     "an exception": (Broken(), "first line"),
+    "an exit": (Buffered(lambda x: sys.exit("enough")), "SystemExit: enough"),
 }  # fmt: skip
 
 

@@ -37,8 +37,9 @@ def test_log_softmax_has_the_root_of_its_entries(n: int) -> None:
 
 
 def test_a_smaller_constant_of_log_softmax_is_refuted(tmp_path: Path) -> None:
-    module = nn.Sequential(nn.Linear(6, 6, bias=False), nn.LogSoftmax(1))
-    nn.init.eye_(module[0].weight)
+    linear = nn.Linear(6, 6, bias=False)
+    nn.init.eye_(linear.weight)
+    module = nn.Sequential(linear, nn.LogSoftmax(1))
     claims = ("lipschitz<=2.4495", "lipschitz<=1.4143")
     assert checked(tmp_path, module, (6,), *claims) == ["proved", "refuted"]
 

@@ -249,7 +249,7 @@ def test_unwritable_output(tmp_path: Path, good: Path, refused, command: list[st
             "--json",
             tmp_path / "." / "sub" / ".." / "x.safetensors",
         ]
-        assert "--out writes the weights there" in refused(*arguments, *same)
+        assert "would write over another file" in refused(*arguments, *same)
     else:
         line = refused(*command[:1], good, *command[1:], "--json", file / "sub" / "x.json")
     assert "cannot write" in line

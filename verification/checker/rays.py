@@ -16,8 +16,6 @@ from verification.checker.reading import Node, agree
 from verification.checker.values import value
 from verification.checker.work import CALL, OBJECT, counted, spend
 
-paid = np.frompyfunc(counted, 1, 1)
-
 LARGEST = 2**20
 """Entries of a node that are followed."""
 
@@ -57,6 +55,10 @@ def squares(graph: dict[str, Node], start: str, end: str) -> list[Fraction]:
     return totals
 
 
+def _paid(values: Array) -> Array:
+    return np.asarray(np.frompyfunc(counted, 1, 1)(values), object)
+
+
 def _moved(node: Node, x: list[Rays]) -> Rays | None:
     size = max(rays.label.size for rays in x)
     if size > LARGEST or int(np.prod(node.shape, dtype=np.int64)) > LARGEST:
@@ -72,13 +74,15 @@ def _moved(node: Node, x: list[Rays]) -> Rays | None:
             return None
         factors = [Fraction(c) for c in at["coefficients"]]
         agree(len(factors) == len(x), f"{node.name} lacks coefficients")
-        above, below = 0 * x[0].above, 0 * x[0].below
+        above: Array = np.zeros(label.shape, object)
+        below: Array = np.zeros(label.shape, object)
         for c, rays in zip(factors, x, strict=True):
-            above, below = paid(above + c * rays.above), paid(below + c * rays.below)
+            above = _paid(above + c * rays.above)
+            below = _paid(below + c * rays.below)
         return Rays(label, above, below)
     if node.kind == "activation" and at["function"] in ("relu", "abs", "leaky_relu"):
         slope = Fraction(at["parameters"].get("negative_slope", 0))
         slope = Fraction(-1) if at["function"] == "abs" else slope
         bent = (np.where(side > 0, side, slope * side) for side in (x[0].above, x[0].below))
-        return Rays(label, *map(paid, bent))
+        return Rays(label, *map(_paid, bent))
     return None

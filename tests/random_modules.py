@@ -160,9 +160,12 @@ def build(shape: tuple[int, ...], layers: list[Layer], seed: int) -> nn.Module:
         made = made.eval()
         with torch.no_grad():
             try:
-                shape = tuple(made(torch.zeros(2, *shape)).shape[1:])
+                after = tuple(made(torch.zeros(2, *shape)).shape[1:])
             except (RuntimeError, ValueError):
                 continue
+        if 0 in after:
+            continue
+        shape = after
         module.append(made)
     if not len(module):
         module.append(nn.Identity())

@@ -67,15 +67,19 @@ class _Methods(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-class _Operators(TorchDispatchMode):
-    def __init__(self, data: _Data, found: list[str]):
-        super().__init__()
-        self.data, self.found = data, found
+class Watch(TorchDispatchMode):
+    """A mode that sees every operator that is called."""
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
-        """No: see `capture_trace`."""
+        """No: to keep the compiler away from here torch would load it, in a second."""
         return False
+
+
+class _Operators(Watch):
+    def __init__(self, data: _Data, found: list[str]):
+        super().__init__()
+        self.data, self.found = data, found
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None

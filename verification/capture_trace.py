@@ -14,8 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 from torch.fx.node import map_arg
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
+
+from verification.capture_reads import Watch
 
 PLAIN = frozenset(
     {"add", "addmm", "alias", "avg_pool2d", "clone", "convolution", "detach", "leaky_relu",
@@ -78,17 +79,12 @@ def recorded(module: nn.Module, x: Tensor) -> Program | None:
         return None
 
 
-class _Calls(TorchDispatchMode):
+class _Calls(Watch):
     """The operators that are called, with those of their arguments that are no tensors."""
 
     def __init__(self):
         super().__init__()
         self.calls: list[tuple[Any, ...]] = []
-
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        """No: to keep the compiler away from here torch would load it, in a second."""
-        return False
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None

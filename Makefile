@@ -1,5 +1,5 @@
 # make demo: install, audit a published network, and write out/demo/index.html
-# make test: install, then ruff, pyright and all tests
+# make test: install, then ruff, pyright and all tests but the long campaigns of make test-slow
 # make docs: install, then the site of the documents in out/docs
 # All need Python >= 3.11, pip and make; PYTHON=python3.12 picks another interpreter.
 

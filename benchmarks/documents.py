@@ -35,7 +35,7 @@ def page() -> str:
         "# Benchmarks",
         "Made by `make bench`, or `python -m benchmarks [NAME ...]`, and kept in "
         "`benchmarks/results/`. Ratios compare what was measured in one run on one machine; values "
-        "are medians, with the lowest and the highest of the runs.",
+        "with a range are medians, with the lowest and the highest of the runs, others of one run.",
     ]
     for path in sorted(RESULTS.glob("*.json")):
         kept = results(path.stem)

@@ -5,13 +5,11 @@ import time
 from collections.abc import Callable
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from dsnn.fields import (
-    Layer,
     MassField,
     RingMassField,
-    VectorField,
     mass_field,
     separable_hamiltonian,
     sphere_field,
@@ -24,24 +22,12 @@ from dsnn.integrators import (
     StormerVerlet,
     SymplecticEuler,
 )
-from dsnn.operators import Dense
+from experiments.free import FreeField
 
 BATCH, REPEATS, INNER = 256, 9, 30
 SIZES = ((10, 50), (32, 128))
 """Entries of the state and rows of a hidden layer; the first is the paper's for SIR. A symplectic
 step has two such layers, of half the state each."""
-
-
-class FreeField(VectorField):
-    """B tanh(Ax + b) + d: keeps nothing."""
-
-    def __init__(self, dim: int, width: int):
-        super().__init__()
-        self.layer, self.outer = Layer(Dense(dim, width)), Dense(width, dim)
-        self.bias = nn.Parameter(torch.zeros(dim))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.outer(self.layer(x), self.bias)
 
 
 STEPS: dict[str, Callable[[int, int], NumericalStep]] = {

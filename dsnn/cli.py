@@ -54,12 +54,16 @@ def build_app(arguments: list[str]) -> typer.Typer:
             _register(app, commands[name])
         except ImportError as error:
             if name == wanted:
-                raise UserError(
-                    f"dsnn {name} needs a package that is missing ({error.name or error}): "
-                    "install it, for instance with pip install 'dsnn[all]'"
-                ) from error
+                raise UserError(_missing(name, error)) from error
             print(f"dsnn: command {name} left out: {error}", file=sys.stderr)
     return app
+
+
+def _missing(name: str, error: ImportError) -> str:
+    return (
+        f"dsnn {name} needs a package that is missing ({error.name or error}): "
+        "install it, for instance with pip install 'dsnn[all]'"
+    )
 
 
 def run(arguments: list[str]) -> int:
@@ -86,6 +90,9 @@ def run(arguments: list[str]) -> int:
             raise  # not typer's answer to that
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+    except ModuleNotFoundError as error:  # what an extra brings is imported where it is used
+        print(f"dsnn: {_missing(' '.join(arguments[:1]), error)}", file=sys.stderr)
+        return BAD_INPUT
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise

@@ -17,6 +17,12 @@ from dsnn.fields.base import inner
 _checked: ContextVar[bool] = ContextVar("checked", default=True)
 
 
+def _bare() -> bool:
+    """Whether the formula alone is wanted: by an export, and not by who compares it with a run."""
+    compiler = torch.compiler
+    return compiler.is_exporting() and (compiler.is_dynamo_compiling() or _checked.get())
+
+
 def relax(phi: Tensor, y: Tensor) -> Tensor:
     """(1 - l) φ + l y, l = (|φ|² - |y|²) / |φ - y|²: on the line through y and φ, with the norm of
     y. Where φ = y it is y. States (B, ...) of one shape.
@@ -26,7 +32,7 @@ def relax(phi: Tensor, y: Tensor) -> Tensor:
     """
     d = phi - y
     gap, square = inner(d, phi + y), inner(d, d)
-    if not torch.compiler.is_exporting():
+    if not _bare():
         apart = square > torch.finfo(y.dtype).tiny
         gap, square = torch.where(apart, gap, 0.0), torch.where(apart, square, 1.0)
     return phi - gap / square * d
@@ -39,7 +45,7 @@ def rescale(phi: Tensor, y: Tensor) -> Tensor:
     """
     over = tuple(range(1, y.ndim))
     top, bottom = (torch.linalg.vector_norm(v, dim=over, keepdim=True) for v in (y, phi))
-    if not torch.compiler.is_exporting():
+    if not _bare():
         _check((bottom == 0) & (top > 0), top + bottom)
         bottom = torch.where(bottom > 0, bottom, 1.0)
     return phi * top / bottom

@@ -25,7 +25,8 @@ from verification.radius import ARITHMETIC
 from verification.second_order import smooth
 
 CODE = 4
-"""Raised whenever the meaning of a shard's content changes, so that old ones are not reused."""
+"""Raised whenever the meaning of a shard's content changes, so that old ones are not reused; the
+key of a radius names the code that it comes from."""
 
 Progress = Callable[[int, int, str], None]
 """Called with the shards done, their number, and what was just done."""

@@ -94,9 +94,10 @@ def evaluate(
     )
     with _progress() as report:
         done = run(request, report)
-    table = out / f"{loaded.path.stem}-{request.dataset}-{protocol.value}.csv"
+    name = f"{loaded.path.stem}-{loaded.sha256[:12]}-{request.dataset}-{protocol.value}.csv"
+    table = out / name
     if json not in (None, "-") and not is_special(Path(json)):
-        table = Path(json).with_suffix(".csv")
+        table = Path(f"{json.removesuffix('.json')}.csv")
     write_text(table, done.table.to_csv())
     result = {**done.result, "table": str(table)}
     if json is not None:

@@ -4,6 +4,7 @@ import hashlib
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from experiments import attacks, autoattack
 from experiments.epsilons import CERTIFIED
 from experiments.executed import Executed
 from experiments.shards import Content, Key, seed_of
+from experiments.sources import content_hash, sources
 from experiments.table import Table
 from verification.radius import radii
 from verification.second_order import Smooth
@@ -24,6 +26,15 @@ AUTOATTACK_SHARD = {"cpu": 8, "cuda": 128}
 """The same for AutoAttack, which takes minutes for an image on a CPU, by kind of device."""
 SAMPLE = 16
 """Certified images attacked at their radius."""
+DECIDING = ("dsnn.models", "verification.radius", "verification.second_order")
+"""What a radius comes from, with all that these modules import."""
+
+
+@cache
+def radius_code() -> str:
+    """The SHA-256 of the sources of `DECIDING`: radii of other code are computed again."""
+    files = {path for module in DECIDING for path in sources(module).values()}
+    return hashlib.sha256("".join(sorted(map(content_hash, files))).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -70,7 +81,12 @@ def finite_or_none(value: float) -> float | None:
 
 
 def clean_key(subject: Subject, piece: Piece) -> Key:
-    key = {**piece.key, "kind": "clean", "lipschitz_pixel": finite_or_none(subject.lipschitz)}
+    key = {
+        **piece.key,
+        "kind": "clean",
+        "radii": radius_code(),
+        "lipschitz_pixel": finite_or_none(subject.lipschitz),
+    }
     return key if subject.body is None else {**key, "body_pixel": finite_or_none(subject.body)}
 
 

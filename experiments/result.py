@@ -96,11 +96,18 @@ def carry_out(
         observe({**metrics, **found})
         return found
 
+    checkpoints = Checkpoints(out / "checkpoints", task.configuration)
+    weights = out / "weights.safetensors"
+    if weights.exists() and checkpoints.newest() is None:
+        raise UserError(
+            f"{weights} would be written over, and no checkpoint says which run it is of: move it "
+            "away, or choose another --out"
+        )
     outcome = train(
         task.step,
         task.images,
         task.plan,
-        Checkpoints(out / "checkpoints", task.configuration),
+        checkpoints,
         resume=resume,
         limits=limits,
         group=group,
@@ -120,9 +127,24 @@ def carry_out(
         "result": progress.metrics[-1] if progress.metrics else None,
         "sha256": canonical_sha256(net.state_dict()) if outcome.finished else None,
     }
+    content |= _trained_by(out / "run.json", content)
     if group.first:
         _write(task, net, out, progress, content)
     return Result(content, outcome.finished)
+
+
+def _trained_by(path: Path, content: Mapping[str, Any]) -> dict[str, Any]:
+    """Code and environment of a run that had ended before: those that trained it, whatever looks at
+    it now."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    same = isinstance(found, dict) and all(
+        found.get(name) == content[name] for name in ("sha256", *SECONDS)
+    )
+    kept = ("environment", "code") if same and content["finished"] else ()
+    return {name: found[name] for name in kept}
 
 
 def _speed(task: Task, progress: Progress) -> float | None:

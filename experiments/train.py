@@ -17,7 +17,7 @@ from dsnn.models import ALL_ARCHITECTURES, CERTIFIED, CifarNet
 from dsnn.training import TrainingStep
 from dsnn.training.engine import NO_LIMITS, Limits, Plan, Report
 from dsnn.training.images import ResidentImages
-from dsnn.training.precision import fastest_dtype, training_device
+from dsnn.training.precision import fastest_dtype, out_of_memory, training_device
 from dsnn.training.processes import local_device, processes
 from dsnn.training.schedule import Steps
 from dsnn.weights import Card, load, save
@@ -82,10 +82,17 @@ def run_training(
     `carry_out`.
     """
     device = training_device(local_device(run.device))
-    if isinstance(run.configuration, Certified):
-        task = certified.task(run.configuration, run.folder, device, compiled=run.compiled)
-    else:
-        task = _task(run.configuration, run, device)
+    try:
+        if isinstance(run.configuration, Certified):
+            task = certified.task(run.configuration, run.folder, device, compiled=run.compiled)
+        else:
+            task = _task(run.configuration, run, device)
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
+            raise
+        raise UserError(
+            "out of memory before the first step: choose a smaller network or fewer images"
+        ) from error
     with processes(device) as group:
         return carry_out(
             task,
@@ -131,7 +138,7 @@ def _task(asked: Configuration, run: Run, device: torch.device) -> Task:
         configuration={
             **asked.values(),
             "dtype": str(dtype).removeprefix("torch."),
-            "from": load(run.start).sha256 if run.start else None,
+            "from": load(run.start, asked.regime).sha256 if run.start else None,
         },
         images=resident("train", asked.images, asked.augment),
         monitored=resident("test", asked.monitored, False),

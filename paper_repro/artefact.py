@@ -60,11 +60,12 @@ class Artefact:
 
     What is computed of a network has no `make` but a `command` of `dsnn`, and maybe one that must
     answer 0 `then`, in which {out} is the folder of the scale, {place} the artefact's place in it
-    (where the files lie, without suffix; else figures/ID), and {scale}, {data} and {device} are
-    those of the run. `parts` are files in a folder of that name instead of beside it. `after` are
-    the artefacts that it cannot do without, with the file of each that it reads, "" for none.
-    `answers` are the exit codes that are results; `threads` what one run can use. Only those with
-    `in_all` belong to `--all`. `rule` is that of the Snakefile, else the `kind`.
+    (where the files lie, without suffix; else figures/ID), {package} this package's folder, and
+    {scale}, {data} and {device} are those of the run. `parts` are files in a folder of that name
+    instead of beside it. `after` are the artefacts that it cannot do without, with the file of each
+    that it reads, "" for none. `answers` are the exit codes that are results; `threads` what one
+    run can use. Only those with `in_all` belong to `--all`. `rule` is that of the Snakefile, else
+    the `kind`.
     """
 
     id: str

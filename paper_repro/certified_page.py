@@ -1,7 +1,7 @@
 """The tables of kept certified networks in docs/certified-networks.md.
 
-`python -m paper_repro.certified_page` writes them from the results that `paper_repro.keep` and
-`paper_repro.constructions` kept. A test finds the page out of date.
+`python -m paper_repro.certified_page` writes them from the results that `paper_repro.keep` kept. A
+test finds the page out of date.
 """
 
 import json
@@ -9,12 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from dsnn.files import write_text
-from paper_repro.models import KEPT
+from paper_repro.models import KEPT, short
 from verification import markdown
 
 PAGE = Path(__file__).parent.parent / "docs" / "certified-networks.md"
-CONSTRUCTIONS = KEPT / "constructions"
-"""Short runs that compare how norms are kept at their limits, a folder like `KEPT` for each."""
 HEADER = (
     "network", "norms", "seed", "epochs", "images/s", "training [s]", "processor [s]", "images",
     "clean", "36/255 by L", "36/255", "72/255", "108/255", "1", "L, body", "commit",
@@ -24,16 +22,18 @@ HEADER = (
 ATTACKED = ("network", "seed", "images", "clean", "AutoAttack, 36/255", "certified, 36/255")
 
 
-def kept(folder: Path = KEPT) -> list[dict[str, Any]]:
-    """The `run` and the `evaluation` of every certified network, in the order of their places."""
-    runs = sorted(folder.glob("*/models/certified-*/run.json"))
-    return [
-        {
-            "run": _read(run),
-            "evaluation": _read(run.parents[2] / "evaluations" / f"{run.parent.name}.json"),
-        }
-        for run in runs
-    ]
+def kept(folder: Path = KEPT) -> dict[str, list[dict[str, Any]]]:
+    """The `run` and the `evaluation` of every certified network, in the order of their places:
+    `results`, and the short runs that compare `constructions`."""
+    compared = {model.id for model in short()}
+    found: dict[str, list[dict[str, Any]]] = {"results": [], "constructions": []}
+    for run in sorted(folder.glob("*/models/certified-*/run.json")):
+        name = run.parent.name
+        evaluation = run.parents[2] / "evaluations" / f"{name}.json"
+        found["constructions" if name in compared else "results"].append(
+            {"run": _read(run), "evaluation": _read(evaluation)}
+        )
+    return found
 
 
 def row(network: dict[str, Any]) -> list[str]:
@@ -75,8 +75,7 @@ def certified_shares(certified: Any) -> list[float]:
 
 def page(text: str) -> str:
     """The page with the tables put between their marks."""
-    compared = [one for folder in sorted(CONSTRUCTIONS.glob("*")) for one in kept(folder)]
-    for name, networks in (("results", kept()), ("constructions", compared)):
+    for name, networks in kept().items():
         body = markdown.table(HEADER, map(row, networks))
         text = markdown.between(text, name, "paper_repro.certified_page", body)
     attacked = sorted(KEPT.glob("*/evaluations/certified-*-autoattack.json"))

@@ -21,7 +21,7 @@ from dsnn.data.folder import DataFolder, data_folder
 from dsnn.errors import UserError
 from dsnn.files import check_writable, write_json
 from dsnn.published import REGIMES
-from paper_repro.models import CLAIMS
+from paper_repro.models import CLAIMS, Model, Source
 from paper_repro.published import IMAGES
 from paper_repro.script import answer
 
@@ -107,7 +107,7 @@ def published_input(folder: DataFolder) -> Input | None:
         Network(
             regime,
             regime,
-            str(folder.path / f"published/cifar10_{regime.replace('-', '_')}_{MARGIN}.pt"),
+            str(folder.path / Model(Source.published, regime, "cifar10", MARGIN).published_file),
             "cifar10",
             MARGIN,
         )

@@ -257,8 +257,8 @@ DEVIATIONS = (
         "The scales multiply to between {scales_low} and {scales_high}. What can be proved of "
         "whole networks is accordingly weak ({upper_non_expansive_0_15} for non-expansive 0.15), "
         "and in pixels two images show that the constant is {pixels_switch_flexible_0_15} for "
-        "flexible switching at margin 0.15: the networks are not 1-Lipschitz, at best their flows "
-        "are.",
+        "flexible switching at margin 0.15: nothing in the construction makes such a network "
+        "1-Lipschitz, at best its flows are.",
         "measured",
         lifting_scales,
     ),

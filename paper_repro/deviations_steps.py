@@ -201,8 +201,8 @@ DEVIATIONS = (
         "Switch flexible/network.py:58,63,69; training.py:67",
         "The network executes |u|, while training clamps the second step of each pair to "
         "[-1.9, 0.05] and so lets it become negative.",
-        "T10 admits a second step of at most 0.05; a negative one is non-expansive by T8. Executed "
-        "with the other sign it is an expansion by up to 1.9.",
+        "The box of T10 holds second steps of at most 0.05; a negative one is non-expansive by T8. "
+        "Executed with the other sign it is an expansion by up to 1.9.",
         "At margin 0.15, {negative_0_15} second steps lost their sign, the largest {worst_0_15}. "
         "T10's bound of the largest flow rises from {law_learned_0_15} to {law_executed_0_15}, and "
         "two feature maps were found that a flow takes {stretch_0_15} times as far apart: it is "
@@ -268,9 +268,8 @@ DEVIATIONS = (
         "The running sum adds the first stage's total to the second and third stage, and then the "
         "second stage's sum, which holds that total already, to the third.",
         "A bar is as long as its step, and starts where the one before it ends.",
-        "All bars of the third stage are shifted, and layer 9's is drawn from where layer 8 ends: "
-        "{drawn_switch_flexible_0_07} long at margin 0.07, for a step of "
-        "{true_switch_flexible_0_07}.",
+        "Layer 9's bar begins where layer 8 ends and is too long: {drawn_switch_flexible_0_07} at "
+        "margin 0.07, for a step of {true_switch_flexible_0_07}. All bars after it are shifted.",
         "measured",
         bars,
     ),

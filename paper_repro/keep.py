@@ -2,9 +2,9 @@
 
 `python -m paper_repro.keep RUN EVALUATION.json`: RUN is the folder of a run of `dsnn train`, the
 other the result of `dsnn evaluate --json` on its weights. The results go to where
-`paper_repro.models` finds them; AutoAttack, which sees fewer images, has a place of its own. The
-weights of a certified network go into the zoo of this checkout, with a certificate that
-`dsnn check` accepted.
+`paper_repro.models` finds them; AutoAttack, which sees fewer images, has a place of its own. A
+short run is known by the name of its folder, which the pipeline gave it. The weights of other
+certified networks go into the zoo of this checkout, with a certificate that `dsnn check` accepted.
 """
 
 import json
@@ -43,6 +43,7 @@ def keep(run: Path, evaluation: Path, folder: Path = KEPT) -> Model:
     model = Model(Source.certified, *known, seed=asked["seed"])
     if asked["regime"] not in CERTIFIED:
         model = Model(Source.retrained, *known, f"{asked['margin']:g}", asked["seed"])
+    model = next((one for one in models.short() if one.id == run.parent.name), model)
     folder = folder / asked["scale"]
     if attacked(evaluated):
         write_json(folder / "evaluations" / f"{model.id}-autoattack.json", evaluated)
@@ -113,7 +114,7 @@ def main(
 ) -> None:
     model = keep(folder / "run.json", evaluation)
     run, found = _read(folder / "run.json", RUN), _read(evaluation, EVALUATION)
-    if model.source != Source.certified or attacked(found):
+    if model.source != Source.certified or attacked(found) or model.construction:
         return
     asked = run["configuration"]
     variant = f"{model.regime.removeprefix('certified-')}-{model.seed}"

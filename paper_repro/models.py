@@ -16,6 +16,7 @@ from dsnn.published import REGIMES
 from paper_repro.published import DATASETS, MARGINS
 
 KEPT = Path(__file__).parent / "results"
+DATA = Path(__file__).parent / "data"
 CLAIMS = ("stages.*.flow:lipschitz<=1", "lipschitz<=1", "lipschitz[pixel]<=1")
 """What audits ask: of the flows, of the whole network, and of it in pixels."""
 SEEDS = (0, 1, 2)
@@ -32,19 +33,21 @@ class Source(StrEnum):
 
 @dataclass(frozen=True)
 class Model:
-    """A network behind the figures; `margin` as the paper prints it, "" for a certified one."""
+    """A network behind the figures; `margin` as the paper prints it, "" for a certified one;
+    `construction` is how norms are kept, of the short runs that compare that."""
 
     source: Source
     regime: str
     dataset: str
     margin: str = ""
     seed: int = 0
+    construction: str = ""
 
     @property
     def id(self) -> str:
         """`published-switch-flexible-cifar10-0.15`, `retrained-naive-cifar100-0.3-0`,
-        `certified-non-expansive-cifar10-0`."""
-        parts = [self.regime, self.dataset, self.margin]
+        `certified-non-expansive-cifar10-0`, `certified-switch-measured-cifar10-0`."""
+        parts = [self.regime, self.construction, self.dataset, self.margin]
         if self.source != Source.certified:
             parts = [str(self.source), *parts]
         if self.source != Source.published:
@@ -84,10 +87,20 @@ def certified() -> list[Model]:
     ]
 
 
+def short() -> list[Model]:
+    """Narrow certified networks, trained for a few epochs, that compare ways to keep norms at their
+    limits, all else equal: `data/short-CONSTRUCTION.toml` has the settings."""
+    return [
+        Model(Source.certified, regime, "cifar10", construction=file.stem.removeprefix("short-"))
+        for regime in ("certified-non-expansive", "certified-switch")
+        for file in sorted(DATA.glob("short-*.toml"))
+    ]
+
+
 def models() -> dict[str, Model]:
     """All of them by id."""
     grid = [model for dataset in DATASETS for model in retrained(dataset)]
-    return {model.id: model for model in (*published(), *grid, *certified())}
+    return {model.id: model for model in (*published(), *grid, *certified(), *short())}
 
 
 def evaluation(model: Model, folder: Path, scale: str) -> Path:

@@ -11,7 +11,7 @@ from pathlib import Path
 from dsnn.errors import UserError
 from dsnn.models import ARCHITECTURES
 from paper_repro.artefact import Artefact
-from paper_repro.models import CLAIMS, Model, Source, certified, published, retrained
+from paper_repro.models import CLAIMS, DATA, Model, Source, certified, published, retrained, short
 from paper_repro.published import IMAGES
 
 FILES = {
@@ -32,13 +32,15 @@ HEADLINE = "0.15"
 @dataclass(frozen=True, kw_only=True)
 class Extent:
     """How much a scale computes: test images of PGD, and of AutoAttack on the published networks of
-    the headline's margin, on the certified ones and on the grid (0: none), the epsilons of PGD on
-    published networks at that margin and at the others (none: the paper's nine), the margins of the
-    published networks that are audited, the seeds of certified networks that belong to `--all`, and
-    the images that these are evaluated on (0: all)."""
+    the headline's margin (which belongs to `--all` where `autoattack_in_all`), on the certified
+    ones and on the grid (0: none), the epsilons of PGD on published networks at that margin and at
+    the others (none: the paper's nine), the margins of the published networks that are audited, the
+    seeds of certified networks that belong to `--all`, the images that these are evaluated on (0:
+    all), and those of the short certified runs (0: there are none)."""
 
     attacked: int
     published_autoattacked: int = 0
+    autoattack_in_all: bool = True
     certified_autoattacked: int = 0
     grid_autoattacked: int = 0
     headline: tuple[str, ...] = ()
@@ -46,6 +48,7 @@ class Extent:
     audited: tuple[str, ...] = ("0.07", "0.15", "0.3")
     seeds: tuple[int, ...] = ()
     certified: int = 0
+    short: int = 0
 
 
 EXTENTS = {
@@ -59,9 +62,11 @@ EXTENTS = {
     ),
     "cpu": Extent(
         attacked=IMAGES,
-        published_autoattacked=16,
+        published_autoattacked=128,
+        autoattack_in_all=False,
         certified_autoattacked=128,
-        others=(AUTOATTACK, "0.5"),
+        others=(AUTOATTACK, "0.5", "1"),
+        short=2048,
     ),
     "paper": Extent(
         attacked=IMAGES,
@@ -80,7 +85,8 @@ def artefacts(scale: str) -> Iterator[Artefact]:
     for model in published():
         yield _evaluation(model, extent)
         if extent.published_autoattacked and model.margin == HEADLINE:
-            yield _autoattack(model, extent.published_autoattacked)
+            images = extent.published_autoattacked
+            yield _autoattack(model, images, in_all=extent.autoattack_in_all)
         if model.margin in extent.audited:
             yield _audit(model)
     for model in (*retrained("cifar10"), *retrained("cifar100")):
@@ -97,6 +103,9 @@ def artefacts(scale: str) -> Iterator[Artefact]:
         if extent.certified_autoattacked:
             yield _autoattack(model, extent.certified_autoattacked, in_all=in_all)
         yield _audit(model, in_all=in_all)
+    for model in short() if extent.short else ():
+        yield _training(model)
+        yield _evaluation(model, extent)
 
 
 def check_data(artefact: Artefact, data: Path) -> None:
@@ -124,8 +133,10 @@ def _place(model: Model) -> str:
 
 def _words(model: Model) -> str:
     title = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100"}[model.dataset]
-    margin = f" at margin {model.margin}" if model.margin else f", seed {model.seed}"
-    return f"the {model.source} {model.regime} network on {title}{margin}"
+    which = f" at margin {model.margin}" if model.margin else f", seed {model.seed}"
+    if model.construction:
+        which = f", a short run with norms {model.construction}"
+    return f"the {model.source} {model.regime} network on {title}{which}"
 
 
 def _data(dataset: str) -> Artefact:
@@ -148,8 +159,13 @@ def _training(model: Model, *, in_all: bool = True) -> Artefact:
         *("--scale", "{scale}", "--seed", str(model.seed), "--out", "{out}/{place}"),
         *("--data", "{data}", "--device", "{device}", "--resume"),
     ]
+    settings = {}
     if model.margin:
         command += ["--margin", model.margin]
+    if model.construction:
+        file = f"short-{model.construction}.toml"
+        command += ["--config", f"{{package}}/data/{file}"]
+        settings["settings"] = DATA / file
     if model.source == Source.retrained and model.dataset == "cifar100":
         start = Model(Source.retrained, model.regime, "cifar10", model.margin, model.seed)
         weights = f"{_place(start)}/weights.safetensors"
@@ -159,13 +175,14 @@ def _training(model: Model, *, in_all: bool = True) -> Artefact:
         model.id,
         "model",
         f"Weights of {_words(model)}.",
+        packaged=settings,
         needs={Path(file).name: file for file in FILES[model.dataset]},
         command=tuple(command),
         place=_place(model),
         parts=("run.json", "weights.safetensors"),
         suffixes=(),
         after=after,
-        threads=1 if model.source == Source.retrained else 2,
+        threads=2 if model in certified() else 1,
         in_all=in_all,
         rule="train",
     )
@@ -183,7 +200,7 @@ def _subject(model: Model) -> tuple[tuple[str, ...], Mapping[str, str], Mapping[
 
 def _evaluation(model: Model, extent: Extent, *, in_all: bool = True) -> Artefact:
     attacks: list[str] = []
-    images = extent.certified
+    images = extent.short if model.construction else extent.certified
     if model.source != Source.certified:
         attacks, images = ["--attack", "pgd-paper"], extent.attacked
         if model.source == Source.published:

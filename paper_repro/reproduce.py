@@ -193,6 +193,7 @@ class Place:
 
         words = {
             "out": self.folder,
+            "package": Path(__file__).parent,
             "place": self.stem.relative_to(self.folder),
             "data": self.data,
             "scale": self.scale,

@@ -17,8 +17,8 @@ def summary(artefacts: Shown) -> str:
     if not total:
         return f"{sentence}; no number was compared yet."
     return (
-        f"{sentence}. Of {total} published numbers, {found['agrees']} agree within their "
-        f"tolerance, {found['differs']} differ for a reason that is given, and "
+        f"{sentence}. Of {total} comparisons with published numbers, {found['agrees']} agree "
+        f"within their tolerance, {found['differs']} differ for a reason that is given, and "
         f"{found['not run']} have nothing of ours beside them."
     )
 

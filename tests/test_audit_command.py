@@ -268,3 +268,13 @@ def test_a_certificate_writes_over_no_weights(tmp_path: Path, refused):
         "audit", path, "--claim", "lipschitz<=1", "--certificate", tmp_path / "net.json"
     )
     assert path.read_bytes() == other.read_bytes() == before
+
+
+def test_a_witness_writes_over_no_weights_and_no_certificate(tmp_path: Path, refused):
+    path = stored(tmp_path / "witness-1.safetensors", build("naive", channels=NARROW))
+    before = path.read_bytes()
+    claim = ("--claim", "lipschitz<=1e-3")
+    assert "write over" in refused("audit", path.name, *claim)
+    assert path.read_bytes() == before
+    other = path.rename(tmp_path / "net.safetensors")
+    assert "write over" in refused("audit", other, *claim, "--certificate", "witness-2.json")

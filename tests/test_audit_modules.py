@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 from dsnn.errors import UserError
+from dsnn.integrators import Step
 from dsnn.models import build
 from theory import theorems
 from verification import assert_proved, audit, witness
@@ -78,9 +79,41 @@ def test_a_module_that_mixes_its_batch_is_neither_proved_nor_refuted():
     assert "batch" in verdict.evidence["text"]
 
 
+class ByKeyword(nn.Sequential):
+    """Calls its second part by keyword."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return self[1](input=self[0](input))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("kind", [nn.Sequential, ByKeyword])
+def test_a_part_is_refuted_however_it_is_reached(kind: type[nn.Sequential], dtype: torch.dtype):
+    module = kind(nn.Linear(4, 4), nn.Linear(4, 4)).to(dtype)
+    verdict = audit(module, "1:lipschitz<=1e-3", (4,), budget=2.0).verdicts[0]
+    assert verdict.outcome == "refuted"
+
+
 def test_equalities_are_judged_by_their_properties():
     verdicts = audit(nn.Sequential(nn.ReLU()), ["0:gradient-field", "orthogonal"], (4,)).verdicts
     assert [v.outcome for v in verdicts] == ["proved", "refuted"]
+
+
+class Multiple(Step):
+    """u x, or |u| x."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.times()
+
+
+def test_a_step_of_another_part_does_not_explain_a_witness():
+    """The names of both begin with a 1."""
+    steps = [Multiple([2.0]) for _ in range(10)] + [Multiple([-1.9], signed=False)]
+    claims = ["1:lipschitz<=1", "10:lipschitz<=1"]
+    one, ten = audit(nn.Sequential(*steps), claims, (3,), budget=2.0).verdicts
+    assert (one.outcome, ten.outcome) == ("refuted", "refuted")
+    assert "|u|" not in one.evidence["text"]
+    assert "|u| is executed: 1.9 in 10" in ten.evidence["text"]
 
 
 def test_pixels_need_statistics():
@@ -110,6 +143,26 @@ def test_what_is_found_before_the_normalisation_refutes_a_claim_about_pixels(
     assert pixel.pair is not None
     images = PixelInput(net, *statistics)
     assert witness.replay(images, pixel.pair.x, pixel.pair.y) >= pixel.lower > 0.01
+
+
+class Product(nn.Module):
+    """All pixels times a product of two numbers, for each of 27 outputs. Float32 rounds it down."""
+
+    def __init__(self):
+        super().__init__()
+        self.factor = nn.Parameter(torch.full((27, 3), 1 + 2.0**-12))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x.flatten(1), self.factor * self.factor)
+
+
+def test_pairs_of_pixels_are_replayed_on_the_weights_that_are_bounded():
+    subject = Target("net", Live(Product(), (3, 1, 1)), ((0.0,) * 3, (1.0,) * 3))
+    claims = ["lipschitz[pixel]<=9.0043947", "lipschitz[pixel]<=9.00439453125"]
+    proved, at = Audit(subject, budget=0.5).run([parse(text) for text in claims]).verdicts
+    assert proved.outcome == "proved"
+    assert at.outcome != "refuted"
+    assert at.lower <= at.upper
 
 
 def test_a_search_that_can_hardly_refute_is_short(monkeypatch: pytest.MonkeyPatch):
@@ -151,6 +204,18 @@ def test_a_shrunk_witness_is_simpler_and_still_refutes():
     assert shrunk.ratio > 2
     assert int((shrunk.x != shrunk.y).sum()) == 1
     assert witness.replay(layer, shrunk.x, shrunk.y) == shrunk.ratio
+
+
+def test_a_module_without_a_value_at_a_simpler_pair_is_refuted_by_the_one_found(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    def undefined(*_: Any, **__: Any) -> witness.Witness:
+        raise RuntimeError("no value there")
+
+    monkeypatch.setattr(witness, "shrink", undefined)
+    layer = nn.Linear(3, 3, bias=False)
+    layer.weight.data = 3 * torch.eye(3)
+    assert audit(layer, "lipschitz<=1", (3,), budget=0.5).verdicts[0].outcome == "refuted"
 
 
 @pytest.mark.parametrize(

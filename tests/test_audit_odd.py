@@ -52,6 +52,13 @@ def test_examples_may_be_single_numbers(claim: str):
     assert verdict.outcome != "proved" or claim in ("gradient-field", "equivariant:shift")
 
 
+def test_one_number_is_not_shifted():
+    row = Buffered(lambda x: torch.tanh(x[:, None])[:, 0])
+    verdict = audit(row, "equivariant:shift", (), budget=0.2).verdicts[0]
+    assert verdict.outcome == "unknown"
+    assert "no dimension" in verdict.evidence["text"]
+
+
 def test_what_many_lines_rest_on_is_told_once():
     """Each value is used by all that follow: there are 2^40 ways through these layers."""
 
@@ -88,3 +95,16 @@ def test_a_step_of_a_size_beyond_the_largest_double():
     small = 1e-200 * torch.eye(3, dtype=torch.float64)
     verdict = audit(Buffered(step, small), "lipschitz<=1", (3,), budget=0.2).verdicts[0]
     assert verdict.outcome == "proved"
+
+
+def test_a_number_that_is_too_long_to_be_written():
+    """0.99^300 has a numerator of 4695 digits, and Python writes integers of 4300."""
+
+    def decayed(x: Tensor) -> Tensor:
+        for _ in range(300):
+            x = 0.99 * x
+        return x
+
+    verdict = audit(Buffered(decayed), "lipschitz<=0.05", (3,), budget=0.2).verdicts[0]
+    assert verdict.outcome == "proved"
+    json.dumps(verdict.evidence)

@@ -23,7 +23,7 @@ from dsnn.data.statistics import TRAINING
 from dsnn.errors import UserError
 from dsnn.models import build
 from dsnn.weights import Card, save
-from verification import page, page_budget, page_claims, page_witness
+from verification import page, page_again, page_budget, page_claims, page_witness
 from verification.wording import about, above, at_least, at_most
 
 HOSTILE = "<script>document.title='owned'</script><img src=x onerror=alert(1)>\"'&{{ 7*7 }}"
@@ -335,3 +335,11 @@ def test_an_audit_writes_its_page(tmp_path: Path, dsnn: Callable, monkeypatch, b
     assert re.fullmatch("[0-9a-f]{64}", shown.locator("#about dd").nth(1).inner_text())
     assert shown.locator("table.operators tbody tr").count() > 5
     shown.context.close()
+
+
+def test_a_network_of_the_zoo_is_checked_and_replayed_from_its_file():
+    audit = _audit() | {"target": "zoo:A/cifar10/0.15", "file": "there/a.safetensors"}
+    found = [step["lines"] for step in page_again.steps(audit, None, Path("c.json"))]
+    assert found[0] == "dsnn check c.json there/a.safetensors"
+    assert len(found) == 4
+    assert all("load('there/a.safetensors', 'naive')" in program for program in found[1:])

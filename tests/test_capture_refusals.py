@@ -1,5 +1,6 @@
 """What capture does not understand it says: an unknown node, or a reason in one line."""
 
+import math
 import random
 import sys
 import time
@@ -68,6 +69,14 @@ def test_an_operator_without_equivalent_is_an_unknown_node_that_names_it(name: s
         Interpreter(graph)
 
 
+@pytest.mark.parametrize("back", [torch.float32, torch.float64])
+def test_half_precision_has_less_range_than_bfloat16(back: torch.dtype):
+    one = torch.ones(4, dtype=torch.bfloat16)
+    assert not torch.isfinite(torch.full((4,), 7e4, dtype=torch.bfloat16).half()).any()
+    graph = capture(Buffered(lambda x, w: (w * x).half().to(back), one), (4,))
+    assert any(node.kind == "unknown" for node in graph)
+
+
 def control_flow(x: Tensor) -> Tensor:
     return x if x.sum() > 0 else -x
 
@@ -82,6 +91,11 @@ def beyond(x: Tensor, far: bool) -> Tensor:
 
 def asks_for_export(x: Tensor) -> Tensor:
     return beyond(x, not torch.compiler.is_compiling() and bool(x.max() > 50))
+
+
+def bent(x: Tensor, straight: bool) -> Tensor:
+    """Where no example is that the graph is compared on."""
+    return torch.sin(x) if straight else torch.sin(x) + 4 * torch.relu(x - 50)
 
 
 def asks_for_values(x: Tensor) -> Tensor:
@@ -99,6 +113,10 @@ def asks_numpy(x: Tensor) -> Tensor:
         return x
 
 
+def wrapped(angle: float) -> float:
+    return math.remainder(angle, math.tau)
+
+
 def asks_python(x: Tensor) -> Tensor:
     return beyond(x, "e+" in f"{x}")
 
@@ -110,6 +128,10 @@ def test_what_is_done_with_values_is_what_is_captured(real: Callable[[Tensor], b
     assert "activation" in [node.kind for node in kinks]
     shift = capture(Buffered(lambda x: torch.relu(x - (50 if real(x) else 60))), (4,))
     (bias,) = [node.constants["bias"] for node in shift if "bias" in node.constants]
+    assert float(bias.value) * float(bias.factor) == -50
+    weights = torch.tensor(50.0), torch.tensor(60.0)
+    by_weight = Buffered(lambda x, a, b: torch.relu(x - (a if real(x) else b)), *weights)
+    (bias,) = [n.constants["bias"] for n in capture(by_weight, (4,)) if "bias" in n.constants]
     assert float(bias.value) * float(bias.factor) == -50
 
 
@@ -169,10 +191,19 @@ REFUSED: dict[str, tuple[nn.Module, str]] = {
     "state outside": (Buffered(state_outside([])), "batch|reproduce"),
     "tracing detected": (Buffered(asks_for_tracing), "reproduce"),
     "tracing detected for some values": (Buffered(asks_for_export), "reads a number"),
+    "told of a compilation": (
+        Buffered(lambda x: bent(x, torch.compiler.is_compiling())), "told"),
+    "told of an export": (Buffered(lambda x: bent(x, torch.compiler.is_exporting())), "told"),
     "no values detected for some": (Buffered(asks_for_values), "data-dependent"),
     "no values detected for a shape": (Buffered(asks_for_shapes), "data-dependent|batch|number"),
     "numpy where it can be": (nn.Sequential(*[Buffered(asks_numpy)] * 2), "reads a number"),
     "numbers printed": (Buffered(asks_python), "reads a number"),
+    "a function of Python for every entry": (
+        Buffered(lambda x: 1.0 * x.clone().apply_(wrapped)), "apply_"),
+    "the same of a weight": (
+        Buffered(lambda x, w: x * w.clone().apply_(wrapped), torch.ones(4)), "apply_"),
+    "the same of what an operator gave": (
+        Buffered(lambda x: torch.sin(x).apply_(wrapped)), "apply_"),
     "a buffer that changes": (Counter(), "count"),
     "an attribute that changes": (Remembers(), "batch|call to call"),
     "two inputs": (TwoInputs(), "missing|argument"),

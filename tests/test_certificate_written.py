@@ -93,3 +93,10 @@ def test_numbers_are_written_alike_for_audit_and_checker(written: str) -> None:
         parse(f"lipschitz<={written}")
     with pytest.raises(Unreadable):
         verdicts.parse_claim(f"lipschitz<={written}")
+
+
+def test_what_leans_on_rounded_constants_is_not_said_to_hold_exactly(tmp_path: Path) -> None:
+    """1 / sqrt(1 + 1e-17) is 1 in float64: the certificate said that the defect is 0."""
+    path, lines = audited(nn.BatchNorm1d(3, eps=1e-17).double(), tmp_path, "orthogonal")
+    assert ["rounded" in line for line in lines] == [True]
+    assert run(str(path)) == 3

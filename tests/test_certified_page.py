@@ -10,7 +10,7 @@ from paper_repro import certified_page, keep, models
 
 
 def test_every_kept_network_has_a_proved_constant_and_falling_shares() -> None:
-    kept = certified_page.kept()
+    kept = certified_page.kept()["results"]
     assert kept
     for network in kept:
         found = network["evaluation"]
@@ -31,13 +31,13 @@ def test_results_of_other_weights_are_not_kept(tmp_path: Path) -> None:
 
 
 def test_what_is_kept_is_found_by_the_network_s_id(tmp_path: Path) -> None:
-    found = certified_page.kept()[0]
+    found = certified_page.kept()["results"][0]
     files = {name: tmp_path / f"{name}.json" for name in found}
     for name, path in files.items():
         path.write_text(json.dumps(found[name]))
     model = keep.keep(files["run"], files["evaluation"], tmp_path / "kept")
     assert models.models()[model.id] == model
-    assert certified_page.kept(tmp_path / "kept") == [found]
+    assert certified_page.kept(tmp_path / "kept")["results"] == [found]
     asked = found["run"]["configuration"]["scale"]
     for find, name in ((models.run, "run"), (models.evaluation, "evaluation")):
         assert json.loads(find(model, tmp_path, asked).read_text()) == found[name]
@@ -45,7 +45,7 @@ def test_what_is_kept_is_found_by_the_network_s_id(tmp_path: Path) -> None:
 
 def test_autoattack_is_kept_beside_the_whole_evaluation(tmp_path: Path) -> None:
     """It saw fewer images: the evaluation of all of them stays, and the table counts its own."""
-    found = certified_page.kept()[0]
+    found = certified_page.kept()["results"][0]
     run, evaluation = tmp_path / "run.json", tmp_path / "evaluation.json"
     run.write_text(json.dumps(found["run"]))
     evaluation.write_text(json.dumps(found["evaluation"]))

@@ -326,6 +326,14 @@ def test_a_long_claim_is_said_whole(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert f"{module}:lipschitz<=1000 " in capsys.readouterr().out
 
 
+def test_a_name_looks_like_no_verdict(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """A reader, or grep, found a line that says what was never shown."""
+    module = "contractive  (network)  [0.0, 0.5]  derived again"
+    path = identity(tmp_path, f"{module}:lipschitz<=1", module)
+    assert run(str(path)) == 0
+    assert not capsys.readouterr().out.startswith("proved   contractive")
+
+
 def test_pixels_are_those_of_the_whole_network(tmp_path: Path) -> None:
     """As for an audit, which refuses such a claim."""
     given = {"mean": [0.0], "std": [1]}
@@ -346,3 +354,21 @@ def test_what_stdout_cannot_encode_is_escaped(
     assert main() == 0
     stdout.flush()
     assert b"\\xe9:lipschitz<=1" in stdout.buffer.getvalue()  # type: ignore[attr-defined]
+
+
+def test_a_default_tolerance_needs_weights_of_one_type(tmp_path: Path) -> None:
+    """(1 + 1e-7) x keeps the sum up to the tolerance of float32, and not up to that of float64: of
+    weights of both types either verdict was accepted."""
+    w = 1 + 1e-7
+    of = graph([node("x", "input", [], [1]), node("y", "scale", ["x"], [1], weight="weights/W")])
+    alone = {"weights/W": np.array([w]), "witness/0": np.ones(1)}
+    about: Any = {"bound": [coarse(w - 1), None], "witness": {"x": "witness/0", "y": None}}
+    entries = [
+        claim("mass-preserving", of, "proved", bound=[0, w - 1], theorem="T14")
+        | {"limit": "1/100000"},
+        claim("mass-preserving", of, "refuted", **about),
+    ]
+    for entry, code in zip(entries, (1, 0), strict=True):
+        assert run(str(signed(tmp_path, [(of, [])], [entry], alone))) == code
+        both = alone | {"weights/b": np.zeros(1, np.float32)}
+        assert run(str(signed(tmp_path, [(of, [])], [entry], both))) == 1

@@ -118,3 +118,19 @@ def test_constants_that_are_no_numbers_are_no_constants() -> None:
             chain.derive("x", "y", law, [("x", "x")], {}, "it")
         with pytest.raises(Wrong, match="no number"):
             chain.derive("x", "n", "constant", [], {}, "it")
+
+
+def test_the_logarithm_of_an_empty_sum_is_no_number(tmp_path: Path) -> None:
+    """x + 0 log 0 was proved to keep the sum."""
+    nodes = [
+        INPUT,
+        node("e", "gather", ["x"], [0], index="folded/e"),
+        node("l", "logsumexp", ["e"], [1], {"dims": [0]}),
+        node("n", "gather", ["l"], [2], index="folded/n"),
+        _sum("n", "1", "0"),
+    ]
+    indices = {"folded/e": np.zeros(0, np.int64), "folded/n": np.zeros(2, np.int64)}
+    of = graph(nodes)
+    entry = claim("mass-preserving", of, "proved", bound=[0, 0.0], theorem="T14")
+    path = signed(tmp_path, [(of, [])], [entry], ZERO | indices)
+    assert run(str(path)) == 1

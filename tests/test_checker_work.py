@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from test_checker_forged_verdicts import claim, graph, node, root, signed
 
-from verification.checker import kinds, norms, replay, segments, verdicts, work
+from verification.checker import kinds, norms, replay, segments, values, verdicts, work
 from verification.checker.__main__ import run
 from verification.checker.chain import Line, Spectra
+from verification.checker.nodes import check_shapes
 from verification.checker.reading import Unreadable, Wrong
 
 ONE = {"weights/A": np.ones(1)}
@@ -120,6 +121,21 @@ def test_counted_entries_are_added_one_input_after_the_other() -> None:
     chain = root(graph(nodes), {}).chain
     chain.lines["x", "x"] = Line("identity", 1.0, {})
     assert peak(chain.derive, "x", "y", "together", [("x", "x")], {}, "it") < 16 * 8 * size
+
+
+def test_no_node_takes_far_more_memory_than_its_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A gigabyte for one number, and for a few that are padded far."""
+    nodes = [node("x", "input", [], [2**20]), node("y", "concat", ["x"] * 128, [1], {"dim": 0})]
+    with pytest.raises(Wrong, match="another shape"):
+        check_shapes(root(graph(nodes), {}).chain.graph)
+    monkeypatch.setattr(values, "LARGEST_READ", 2**10)
+    about = {"stride": [1], "padding": [[32, 31]], "dilation": [1], "groups": 1, "circular": False}
+    for kind, before, after in (("conv", [32, 1], [1, 64]), ("adjoint", [1, 64], [32, 1])):
+        at = about | ({"extent": [1]} if kind == "adjoint" else {})
+        end = node("y", kind, ["x"], after, at, weight="weights/A")
+        of = graph([node("x", "input", [], before), end])
+        with pytest.raises(Wrong, match="at once"):
+            check_shapes(root(of, {"weights/A": np.ones((1, 32, 1))}).chain.graph)
 
 
 def test_values_of_many_entries_are_not_followed_in_balls_or_fractions() -> None:

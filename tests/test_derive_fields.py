@@ -134,6 +134,11 @@ def test_a_kink_refutes_nothing(velocity: Any) -> None:
         ({"noninteger": True}, "an integer", (0, 1)),
         ({"imaginary": True}, "no real number", (0, 1)),
         ({"commutative": False}, "no real number", (0, 1)),
+        ({"extended_nonnegative": True}, "nonnegative", None),
+        ({"extended_nonpositive": True}, "nonpositive", (-1, 1)),
+        ({"polar": True}, "polar", (-1, 1)),
+        ({"integer": True}, "an integer", (Rational(1, 2), Rational(1, 2))),
+        ({"odd": True}, "an integer", (2, 2)),
     ],
 )
 def test_a_symbol_is_assumed_to_be_no_more_than_its_range(
@@ -146,6 +151,8 @@ def test_a_symbol_is_assumed_to_be_no_more_than_its_range(
 
 
 def test_what_the_range_says_may_be_assumed() -> None:
+    n = Symbol("n", integer=True)
+    assert Field((q,), (-n * q,), {n: (2, 2)}).ranges[n] == (2, 2)
     x, c = Symbol("x", nonnegative=True), Symbol("c", positive=True)
     field = Field((x,), (-c * Abs(x),), {x: (0, 1), c: (1, 2)}, one_sided=-c)
     assert derive(field).declared["one-sided constant <= -c"].verdict == "proved"
@@ -247,6 +254,7 @@ def test_a_field_may_not_expand_by_a_wrong_law() -> None:
         (((q, loose), (-q, -loose)), "a name of its own"),
         (((q,), (-(loose**2) * q,), {loose: (1, 2)}), "a name of its own"),
         (((q,), (-q,), {c: (2, 1)}), "low first"),
+        (((q, p), (-q, p), {p: (1, 1)}, Integer(-1)), "p has the one value 1: make it a param"),
         (((q,), (-q,), {}, q), "q in a declared law is no parameter"),
         (((q, p), (sigma(q), activation("sigma", 0, 2)(p))), "sigma has slopes"),
     ],

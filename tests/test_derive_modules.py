@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 import torch
 from hypothesis import strategies as st
-from sympy import Abs, Integer, Piecewise, oo, symbols
+from sympy import Abs, Integer, Piecewise, Symbol, oo, symbols
 from torch import Tensor, nn
 
 from dsnn.errors import UserError
 from dsnn.fields import VectorField
-from theory import Field, registry, theorems
+from theory import Field, activation, registry, theorems
 from verification import derive
 from verification.capture import capture
 from verification.field_pairs import ModuleSample, images
@@ -137,6 +137,8 @@ def test_refusals() -> None:
         derive(Linear([[0.0]], properties=("norm",)), (1,))
     with pytest.raises(UserError, match="give input_shape"):
         derive(Descent())
+    with pytest.raises(UserError, match="give input_shape"):
+        derive(nn.Tanh(), ())
     with pytest.raises(UserError, match="one of explicit-euler"):
         derive(Descent(), (3,), "leapfrog")
     report = derive(Field((q,), (-q,)))
@@ -156,6 +158,15 @@ def _install(monkeypatch: pytest.MonkeyPatch, group: str, name: str, value: Any)
         monkeypatch.setattr(module, "entry_points", lambda group: [entry] * (entry.group == group))
 
 
+def test_a_box_is_left_on_both_sides(monkeypatch: pytest.MonkeyPatch, dsnn) -> None:
+    """Above it -q^3 contracts all the more: only below it the law fails."""
+    cubic = Field((q,), (-(q**3),), {q: (1, 2)}, one_sided=Integer(-1), id="cubic")
+    _install(monkeypatch, "dsnn.fields", "cubic", cubic)
+    code, out, _ = dsnn("verify", "cubic", "--profile", "quick", "--jobs", "1")
+    assert code == 0, out
+    assert "cubic without box: Sample(" in out
+
+
 def test_a_wrong_law_of_a_registered_field_exits_1(monkeypatch: pytest.MonkeyPatch, dsnn) -> None:
     wrong = Field((q, p), (p - q, -2 * p), one_sided=Integer(-1), id="planted")
     _install(monkeypatch, "dsnn.fields", "planted", wrong)
@@ -163,6 +174,22 @@ def test_a_wrong_law_of_a_registered_field_exits_1(monkeypatch: pytest.MonkeyPat
     assert code == 1
     assert "proof step fails: (J + J')/2 is at most the law" in out
     assert "violations, a minimal one: Sample(" in out
+
+
+@pytest.mark.parametrize(
+    ("assumed", "ends", "sign"),
+    [("nonnegative", (0, 2), -1), ("nonpositive", (-2, 0), 1)],
+)
+def test_the_range_of_a_parameter_is_a_hypothesis_whatever_is_assumed(
+    assumed: str, ends: tuple[int, int], sign: int, monkeypatch: pytest.MonkeyPatch, dsnn
+) -> None:
+    """SymPy took 0 <= c for true, and what lies outside counted against the law."""
+    c = symbols("c", **{assumed: True})
+    damped = Field((q,), (sign * c * q,), {c: ends}, one_sided=Integer(0), id="damped")
+    _install(monkeypatch, "dsnn.fields", "damped", damped)
+    code, out, _ = dsnn("verify", "damped", "--profile", "quick", "--jobs", "1")
+    assert code == 0, out
+    assert "1/1" in out
 
 
 def test_a_field_that_cannot_be_decided_exits_3_and_says_why(
@@ -180,6 +207,18 @@ def test_a_field_that_cannot_be_decided_exits_3_and_says_why(
         assert "proof step fails" not in out
 
 
+def test_a_wrong_integral_of_a_registered_field_exits_1(
+    monkeypatch: pytest.MonkeyPatch, dsnn
+) -> None:
+    """It was declared, and nothing looked at it."""
+    right = Field((q, p), (p, -q), one_sided=Integer(0), integrals={"H": q**2 + p**2}, id="turn")
+    for field, code in ((right, 0), (replace(right, integrals={"H": q**2}), 1)):
+        _install(monkeypatch, "dsnn.fields", "turn", field)
+        found, out, _ = dsnn("verify", "turn", "--profile", "quick", "--jobs", "1")
+        assert found == code, out
+        assert ("proof step fails: H is constant along the flow" in out) == bool(code)
+
+
 def test_a_field_without_enclosure_exits_2(monkeypatch: pytest.MonkeyPatch, refused) -> None:
     piecewise = Field(
         (q,), (Piecewise((-q, q > 0), (-2 * q, True)),), one_sided=Integer(-1), id="bent"
@@ -190,9 +229,36 @@ def test_a_field_without_enclosure_exits_2(monkeypatch: pytest.MonkeyPatch, refu
     assert "write it with an activation" in answer
 
 
+@pytest.mark.parametrize(
+    ("parameter", "force"),
+    [("lambda", "s"), ("c'", "s"), ("outside", "s"), ("s_low", "s"), ("c", "leaky relu")],
+)
+def test_a_field_may_call_its_parts_as_it_likes(
+    parameter: str, force: str, monkeypatch: pytest.MonkeyPatch, dsnn
+) -> None:
+    """A keyword was no argument, and facts of the box or of slopes took a parameter's place."""
+    c = Symbol(parameter, real=True)
+    velocity = c * activation(force, 0, 1)(q)
+    field = Field((q,), (velocity,), {c: (0, 1), q: (-1, 1)}, one_sided=c, id="named")
+    _install(monkeypatch, "dsnn.fields", "named", field)
+    code, out, _ = dsnn("verify", "named", "--profile", "quick", "--jobs", "1")
+    assert code == 3, out
+    assert "no counterexample without hypothesis box" in out  # which it does not need
+
+
 def test_what_is_no_field_exits_2(monkeypatch: pytest.MonkeyPatch, refused) -> None:
     _install(monkeypatch, "dsnn.fields", "odd", 3)
     assert "register a theory.Field" in refused("theory", "list")
+
+
+def test_a_law_without_enclosure_exits_2(monkeypatch: pytest.MonkeyPatch, refused) -> None:
+    """A ValueError, and all of its traceback."""
+    c = symbols("c", real=True)
+    law = Piecewise((-c, c < 2), (-1, True))
+    bent = Field((q,), (-2 * c * q,), {c: (1, 3)}, one_sided=law, id="bent")
+    _install(monkeypatch, "dsnn.fields", "bent", bent)
+    answer = refused("verify", "bent", "--profile", "quick", "--jobs", "1")
+    assert "the law of bent cannot be evaluated with bounds" in answer
 
 
 def test_a_theorem_brings_its_strategy(monkeypatch: pytest.MonkeyPatch, dsnn, refused) -> None:
@@ -205,3 +271,14 @@ def test_a_theorem_brings_its_strategy(monkeypatch: pytest.MonkeyPatch, dsnn, re
     assert "draws nothing" in refused("verify", "mine", "--profile", "quick", "--jobs", "1")
     _install(monkeypatch, "dsnn.strategies", "mine", "no strategy")
     assert "register a verification.strategies" in refused("verify", "mine", "--jobs", "1")
+
+
+@pytest.mark.parametrize("value", [Integer(1) / 10, Integer(1) / 3], ids=str)
+def test_a_parameter_of_one_value_that_is_no_double(
+    value: Any, monkeypatch: pytest.MonkeyPatch, dsnn
+) -> None:
+    """The double beside it was drawn, which is outside the range."""
+    c = symbols("c", real=True)
+    slow = Field((q,), (-c * q,), {c: (value, value)}, one_sided=-value, id="slow")
+    _install(monkeypatch, "dsnn.fields", "slow", slow)
+    assert dsnn("verify", "slow", "--profile", "quick", "--jobs", "1")[0] == 0

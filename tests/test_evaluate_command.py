@@ -234,6 +234,18 @@ def test_a_device_that_takes_the_result_has_no_table_beside_it(
     assert str(table) in out
 
 
+def test_no_table_is_written_over_that_of_another_network_or_result(
+    dsnn: Dsnn, weights: Path, tmp_path: Path
+):
+    (tmp_path / "other").mkdir()
+    other = fitted("naive", 10, "generated", tmp_path / "other" / weights.name)
+    first, second = tmp_path / "margin-0.07", tmp_path / "margin-0.15"
+    for target, result in ((weights, "-"), (other, "-"), (weights, first), (weights, second)):
+        where = ("--limit", 4, "--out", tmp_path, "--json", result)
+        assert dsnn("evaluate", target, *where)[0] == 0
+    assert len(list(tmp_path.glob("*.csv"))) == 4
+
+
 @pytest.mark.parametrize("arch", ARCHITECTURES)
 def test_every_architecture_is_evaluated(dsnn: Dsnn, tmp_path: Path, arch: str):
     target = fitted(arch, 10, "generated", tmp_path / "net.safetensors")

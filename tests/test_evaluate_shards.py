@@ -5,11 +5,15 @@ import json
 import math
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
+import torch
 
 from dsnn.errors import UserError
+from experiments import pieces
 from experiments.epsilons import PAPER, parse, parse_all
 from experiments.shards import Shard, Store, identity, seed_of
 from experiments.table import Table, merge
@@ -133,3 +137,21 @@ def test_epsilons_are_numbers_or_fractions():
 def test_other_epsilons_are_refused(text: str):
     with pytest.raises(UserError, match="36/255"):
         parse(text)
+
+
+def test_radii_of_other_code_are_of_another_shard(monkeypatch: pytest.MonkeyPatch):
+    subject = cast(Any, SimpleNamespace(lipschitz=1.0, body=None))
+    piece = pieces.Piece(torch.zeros(1), torch.zeros(1), KEY)
+    before = pieces.clean_key(subject, piece)
+    hashes = pieces.content_hash
+    for changed in ("second_order.py", "running_error_rules.py", "curvature.py", "certified.py"):
+
+        def edited(path: Path, name: str = changed) -> str:
+            return "x" if path.name == name else hashes(path)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(pieces, "content_hash", edited)
+            pieces.radius_code.cache_clear()
+            assert identity(pieces.clean_key(subject, piece)) != identity(before), changed
+    pieces.radius_code.cache_clear()
+    assert pieces.clean_key(subject, piece) == before

@@ -16,10 +16,15 @@ from torch.nn.utils.parametrizations import weight_norm
 
 from dsnn.errors import UserError
 from verification import audit, balls_graph, float32
+from verification.auditor import Audit
 from verification.capture import Uncapturable, capture
+from verification.claims import parse
 from verification.float32 import RULES, Rounding, rounding
 from verification.graph import Node
 from verification.norms import Spectra
+from verification.parts import Live
+from verification.radius import PixelInput
+from verification.targets import Target
 
 Shape = tuple[int, ...]
 
@@ -178,6 +183,45 @@ def test_errors_are_carried_through_what_follows(monkeypatch: pytest.MonkeyPatch
     assert measured(module, (9,), 1.0) > bounded(module, (9,), 1.0).error
 
 
+class Summed(nn.Module):
+    """A batch norm with the weight w + 1000 - 1000."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm = nn.BatchNorm1d(1)
+        nn.init.constant_(self.norm.weight, 0.30002)
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight = (self.norm.weight + 1e3) - 1e3
+        return F.batch_norm(x, self.norm.running_mean, self.norm.running_var, weight)
+
+
+class Softsign(nn.Module):
+    """x / (c + |x|), c = 3 (1 / 3 + 4000 - 4000)."""
+
+    def __init__(self):
+        super().__init__()
+        self.one = nn.Parameter(torch.ones(1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x / ((self.one / 3 + 4e3 - 4e3) * 3 + x.abs())
+
+
+def narrow() -> nn.Module:
+    """A batch norm whose epsilon float32 holds with four digits."""
+    layer = nn.BatchNorm1d(1, eps=14272.49 * 2.0**-149, affine=False)
+    assert layer.running_var is not None
+    layer.running_var.fill_(0.0)
+    return layer.eval()
+
+
+@pytest.mark.parametrize("make", [Summed, Softsign, narrow])
+def test_numbers_that_rounding_has_changed_have_no_bound(make: Callable[[], nn.Module]):
+    module = make()
+    assert measured(module, (1,), 1.0) > 1e-5
+    assert math.isinf(bounded(module, (1,), 1.0).error)
+
+
 def test_what_sums_hide_is_counted_as_it_is_executed():
     """x + 1000 x - 1000 x is x in real arithmetic, and a combination of one term in the graph."""
     module = Written(lambda p, x: x + 1000 * x - 1000 * x)
@@ -188,6 +232,25 @@ def test_what_sums_hide_is_counted_as_it_is_executed():
     number = torch.tensor(1e3)
     lost = Written(lambda p, x: x * ((number + 0.3) - number))
     assert math.isinf(bounded(lost, (8,), 1.0).error)
+
+
+def test_sums_of_a_circular_adjoint_are_as_long_as_its_turns(monkeypatch: pytest.MonkeyPatch):
+    """Nine inputs of 64 channels and five taps onto five places: 576 products in each."""
+
+    def folded(parts: nn.ModuleList, x: Tensor) -> Tensor:
+        weight = parts[0].weight
+        assert isinstance(weight, Tensor)
+        y = F.conv_transpose1d(x, weight)
+        return y[..., 4:9] + F.pad(y[..., :4], (1, 0)) + F.pad(y[..., 9:], (0, 1))
+
+    module = Written(folded, nn.Conv1d(1, 64, 5))
+    last = capture(module, (64, 9), executed=True).nodes[-1]
+    assert last.attributes["circular"]
+    assert last.attributes["extent"] == [5]
+    counts, gamma = [0], float32._gamma
+    monkeypatch.setattr(float32, "_gamma", lambda n: counts.append(n) or gamma(n))
+    assert math.isfinite(bounded(module, (64, 9), 1.0).error)
+    assert max(counts) >= 576
 
 
 def test_a_nonexpansive_net_keeps_its_error_small():
@@ -230,11 +293,23 @@ def test_the_audit_says_what_is_executed():
     assert bool((moved <= verdict.upper * (x - x.flip(0)).double().norm(dim=1) + delta).all())
 
 
+class Short(nn.Module):
+    """A matrix of another precision, which its state dict leaves out."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("matrix", torch.eye(6, dtype=torch.bfloat16), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.get_buffer("matrix"))
+
+
 @pytest.mark.parametrize(
     ("module", "claim", "reason"),
     [
         (nn.LayerNorm(6, eps=1.0), "lipschitz<=5", "normalise"),
         (nn.Linear(6, 6).double(), "lipschitz<=5", "float64"),
+        (Short(), "lipschitz<=5", "bfloat16"),
         (nn.Hardtanh(), "gradient-field", "defect"),
     ],
 )
@@ -263,3 +338,25 @@ def test_no_larger_radius_is_said_than_was_proved():
 def test_a_radius_is_a_positive_number():
     with pytest.raises(UserError, match="radius"):
         audit(nn.ReLU(), "lipschitz<=1", (3,), arithmetic="float32", radius=-1.0)
+
+
+def test_without_a_radius_pixels_are_all_of_that_norm():
+    """-4 in one pixel is as long as 16 white ones, and 3 times as long when normalised: there
+    hardswish, which multiplies by 6 before it divides by 6, overflows."""
+    statistics = ((0.5,), (0.5,))
+    net = Written(lambda p, x: F.hardswish(-1.375e37 * x))
+    subject, claim = Target("net", Live(net, (1, 4, 4)), statistics), "lipschitz[pixel]<=1e38"
+    x = torch.zeros(1, 1, 4, 4)
+    x[0, 0, 0, 0] = -4.0
+    assert not bool(PixelInput(net, *statistics).float()(x).isfinite().all())
+    (verdict,) = Audit(subject, arithmetic="float32").run([parse(claim)]).verdicts
+    assert verdict.outcome == "unknown"
+    assert "overflow" in verdict.evidence["text"]
+
+    linear = Target("net", Live(nn.Conv2d(1, 1, 1), (1, 4, 4)), statistics)
+    found = [
+        Audit(linear, arithmetic="float32", radius=radius).run([parse(claim)]).verdicts[0].evidence
+        for radius in (None, 4.0)
+    ]
+    assert found[0]["radius"] >= found[1]["radius"] == 4.0
+    assert found[0]["delta"] >= found[1]["delta"]

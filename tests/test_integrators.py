@@ -91,6 +91,17 @@ def test_integrators_say_what_is_measured(measured, row: integrators_page.Row):
             assert name in (MASS, NORM)
 
 
+class _Lost(ExplicitEuler):
+    def advance(self, field: VectorField, x: Tensor, h: Tensor) -> Tensor:
+        return x * math.nan
+
+
+@pytest.mark.parametrize("name", integrators_page.INVARIANTS)
+def test_what_is_no_number_is_not_kept(name: str):
+    field = problems()["any"][name]
+    assert integrators_page.cell(_Lost(), field, name).kind == "no"
+
+
 # Orders on learned fields. ------------------------------------------------------------------
 
 

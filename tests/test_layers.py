@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -52,3 +53,15 @@ def test_python_m_dsnn_and_unknown_commands():
     assert done.returncode == 2
     assert len(done.stderr.strip().splitlines()) == 1
     assert "certify" in done.stderr
+
+
+def test_a_missing_package_that_a_command_imports_later_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, refused: Callable[..., str], weights: Path
+):
+    from verification.checker import kinds  # which looks for it once, when it is imported
+
+    assert kinds.flint is not None
+    monkeypatch.setitem(sys.modules, "flint", None)
+    line = refused("audit", weights, "--claim", "lipschitz<=1")
+    assert "flint" in line
+    assert "pip install" in line

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from verification import lipschitz
 from verification.constant import Constant as Line
 from verification.constant import root_up, round_up
 from verification.graph import Constant, Graph, Node
@@ -201,3 +202,25 @@ def test_norms_are_computed_side_by_side(monkeypatch: pytest.MonkeyPatch) -> Non
         assert [spectra.of(one) for one in operators[:2]] == alone
     with pytest.raises(ArithmeticError):
         spectra.of(operators[2])
+
+
+def test_windows_that_are_far_apart_are_not_compared():
+    """All pairs of 16000 of them would take minutes."""
+    graph = Build(1, 64000)
+    windows, weights = [[4 * k, 4 * k + 4] for k in range(16000)], [Fraction(1, 4)] * 16000
+    graph.add("window_sum", "x", shape=(1, 16000), dims=[1], windows=[windows], weights=[weights])
+    assert graph.constant().upper == 0.5
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_windows_in_any_order_are_counted_as_by_their_matrix(seed: int):
+    generator = torch.Generator().manual_seed(seed)
+    starts = torch.randint(0, 12, (8,), generator=generator)
+    stops = starts + torch.randint(1, 7, (8,), generator=generator)
+    weights = torch.randint(-3, 4, (8,), generator=generator)
+    place = torch.arange(20)
+    rows = ((place >= starts[:, None]) & (place < stops[:, None])).long()
+    products = (rows @ rows.T) * (weights[:, None] * weights).abs()
+    windows = torch.stack([starts, stops], 1).tolist()
+    assert lipschitz._square(windows, weights.tolist()) == int(products.sum(1).max())
+    assert lipschitz._overlap(windows) == int(rows.sum(0).max())

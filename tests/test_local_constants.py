@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
+from property_modules import Buffered
 from random_modules import Sorted
 from torch import Tensor, nn
 
-from verification import local
+from verification import audit, local
 from verification.capture import capture
 from verification.graph import Graph
 from verification.interpret import Interpreter
@@ -166,6 +167,20 @@ def test_more_is_certified_than_by_the_global_constant(
     assert len(gains) >= 10
     assert min(gains) >= 1
     assert sorted(gains)[len(gains) // 2] > 2
+
+
+def test_a_matrix_that_underflows_is_not_0():
+    """1e140 times 1e-330: of slope 1e50 beyond 1e10, where no example is that the graph is
+    compared on."""
+
+    def steep(x: Tensor, large: Tensor) -> Tensor:
+        return x + F.softshrink((1e240 * x) @ (large * 1e-165 * 1e-165), 1e60)
+
+    module = Buffered(steep, 1e140 * torch.eye(2, dtype=torch.float64))
+    x = torch.tensor([1e11, 0.0], dtype=torch.float64)
+    assert float(module(x[None]).sum()) > 1e60
+    assert local_constant(capture(module, (2,)), x, 1.0) > 1e49
+    assert audit(module, "mass-preserving", (2,), budget=0.5).verdicts[0].outcome != "proved"
 
 
 def test_the_documented_example_runs(capsys: pytest.CaptureFixture[str]):

@@ -1,12 +1,14 @@
 """The constants of a batch norm are rounded: equalities that lean on them do not hold exactly, and
 bounds have to be a little larger."""
 
+import math
 from dataclasses import replace
 from fractions import Fraction
 
 import pytest
 import torch
 import torch.nn.functional as F
+from property_modules import Buffered
 from torch import Tensor, nn
 
 from verification import audit, graph_file
@@ -175,3 +177,33 @@ class Scaled(nn.Module):
 def test_a_bias_that_was_computed_is_rounded() -> None:
     (node,) = (node for node in capture(Scaled(), (4,)) if node.kind == "scale")
     assert node.constants["bias"].rounded > 0
+
+
+def test_a_scale_that_underflows_is_not_0() -> None:
+    """Its weight is 1e200 times 1e-400; what follows has the slope 1e50 beyond 1e10, where no
+    example is that the graph is compared on."""
+
+    def steep(x: Tensor, one: Tensor, zero: Tensor, large: Tensor) -> Tensor:
+        y = F.batch_norm(x, zero, one, large * 1e-200 * 1e-200)
+        return torch.relu(1e250 * y - 1e60)
+
+    one = torch.ones(2, dtype=torch.float64)
+    module = Buffered(steep, one, torch.zeros_like(one), 1e200 * one)
+    far = module(torch.tensor([[2e10, 0.0], [0.0, 0.0]], dtype=torch.float64))
+    assert float(far[0, 0] - far[1, 0]) > 1e59
+    for verdict in audit(module, ["lipschitz<=1", "contractive"], (2,), budget=0.5).verdicts:
+        assert verdict.outcome != "proved"
+
+
+def test_a_computed_variance_that_cancels_against_epsilon() -> None:
+    """-1/3 + epsilon is two thirds of what float64 makes of it: the constant is sqrt(3/2)."""
+    epsilon = math.nextafter(1 / 3, 1.0)
+    assert (Fraction(epsilon) - Fraction(1, 3)) * 3 == Fraction(2) ** -53
+
+    def normalised(x: Tensor, zero: Tensor, minus: Tensor) -> Tensor:
+        return 2.0**-27 * F.batch_norm(x, zero, minus / 3, eps=epsilon)
+
+    one = torch.ones(2, dtype=torch.float64)
+    module = Buffered(normalised, torch.zeros_like(one), -one)
+    (verdict,) = audit(module, "lipschitz<=1.1", (2,), budget=0.5).verdicts
+    assert verdict.outcome != "proved"

@@ -214,3 +214,20 @@ def test_large_states_take_little_memory():
     assert (judgement.outcome, judgement.upper) == ("proved", 0.0)
     wide = judged("gradient-field", nn.Conv2d(512, 512, 3, padding=1, bias=False), 512, 32, 32)
     assert "too large" in wide.evidence["text"]
+
+
+def test_entries_that_many_others_are_made_of():
+    """Every entry less the mean of all: 2^31 entries and more, which scipy counts in 32 bits."""
+    centred = judged("gradient-field", Function(lambda x: x - x.mean((1, 2, 3), True)), 1, 224, 224)
+    assert "too large" in centred.evidence["text"]
+
+
+def test_normalised_entries_take_little_memory():
+    """Each reads all others: an edge for every pair of them would be 2^30 edges."""
+    inner = nn.Sequential(
+        nn.Conv2d(3, 32, 1), nn.GroupNorm(4, 32), nn.ReLU(),
+        nn.Conv2d(32, 32, 1), nn.GroupNorm(4, 32), nn.Conv2d(32, 3, 1),
+    )  # fmt: skip
+    coupled = Function(lambda x, f: torch.cat([x[:, :3] + f(x[:, 3:]), x[:, 3:]], 1), inner)
+    judgement = judged("volume-preserving", coupled, 6, 32, 32)
+    assert (judgement.outcome, judgement.upper) == ("proved", 0.0)

@@ -99,7 +99,7 @@ def test_the_first_page_counts_and_explains(index: Path, artefacts: list[dict[st
     agree = verdicts.count("agrees")
     lead = re.search(r'<p class="lead"[^>]*>(.*?)</p>', text)
     assert lead is not None
-    counted = f"Of {len(verdicts)} published numbers"
+    counted = f"Of {len(verdicts)} comparisons with published numbers"
     assert f"3 of 4 figures, tables and results are here. {counted}" in lead[1]
     assert f"{agree} agree" in lead[1]
     assert "1 differ" in lead[1]

@@ -1,6 +1,7 @@
 """Factories that misbehave: each is stopped and reported in one line with exit code 2, and what a
 good one returns is a graph that computes what its module does."""
 
+import json
 import os
 import signal
 import subprocess
@@ -207,6 +208,18 @@ def test_a_module_comes_back_as_graphs(monkeypatch: pytest.MonkeyPatch):
         except (sandbox._Stopped, reading.Unreadable, reading.Wrong):
             refusals += 1
     assert refusals > 50
+
+
+@pytest.mark.parametrize("key", [[], {}, 1, None, "0"])
+def test_weights_that_are_no_names_of_tensors_are_malformed(key: object):
+    content = {
+        "names": [""], "shapes": {"": [2]}, "graphs": {"": "none"}, "state": {"w": key},
+        "layers": [],
+    }  # fmt: skip
+    text = json.dumps(content).encode()
+    data = len(text).to_bytes(8, "little") + text + (2).to_bytes(8, "little") + b"{}"
+    with pytest.raises(reading.Unreadable, match="a weight is missing"):
+        sandbox._decoded(data)
 
 
 def test_it_dies_with_the_process_that_asked(tmp_path: Path):

@@ -7,7 +7,7 @@ from types import ModuleType
 
 import pytest
 
-from paper_repro import constructions, demo, deviations, estimates, keep, site
+from paper_repro import demo, deviations, estimates, keep, site
 from paper_repro.script import answer
 
 
@@ -19,8 +19,6 @@ from paper_repro.script import answer
         (keep, ["a", "b", "c"], "c"),
         (estimates, [], "FOLDER"),
         (estimates, ["nowhere"], "nothing was timed in nowhere"),
-        (constructions, [], "OUT"),
-        (constructions, [f"{__file__}/in"], "cannot write"),
         (site, ["nowhere"], "RESULT"),
         (site, ["nowhere", "nothing.json"], "cannot read nothing.json"),
         (demo, ["--no"], "--no"),

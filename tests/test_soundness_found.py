@@ -14,7 +14,9 @@ from torch import Tensor, nn
 from dsnn.errors import UserError
 from verification import audit
 from verification.auditor import Audit
+from verification.capture import capture
 from verification.claims import parse
+from verification.local import local_constant
 from verification.parts import Live
 from verification.store import Store
 from verification.targets import Target
@@ -72,6 +74,17 @@ def test_0_times_what_may_be_no_number_is_not_0(function: Callable[[Tensor], Ten
     assert finite.outcome == "proved"
 
 
+@pytest.mark.parametrize(
+    "function", [torch.log, lambda x: x / x, lambda x: F.layer_norm(x, (4,), eps=0.0)]
+)
+def test_nor_is_it_next_to_what_contracts(function: Callable[[Tensor], Tensor]):
+    def halved(x: Tensor, gate: Tensor) -> Tensor:
+        return x / 2 + gate * function(x)
+
+    (verdict,) = audit(Buffered(halved, torch.zeros(())), "lipschitz<=1", (4,), budget=0.5).verdicts
+    assert verdict.outcome != "proved"
+
+
 def test_a_bias_of_a_product_counts():
     """(x x + 1) summed is not |x|²."""
 
@@ -98,6 +111,33 @@ def test_products_that_underflow_are_not_0():
     for function in (turned, factored):
         for verdict in audit(Buffered(function, ones, turn), claims, (2,), budget=0.5).verdicts:
             assert verdict.outcome != "proved", (function.__name__, verdict.claim)
+
+
+class Far(nn.Module):
+    """relu(x - 5), by way of 1e300 and 1e-100, in dimension n; `whole`: x + that - relu(x - 5)."""
+
+    def __init__(self, n: int, *, whole: bool):
+        super().__init__()
+        self.whole = whole
+        self.register_buffer("large", torch.eye(n, dtype=torch.float64) * 1e150)
+        self.register_buffer("back", torch.eye(n, dtype=torch.float64) * 1e100)
+
+    def forward(self, x: Tensor) -> Tensor:
+        r, large = torch.relu(x - 5), self.get_buffer("large")
+        small = 1e-200 * (1e-200 * F.linear(F.linear(r, large), large))
+        again = F.linear(small, self.get_buffer("back"))
+        return x + again - r if self.whole else again
+
+
+def test_coefficients_that_underflow_refute_nothing_and_certify_nothing():
+    """1e-400 is not 0."""
+    kept = Far(4, whole=True)
+    x = torch.linspace(-9, 9, 12, dtype=torch.float64).reshape(3, 4)
+    assert float((kept(x) - x).abs().max()) < 1e-12
+    for claim in ("mass-preserving", "gradient-field", "orthogonal"):
+        assert audit(kept, claim, (4,), budget=0.5).verdicts[0].outcome != "refuted"
+    graph = capture(Far(1, whole=False), (1,))
+    assert local_constant(graph, torch.tensor([10.0], dtype=torch.float64), 1.0) > 0.99
 
 
 def test_what_is_stored_of_one_dtype_is_not_said_of_another(tmp_path: Path):
@@ -195,6 +235,24 @@ def test_where_there_is_no_value_nothing_is_preserved(name: str, claim: str):
     assert verdict.outcome != "proved"
 
 
+GATED = {
+    "divided by entries": lambda y: y / y,
+    "divided by their sum": lambda y: y / y.sum(1, keepdim=True),
+}
+
+
+@pytest.mark.parametrize("name", GATED)
+def test_0_times_what_may_be_no_number_keeps_no_norm(name: str):
+    """None where all entries are below -10: an open set, in which no random example lies."""
+
+    def gated(x: Tensor) -> Tensor:
+        return x + 0 * GATED[name](torch.relu(x + 10))
+
+    assert not Function(gated)(torch.full((1, 2), -11.0)).isfinite().all()
+    (verdict,) = audit(Function(gated), "norm-preserving", (2,), budget=0.2).verdicts
+    assert verdict.outcome != "proved"
+
+
 class _Scaled(nn.Module):
     """k x, of which a copy is x."""
 
@@ -235,3 +293,28 @@ def test_a_tensor_with_operators_of_its_own_is_no_weight():
     assert float((pair[1] - pair[0]).norm()) > 5.9
     verdict = audit(module, "lipschitz<=1", (4,), budget=0.5).verdicts[0]
     assert verdict.outcome != "proved"
+
+
+def _where_singular(x: Tensor, table: Tensor) -> Tensor:
+    try:
+        torch.linalg.cholesky(torch.diag_embed(50 - x))
+    except torch.linalg.LinAlgError:
+        return 5 * x
+    return 1 * x
+
+
+def _where_out_of_range(x: Tensor, table: Tensor) -> Tensor:
+    try:
+        table[x.abs().long()]
+    except IndexError:
+        return 5 * x
+    return 1 * x
+
+
+@pytest.mark.parametrize("function", [_where_singular, _where_out_of_range])
+def test_an_error_that_depends_on_the_data_is_a_branch(function: Callable[..., Tensor]):
+    module = Buffered(function, torch.zeros(50))
+    assert torch.equal(module(torch.full((1, 4), 60.0)), torch.full((1, 4), 300.0))
+    verdict = audit(module, "lipschitz<=1", (4,), budget=0.5).verdicts[0]
+    assert verdict.outcome != "proved"
+    assert verdict.upper == float("inf")

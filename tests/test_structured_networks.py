@@ -12,6 +12,7 @@ from dsnn.errors import UserError
 from dsnn.fields import (
     ResidualField,
     ShiftField,
+    SumField,
     mass_field,
     separable_hamiltonian,
     sphere_field,
@@ -19,7 +20,9 @@ from dsnn.fields import (
 )
 from dsnn.integrators import (
     ExplicitEuler,
+    Gonzalez,
     ImplicitMidpoint,
+    LieTrotter,
     NumericalStep,
     Projected,
     RelaxedHeun,
@@ -191,6 +194,10 @@ REFUSED = {
         lambda: StructuredNet(ENERGY, SAME, [_shears(StormerVerlet())], SAME),
         "StormerVerlet does not preserve it",
     ),
+    "energies of two fields": (
+        lambda: StructuredNet(ENERGY, SAME, [_shears(Gonzalez()), _shears(Gonzalez())], SAME),
+        "2 fields have an energy each",
+    ),
     "lift of a volume": (
         lambda: StructuredNet(VOLUME, ZeroLift(3, 4), [_shears()], SAME),
         "lift .*changes the dimension",
@@ -253,6 +260,13 @@ def test_refused_with_the_reason(make, words: str):
     with pytest.raises(UserError, match=words) as caught:
         make()
     assert "\n" not in str(caught.value)
+
+
+def test_a_sum_of_fields_has_no_energy():
+    first, second = separable_hamiltonian(4, 5), separable_hamiltonian(4, 5)
+    step = NumericalStep(SumField(first, second), LieTrotter(Gonzalez(), Gonzalez()), 0.1)
+    assert ENERGY in first.conserves & second.conserves
+    assert not step.claims
 
 
 # Approximators. -----------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from sympy import Abs, Float, Max, Min, Rational, exp, log, sqrt, symbols, tan
+from sympy import Abs, E, Float, Max, Min, Rational, exp, log, oo, pi, sqrt, symbols, tan
 
 from theory import balls
 
@@ -46,6 +46,15 @@ def test_decimal_numbers_in_an_expression_are_the_doubles_they_are() -> None:
 def test_symbolic_exponents() -> None:
     n = symbols("n", integer=True, positive=True)
     assert balls.upper((1 - x) ** n, {"x": 3.0, "n": 3}) == -8.0
+
+
+def test_numbers_that_have_a_name() -> None:
+    for number in (pi, E):
+        low, high = balls.lower(number, {}), balls.upper(number, {})
+        assert Fraction(low) < Fraction(str(number.evalf(40))) < Fraction(high)
+        assert high == math.nextafter(low, math.inf)
+    with pytest.raises(ValueError, match="no ball enclosure"):
+        balls.upper(oo, {})
 
 
 def test_intervals_enclose_every_point() -> None:

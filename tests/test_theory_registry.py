@@ -56,6 +56,18 @@ def test_a_package_adds_its_own(monkeypatch: pytest.MonkeyPatch, dsnn) -> None:
     assert "X1-mine" in out
 
 
+def test_a_package_that_cannot_be_loaded_is_named(
+    monkeypatch: pytest.MonkeyPatch, refused, tmp_path
+) -> None:
+    """A field without a velocity was a traceback of every command of theorems."""
+    (tmp_path / "a_broken_package.py").write_text("from theory import Field\nfield = Field()\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    entry = EntryPoint("broken", "a_broken_package:field", "dsnn.fields")
+    monkeypatch.setattr(registry, "entry_points", lambda group: [entry] * (group == entry.group))
+    answer = refused("theory", "list")
+    assert "broken = a_broken_package:field of group dsnn.fields: TypeError" in answer
+
+
 def test_what_is_no_theorem_is_refused(monkeypatch: pytest.MonkeyPatch, refused) -> None:
     _register(monkeypatch, "NOT_A_THEOREM")
     assert "int" in refused("theory", "list")
@@ -90,6 +102,11 @@ def test_show_prints_every_part(theorem, dsnn) -> None:
     assert error == ""
     assert out.count("holds") >= len(theorem.proof)
     assert all(hypothesis.name in out for hypothesis in theorem.hypotheses)
+
+
+def test_a_theorem_without_a_proof_is_undecided(monkeypatch: pytest.MonkeyPatch, dsnn) -> None:
+    monkeypatch.setattr(registry, "OURS", (dataclasses.replace(MINE, proof=()),))
+    assert dsnn("theory", "show", "X1-mine")[0] == 3
 
 
 def test_list_and_show_as_json(dsnn, tmp_path) -> None:

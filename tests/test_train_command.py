@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from dsnn.data.statistics import training
 from dsnn.errors import UserError
 from dsnn.files import atomic
 from dsnn.models import ARCHITECTURES, build
+from dsnn.published import key_map
 from dsnn.training.checkpoint import Checkpoints
 from dsnn.weights import Card, canonical_sha256, load, save
 from experiments.result import Task, carry_out
@@ -203,6 +205,17 @@ def test_graphs_on_a_gpu_train_as_the_plain_step_does(tmp_path: Path, dsnn: Dsnn
     assert found[0]["hinge"] == pytest.approx(found[1]["hinge"], rel=1e-3)
 
 
+def test_memory_that_is_full_before_the_first_step_is_one_line(
+    tmp_path: Path, refused: Refused, monkeypatch: pytest.MonkeyPatch
+):
+    def full(*_: Any) -> Any:
+        raise torch.OutOfMemoryError("tried to allocate 80 GiB")
+
+    monkeypatch.setattr("experiments.train.network", full)
+    assert "out of memory before" in refused(*arguments(tmp_path, "naive"))
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -263,6 +276,16 @@ def test_bad_settings_are_one_line(text: str, message: str, tmp_path: Path, refu
     assert not (tmp_path / "out").exists()
 
 
+def test_a_finished_run_keeps_the_commit_that_trained_it(
+    tmp_path: Path, dsnn: Dsnn, monkeypatch: pytest.MonkeyPatch
+):
+    assert dsnn(*arguments(tmp_path, "naive", epochs=1))[0] == 0
+    before = (tmp_path / "out" / "run.json").read_text()
+    monkeypatch.setattr("experiments.result.commit", lambda: {"commit": 40 * "f"})
+    assert dsnn(*arguments(tmp_path, "naive", epochs=1), "--resume")[0] == 0
+    assert (tmp_path / "out" / "run.json").read_text() == before
+
+
 def test_a_result_is_not_overwritten_and_not_mixed(tmp_path: Path, dsnn: Dsnn, refused: Refused):
     assert dsnn(*arguments(tmp_path, "naive", epochs=1))[0] == 0
     before = {p: p.read_bytes() for p in (tmp_path / "out").rglob("*") if p.is_file()}
@@ -275,6 +298,18 @@ def test_a_result_is_not_overwritten_and_not_mixed(tmp_path: Path, dsnn: Dsnn, r
     assert {p: p.read_bytes() for p in before} == before
     newest.write_bytes(before[newest][:-9])
     assert "damaged" in refused(*arguments(tmp_path, "naive", epochs=1), "--resume")
+
+
+def test_a_result_whose_checkpoints_are_gone_is_not_overwritten(
+    tmp_path: Path, dsnn: Dsnn, refused: Refused
+):
+    assert dsnn(*arguments(tmp_path, "naive", epochs=1))[0] == 0
+    shutil.rmtree(tmp_path / "out" / "checkpoints")
+    before = (tmp_path / "out" / "weights.safetensors").read_bytes()
+    for more in ((), ("--resume",)):
+        line = refused(*arguments(tmp_path, "naive", epochs=1), "--seed", 1, *more)
+        assert "would be written over" in line
+    assert (tmp_path / "out" / "weights.safetensors").read_bytes() == before
 
 
 def test_weights_of_another_kind_are_no_start(tmp_path: Path, refused: Refused):
@@ -298,3 +333,16 @@ def test_weights_of_another_kind_are_no_start(tmp_path: Path, refused: Refused):
         line = refused(*given, "--from", files[name], "--out", tmp_path / "out")
         assert message in line
     assert not (tmp_path / "out").exists()
+
+
+def test_published_weights_are_a_start(tmp_path: Path, refused: Refused):
+    """What is missing in the end is images, not the name of the regime."""
+    ours = build("non-expansive").state_dict()
+    keys = key_map("non-expansive").items()
+    state = {s.key: ours[name] for name, s in keys if s.entries is None}
+    for k in range(3):
+        state |= {f"seq.{k}.u": torch.ones(4), f"seq.{k}.rescalings": torch.ones(3)}
+    torch.save(state, tmp_path / "start.pt")
+    given = ["--regime", "non-expansive", "--dataset", "cifar100", "--scale", "paper"]
+    where = ["--from", tmp_path / "start.pt", "--data", tmp_path, "--out", tmp_path / "out"]
+    assert "no cifar100 images" in refused("train", *given, *where)

@@ -19,10 +19,11 @@ from training_cases import BATCH, EPOCHS, PLAN, STEPS, AdamStep, run, until_fini
 from dsnn.errors import UserError
 from dsnn.models.certified import Sizes, build_certified
 from dsnn.training.certified import CertifiedStep
-from dsnn.training.checkpoint import KEPT, Checkpoints
+from dsnn.training.checkpoint import KEPT, Checkpoints, Progress
 from dsnn.training.engine import RESTARTS, Limits, Plan, Report, train
 from dsnn.training.images import ResidentImages
 from dsnn.training.precision import out_of_memory
+from dsnn.training.processes import Processes
 from dsnn.training.schedule import Schedule, Steps, WarmupLinear
 
 
@@ -163,6 +164,15 @@ def test_only_the_newest_checkpoints_are_kept(tmp_path: Path):
     assert names == [f"epoch-{n:05d}.safetensors" for n in range(EPOCHS - KEPT + 1, EPOCHS + 1)]
 
 
+def test_checkpoints_are_in_the_order_of_their_epochs(tmp_path: Path):
+    checkpoints, step = Checkpoints(tmp_path, {}), AdamStep()
+    for epochs in (99_998, 99_999, 100_000):
+        checkpoints.save(step, Progress(epochs=epochs))
+    newest = checkpoints.newest()
+    assert newest is not None
+    assert newest.name == "epoch-100000.safetensors"
+
+
 def test_a_stale_partial_checkpoint_is_not_taken(tmp_path: Path, straight: str):
     run(tmp_path, limits=Limits(seconds=0))
     (partial,) = tmp_path.glob("partial-*")
@@ -179,6 +189,32 @@ def test_a_folder_that_holds_a_run_is_not_overwritten(tmp_path: Path):
     run(tmp_path)
     with pytest.raises(UserError, match="--resume"):
         run(tmp_path)
+
+
+def test_two_runs_in_one_folder_do_not_mix(tmp_path: Path):
+    def second(step: AdamStep) -> None:
+        if step.calls == STEPS + 1:
+            with pytest.raises(UserError, match="another run is at work"):
+                run(tmp_path, resume=True, name="other")
+
+    assert run(tmp_path, AdamStep(second))[1].finished
+    assert run(tmp_path, resume=True)[1].finished  # the lock has ended with the run
+
+
+class Elsewhere(Processes):
+    """The second of two processes, on a machine that has not got the folder of the first."""
+
+    def average_gradients(self, optimizer: torch.optim.Optimizer) -> None: ...
+
+    def agree(self, flag: bool, device: torch.device) -> bool:
+        return True
+
+    def same_weights(self, net: torch.nn.Module) -> None: ...
+
+
+def test_a_process_without_the_checkpoints_does_not_begin_anew(tmp_path: Path):
+    with pytest.raises(UserError, match="not for every process"):
+        run(tmp_path, resume=True, group=Elsewhere(2, 1))
 
 
 def test_a_run_of_another_configuration_is_refused(tmp_path: Path):

@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.random import Generator
-from sympy import Matrix, Rational, Symbol, exp
+from sympy import Catalan, E, EulerGamma, Matrix, Rational, Symbol, exp, pi
 
 from theory import balls, theorems
 from verification import suite
 from verification.strategies import STRATEGIES, arithmetic, draws
 from verification.strategies.arithmetic import at_least
 from verification.strategies.draws import Shape
+from verification.strategies.expressions import evaluated
 from verification.strategies.flows import largest_eigenvalue
 from verification.strategies.padding import ORTHOGONAL_ON_THE_CIRCLE
 from verification.strategies.rounding import Tracked, exact, singular_range
@@ -162,6 +163,14 @@ def test_steps_have_the_stability_function_of_their_method(method: str) -> None:
     true = sum((Fraction(h) ** k / math.factorial(k) for k in range(order + 1)), Fraction(0))
     assert _contains(found, np.full((1, 1, 1), true))
     assert found.error.max() < 1e-15
+
+
+@pytest.mark.parametrize("number", [pi, E, EulerGamma, Catalan], ids=str)
+def test_a_number_that_has_a_name_is_evaluated(number: Any) -> None:
+    """It has no arguments to go through, and so its value was what the memory happened to hold."""
+    found = evaluated(number, {}, {})
+    off = abs(Fraction(float(found.value)) - Fraction(str(number.evalf(60))))
+    assert off <= Fraction(float(found.error)) < Fraction(1, 10**15)
 
 
 @pytest.mark.parametrize("kernel", ORTHOGONAL_ON_THE_CIRCLE)

@@ -87,10 +87,14 @@ def test_a_network_of_ours_is_found_by_every_door(
     assert result["results"][0]["correct"] == right
     parts = resolve(target)
     assert parts.about["file_sha256"] == planted.sha256
+    assert parts.about["file"] == str(planted.path(resolve_folder()))
     assert "stages.0.flow" in parts.parts.names
-    code, out, _ = dsnn("audit", target, "--claim", "stages.*.pool:lipschitz<=1", "--json", "-")
+    audit = ("audit", target, "--claim", "stages.*.pool:lipschitz<=1")
+    certificate = tmp_path / "certificate.json"
+    code, out, _ = dsnn(*audit, "--json", "-", "--certificate", certificate)
     assert code == 0
     assert json.loads(out)["target"] == target
+    assert json.loads(certificate.read_text())["source"]["file"] == planted.file
     code, out, _ = dsnn("zoo")
     assert code == 0
     facts = "proved: 1; arithmetic: real; accuracy: 0.5; trained: here"

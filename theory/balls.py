@@ -2,7 +2,7 @@
 
 Inputs are exact doubles, SymPy rationals or intervals of them; results enclose the true value,
 and what leaves as a double is rounded outwards. Understood: sums, products, powers, Max, Min,
-Abs, exp, log, sin, cos, tanh, and exact numbers.
+Abs, exp, log, sin, cos, tanh, exact numbers, and pi and e.
 """
 
 import math
@@ -13,6 +13,9 @@ from typing import Any, cast
 from sympy import (
     Abs,
     Add,
+    Catalan,
+    E,
+    EulerGamma,
     Expr,
     Float,
     Max,
@@ -24,6 +27,7 @@ from sympy import (
     cos,
     exp,
     log,
+    pi,
     sin,
     tanh,
 )
@@ -71,6 +75,15 @@ def _any_power(base: Any, exponent: Any) -> Any:
     return base ** (exponent if whole is None else whole)
 
 
+def _named(number: Any) -> Any:
+    """The ball around a number that has a name, at the working precision."""
+    arb = _flint().arb
+    known = {pi: arb.pi, E: arb.const_e, EulerGamma: arb.const_euler, Catalan: arb.const_catalan}
+    if number not in known:
+        raise ValueError(f"{number} has no ball enclosure here")
+    return known[number]()
+
+
 def _operation(expression: Any) -> Callable[..., Any]:
     """What `expression` does to the balls of its arguments."""
     arb = _flint().arb
@@ -100,7 +113,8 @@ def _evaluator(expression: Any) -> Callable[[Mapping[str, Any]], Any]:
         constant = _exact(cast(Rational, Rational(expression)))
         return lambda balls: constant
     if not expression.args:
-        raise ValueError(f"{expression} has no ball enclosure here")
+        named = _named(expression)
+        return lambda balls: named
     simple = _power(expression.exp) if isinstance(expression, Pow) else None
     if simple is not None:
         base = _evaluator(expression.base)

@@ -2,6 +2,7 @@
 
 import functools
 import importlib
+import keyword
 import math
 from collections.abc import Callable
 from typing import Any, Literal
@@ -71,4 +72,8 @@ def compiled(expression: Basic, backend: Backend = "numpy") -> Callable[..., Any
     if backend not in _NAMESPACES:
         raise ValueError(f"backend {backend!r} is not one of {', '.join(_NAMESPACES)}")
     symbols = sorted(expression.free_symbols, key=str)
-    return lambdify(symbols, expression, modules=[_NAMESPACES[backend]()])
+    function = lambdify(symbols, expression, modules=[_NAMESPACES[backend]()])
+    names = arguments(expression)  # lambda is none that Python lets an argument have
+    if all(name.isidentifier() and not keyword.iskeyword(name) for name in names):
+        return function
+    return lambda **values: function(*(values[name] for name in names))

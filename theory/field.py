@@ -44,7 +44,7 @@ class Field:
     theorem that a registered field becomes.
 
     Raises ValueError for a symbol that is neither state nor parameter, for another number of
-    velocities than states, for an unknown property, for an empty range.
+    velocities than states, for an unknown property, for an empty range, for a state of one value.
     """
 
     states: tuple[Symbol, ...]
@@ -81,6 +81,12 @@ class Field:
                 raise ValueError(
                     f"{self.id}: {symbol} is declared {word} and lies between {ends[0]} and "
                     f"{ends[1]}: declare it real=True only"
+                )
+        for state in self.states:
+            low, high = self.box[state]
+            if low == high:  # its direction would count, in which no two points differ
+                raise ValueError(
+                    f"{self.id}: the state {state} has the one value {low}: make it a parameter"
                 )
         known = {*self.states, *self.ranges}
         names = {s.name for s in known if isinstance(s, Symbol)}  # by which intervals are found
@@ -191,16 +197,23 @@ def _of_a_kind(symbol: Any) -> bool:
     return any(kind is not None for kind in (symbol.is_integer, symbol.is_algebraic))
 
 
+def _single(symbol: Any, low: Any, high: Any) -> bool:
+    """Whether the range is one number, which is all that the symbol is assumed to be."""
+    found = {kind: getattr(low, f"is_{kind}") for kind in symbol.assumptions0}
+    return low == high and all(found[k] in (None, so) for k, so in symbol.assumptions0.items())
+
+
 def _contradicted(symbol: Any, low: Any, high: Any) -> str:
     """What the symbol is assumed to be, and not all numbers of the range are: SymPy has simplified
     by it, as Abs(x) to x for a positive x. "" where there is no such thing."""
     assumed = {
         "no real number": False if symbol.is_real is False or not symbol.is_commutative else None,
-        "an integer, or the like": low == high if _of_a_kind(symbol) else None,
-        "positive": low > 0 if symbol.is_positive else None,
-        "negative": high < 0 if symbol.is_negative else None,
-        "nonnegative": low >= 0 if symbol.is_nonnegative else None,
-        "nonpositive": high <= 0 if symbol.is_nonpositive else None,
+        "polar": False if symbol.is_polar else None,
+        "an integer, or the like": _single(symbol, low, high) if _of_a_kind(symbol) else None,
+        "positive": low > 0 if symbol.is_extended_positive else None,
+        "negative": high < 0 if symbol.is_extended_negative else None,
+        "nonnegative": low >= 0 if symbol.is_extended_nonnegative else None,
+        "nonpositive": high <= 0 if symbol.is_extended_nonpositive else None,
         "nonzero": low > 0 or high < 0 if symbol.is_zero is False else None,
     }
     return next((word for word, right in assumed.items() if right == False), "")  # noqa: E712

@@ -3,12 +3,12 @@
 from functools import partial
 from typing import Any
 
-from sympy import Function, Ge, Le, Symbol, latex, oo, symbols
+from sympy import Function, Ge, Le, Symbol, latex, oo
 from sympy.logic.boolalg import And
 
 from theory.activation import Activation
 from theory.algebra import equal
-from theory.derivation import decided_property, lipschitz, one_sided
+from theory.derivation import decided_integral, decided_property, lipschitz, one_sided
 from theory.field import Field
 from theory.field_properties import PROPERTIES
 from theory.limited import OutOfTime, within
@@ -16,13 +16,14 @@ from theory.steps import readable
 from theory.theorem import Hypothesis, ProofStep, Theorem, Undecided
 
 SECONDS = 60.0  # for one step of the proof
-outside = symbols("outside", nonnegative=True)
+# With blanks, unlike the parameters of a field, of which these facts stand in one table.
+outside = Symbol("outside the box", nonnegative=True)
 
 
 def slope_facts(name: str) -> tuple[Symbol, Symbol]:
     """The symbols for the least and the greatest slope of an activation."""
-    low, high = symbols(f"{name}_low {name}_high", real=True)
-    return low, high
+    low, high = f"least slope of {name}", f"greatest slope of {name}"
+    return Symbol(low, real=True), Symbol(high, real=True)
 
 
 def slope_ranges(field: Field) -> dict[str, tuple[Any, Any]]:
@@ -45,7 +46,11 @@ def theorem_of(field: Field) -> Theorem:
         check = partial(_at_most, field, lipschitz, field.lipschitz)
         steps.append(ProofStep(f"|J| is at most {field.lipschitz}", check, "interval"))
     for name in field.properties:
-        steps.append(ProofStep(PROPERTIES[name].words, partial(_holds, field, name)))
+        check = partial(_holds, decided_property, field, name)
+        steps.append(ProofStep(PROPERTIES[name].words, check))
+    for name, expression in field.integrals.items():
+        check = partial(_holds, decided_integral, field, expression)
+        steps.append(ProofStep(f"{name} is constant along the flow", check))
     return Theorem(
         id=field.id,
         statement=rf"\dot x^\top = {velocity}:\quad {says}",
@@ -81,8 +86,9 @@ def _hypotheses(field: Field) -> tuple[Hypothesis, ...]:
         )
     for parameter in field.parameters:
         low, high = field.ranges[parameter]
-        parts = [Ge(parameter, low)] if low != -oo else []
-        parts += [Le(parameter, high)] if high != oo else []
+        # not evaluated: of a nonnegative parameter SymPy would say that 0 <= c is true
+        parts = [Ge(parameter, low, evaluate=False)] if low != -oo else []
+        parts += [Le(parameter, high, evaluate=False)] if high != oo else []
         if parts:
             text = f"{parameter} lies in [{low}, {high}]"
             found.append(Hypothesis(f"range-{parameter}", text, And(*parts)))
@@ -103,9 +109,9 @@ def _at_most(field: Field, constant: Any, law: Any, theorem: Theorem) -> int:
     raise Undecided(found.reason or f"exceeded by {readable(found.upper, up=True)} at most")
 
 
-def _holds(field: Field, name: str, _: Theorem) -> bool:
+def _holds(decided: Any, field: Field, what: Any, _: Theorem) -> bool:
     try:
-        found = within(SECONDS, decided_property, field, name)
+        found = within(SECONDS, decided, field, what)
     except (OutOfTime, ValueError, RuntimeError) as why:
         raise Undecided(str(why)) from why
     if found.verdict == "open":

@@ -239,7 +239,8 @@ relaxation = Theorem(
     statement=r"d = \phi_h(y) - y \ne 0,\ y^+ = y - \frac{2\langle y,d\rangle}{|d|^2}\,d:\quad "
     r"|y^+| = |y|",
     words="Relaxation goes along the increment of any method as far as the sphere reaches: the "
-    "norm stays exactly. For sphere-preserving fields the factor is close to 1.",
+    "norm stays exactly. For sphere-preserving fields and methods of order 2 or more the factor "
+    "is close to 1 (for explicit Euler it is 0).",
     source="the authors' discrete.ipynb (Heun); Ketcheson 2019",
     status="published",
     hypotheses=(

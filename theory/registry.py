@@ -114,7 +114,12 @@ def _loaded(group: str, kind: type) -> list[tuple[str, Any]]:
     """What packages register in a group, with where it is from."""
     found = []
     for entry in sorted(entry_points(group=group)):
-        loaded = entry.load()
+        try:
+            loaded = entry.load()
+        except Exception as error:
+            raise ValueError(
+                f"{entry.name} = {entry.value} of group {group}: {type(error).__name__}: {error}"
+            ) from error
         for one in loaded if isinstance(loaded, tuple) else (loaded,):
             if not isinstance(one, kind):
                 raise ValueError(

@@ -161,10 +161,11 @@ class Audit:
             f"two inputs at distance {distance:.3g} leave at least "
             f"{above(pair.ratio, claim.limit or 1)} times as far apart"
         )
+        inside = f"{name}." if name else ""
         flipped = {
             time: step
             for step, module in self.parts.modules.items()
-            if isinstance(module, Step) and not module.signed and f"{step}.".startswith(name)
+            if isinstance(module, Step) and not module.signed and f"{step}.".startswith(inside)
             for time in module.u.tolist()
             if time < 0
         }

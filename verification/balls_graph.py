@@ -18,8 +18,11 @@ from verification.balls_activations import activation
 from verification.exact import LINEAR, MOVES, RUN
 from verification.graph import Constant, Graph, Node
 
+SMALLEST = 2.0**-900
+"""Numbers with a factor may not be smaller: what float64 makes of them is no relative error."""
 
-class NotEnclosed(Exception):
+
+class NotEnclosed(ArithmeticError):
     """A node without a rule here, or a value that is not finite."""
 
 
@@ -48,9 +51,14 @@ def enclose(graph: Graph, x: Tensor, directions: Tensor | None = None) -> Jet:
 
 
 def float64(constant: Constant) -> Tensor:
-    """The constant within 3 roundings."""
-    value = constant.value.detach().to("cpu", torch.float64)
-    return value if constant.factor == 1 else value * float(constant.factor)
+    """The constant within 3 roundings. Raises NotEnclosed where it underflows."""
+    value, factor = constant.value.detach().to("cpu", torch.float64), constant.factor
+    if factor == 1:
+        return value
+    found = value * float(factor)
+    if factor and (abs(factor) < SMALLEST or bool(((value != 0) & (found.abs() < SMALLEST)).any())):
+        raise NotEnclosed("a constant is too small for float64")
+    return found
 
 
 def advance(node: Node, inputs: list[Jet]) -> Jet:
@@ -86,6 +94,8 @@ def linear(node: Node, inputs: list[Ball]) -> Ball:
     mids, rads = [x.mid for x in inputs], [x.rad for x in inputs]
     if node.kind in MOVES:
         return Ball(RUN[node.kind](node, mids, {}), RUN[node.kind](node, rads, {}))
+    if any(c and abs(c) < SMALLEST for c in node.attributes.get("coefficients", ())):
+        raise NotEnclosed("a coefficient is too small for float64")
     weights = {k: float64(c) for k, c in node.constants.items() if k == "weight"}
     sizes = {k: w.abs() for k, w in weights.items()}
     above = _absolute(node)

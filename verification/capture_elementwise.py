@@ -112,6 +112,7 @@ def _is_softsign(build: Builder, x: Value, y: Value) -> bool:
         and inner.inputs == (x.name,)
         and bias is not None
         and bias.value.numel() == 1
+        and not (build.executed and bias.error)
         and Fraction(bias.value.item()) * bias.factor == 1
     )
 

@@ -17,6 +17,8 @@ STATISTICS = 2.0**-19
 """Error of the scale, and of the shift relative to the sum of its terms, when float32 computes
 them on the fly: 32 units, for a handful of roundings and a reciprocal square root. A variance below
 0 may cancel against epsilon, which magnifies it."""
+SMALLEST = 2.0**-1000
+"""Below, a product of float64 numbers is not within few roundings of what it stands for."""
 
 
 def _dense(build: Builder, x: Value, weight: Folded, bias: Folded | None, full: Any) -> Value:
@@ -253,17 +255,26 @@ def _batch_norm(build: Builder, call: Call) -> Any:
     mean, var = call.constant("running_mean"), call.constant("running_var")
     if call.get("training") or mean is None or var is None or len(x.full) < 2:
         raise Unrecognised("statistics of the batch")
-    affine = _statistics(call, mean, var, call["eps"])
+    affine = _statistics(build, call, mean, var)
     shape = (1, -1, *[1] * (len(x.full) - 2))
     result = _affine(build, x, *affine, shape)
     return result if call.op == "batch_norm" else (result, None, None)
 
 
-def _statistics(call: Call, mean: Folded, var: Folded, epsilon: float) -> tuple[Folded, Folded]:
-    weight, bias = call.constant("weight"), call.constant("bias")
+def _statistics(build: Builder, call: Call, mean: Folded, var: Folded) -> tuple[Folded, Folded]:
+    """Scale and shift. The drift is that of statistics as stored, and float32 has to hold
+    var + epsilon as exactly as any number."""
+    weight, bias, epsilon = call.constant("weight"), call.constant("bias"), call["eps"]
+    if build.executed:
+        if any(given is not None and given.error for given in (mean, var, weight, bias)):
+            raise Unrecognised("statistics that rounding has changed")
+        if float((_float64(var) + epsilon).abs().min()) < 2.0**-100:
+            raise Unrecognised("a variance that is nearly 0")
+    if abs(var.factor) != 1 and bool((_float64(var) < 0).any()):
+        raise Unrecognised("a computed variance below 0, whose rounding epsilon may lay bare")
     scale = (_float64(var) + epsilon).rsqrt()
     if weight is not None:
-        scale = _float64(weight) / (_float64(var) + epsilon).sqrt()
+        scale = _normal(_float64(weight) / (_float64(var) + epsilon).sqrt(), _float64(weight))
     shift = -_float64(mean) * scale
     if bias is not None:
         shift = shift + _float64(bias)
@@ -281,8 +292,20 @@ def _statistics(call: Call, mean: Folded, var: Folded, epsilon: float) -> tuple[
 
 
 def _float64(constant: Folded) -> torch.Tensor:
+    """Within 2 roundings. Raises Unrecognised where float64 has not the magnitude."""
     value = constant.value.to(torch.float64)
-    return value if constant.factor == 1 else value * float(constant.factor)
+    if abs(constant.factor) in (0, 1):
+        return value * float(constant.factor)
+    if abs(constant.factor) < SMALLEST:
+        raise Unrecognised("a number that underflows")
+    return _normal(value * float(constant.factor), value)
+
+
+def _normal(found: torch.Tensor, of: torch.Tensor) -> torch.Tensor:
+    """A multiple of a tensor, if no entry of it underflows."""
+    if bool(((found.abs() < SMALLEST) & (of != 0)).any()):
+        raise Unrecognised("a product that underflows")
+    return found
 
 
 @rule("instance_norm")
@@ -295,7 +318,7 @@ def _instance_norm(build: Builder, call: Call) -> Value:
         mean, var = call.constant("running_mean"), call.constant("running_var")
         if mean is None or var is None:
             raise Unrecognised("instance norm without statistics")
-        return _affine(build, x, *_statistics(call, mean, var, call["eps"]), shape)
+        return _affine(build, x, *_statistics(build, call, mean, var), shape)
     dims = [build.dim(x, d) for d in range(2, len(x.full))]
     attributes = {"dims": dims, "epsilon": exact(call["eps"])}
     y = build.emit("normalise", [x], x.full, attributes)

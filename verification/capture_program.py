@@ -127,7 +127,7 @@ class Translation:
             return moved(base, base.value, executed)
         if op not in MOVEMENTS:
             floats = base.value.is_floating_point() and executed.is_floating_point()
-            if not floats or _precision(executed.dtype) < _precision(base.value.dtype):
+            if not floats or _loses(base.value.dtype, executed.dtype):
                 return evaluated(executed)
             return moved(base, base.value, executed)
         name = next(iter(given))
@@ -205,8 +205,11 @@ def _module(node: fx.Node) -> str:
     return str(list(stack.values())[-1][0]) if stack else ""
 
 
-def _precision(dtype: torch.dtype) -> float:
-    return -torch.finfo(dtype).eps
+def _loses(before: torch.dtype, after: torch.dtype) -> bool:
+    """Whether numbers lose digits, or their range: float16 has more digits than bfloat16, and less
+    range."""
+    a, b = torch.finfo(before), torch.finfo(after)
+    return b.eps > a.eps or b.max < a.max or b.smallest_normal > a.smallest_normal
 
 
 def _keeps_precision(node: fx.Node, result: Tensor) -> None:
@@ -217,5 +220,5 @@ def _keeps_precision(node: fx.Node, result: Tensor) -> None:
         val = operand.meta.get("val")
         if not isinstance(val, Tensor) or not val.is_floating_point() or not val.ndim:
             continue
-        if _precision(result.dtype) < _precision(val.dtype):
+        if _loses(val.dtype, result.dtype):
             raise Unrecognised(f"rounding from {val.dtype} to {result.dtype}")

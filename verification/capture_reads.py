@@ -22,6 +22,12 @@ _READERS = frozenset(
 )  # fmt: skip
 """Methods of tensors that give their entries to others than torch."""
 _TAGS = (torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape)
+_FAILING = {
+    "_linalg_check_errors": 0, "embedding": 1, "gather": 1, "index": 1, "index_select": 1,
+    "take": 1,
+}  # fmt: skip
+"""What raises an error or not, as numbers say, which a module may catch: singular matrices, and
+positions out of range. By name, which tensors these are: all from this one on."""
 _FILLING = ("empty_like", "full_like", "ones_like", "rand_like", "randn_like", "zeros_like")
 """With what starts with new_: they take nothing of a tensor but its shape."""
 
@@ -90,7 +96,9 @@ class _Operators(Watch):
         name = func._schema.name.split("::", 1)[1]
         if not any(map(self.data.has, given)) or name in _FILLING or name.startswith("new_"):
             return result
-        if any(tag in func.tags for tag in _TAGS) and not _by_position(name, given[1:]):
+        fails = name in _FAILING and any(map(self.data.has, given[_FAILING[name] :]))
+        tagged = any(tag in func.tags for tag in _TAGS)
+        if fails or (tagged and not _by_position(name, given[1:])):
             self.found.append(name)
         self.data.add(_tensors(result))
         if func._schema.is_mutable:

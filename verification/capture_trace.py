@@ -7,15 +7,17 @@ can depend on them unseen. It takes what most networks consist of, in a fraction
 
 import contextlib
 import operator
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 from torch.fx.node import map_arg
+from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map
 
+from dsnn import spheres
 from verification.capture_reads import Watch
 
 PLAIN = frozenset(
@@ -23,6 +25,9 @@ PLAIN = frozenset(
      "max_pool2d_with_indices", "mul", "neg", "relu", "sub", "tanh", "view"}
 )  # fmt: skip
 """Operators on data that have the same rules in an exported program, or ones that mean the same."""
+PER_ENTRY = ("apply_", "map_", "map2_")
+"""Methods of tensors that call a function of Python for every entry. They are no operators, skip
+tensors without values, and end the process where an export has no memory for the entries."""
 
 
 class Uncapturable(Exception):
@@ -46,7 +51,11 @@ class Program:
 
 def traced(module: nn.Module, x: Tensor) -> Program:
     """What `module` calls on the batch x. Raises Uncapturable, and whatever torch does."""
-    return recorded(module, x) or exported(module, x)
+    run = calls(module, x.clone())
+    program = recorded(module, x, run)
+    if program is None and run != calls(module, x.clone(), told=True):
+        raise Uncapturable("it does something else when it is told that it is being exported")
+    return program or exported(module, x)
 
 
 def name(overload: torch._ops.OpOverload) -> str:
@@ -56,6 +65,21 @@ def name(overload: torch._ops.OpOverload) -> str:
     return bare if space in ("aten", "prims") else overload._schema.name
 
 
+class _PerEntry(TorchFunctionMode):
+    """Which methods are called that call a function of Python for every entry."""
+
+    def __init__(self):
+        super().__init__()
+        self.found: list[str] = []
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if (called := getattr(func, "__name__", "")) in PER_ENTRY:
+            self.found.append(called)
+        return func(*args, **(kwargs or {}))
+
+
 # By watching. ------------------------------------------------------------------------------
 
 
@@ -63,16 +87,14 @@ class _Refused(Exception):
     """Something that is left to `torch.export`."""
 
 
-def recorded(module: nn.Module, x: Tensor) -> Program | None:
+def recorded(module: nn.Module, x: Tensor, run: list[tuple[Any, ...]]) -> Program | None:
     """The program of a module that computes by `PLAIN` operators, writes to no tensor, reads no
     number out of one, has no part in two places and keeps the batch in front; None of others. Nor
-    of one that calls other operators when it is given tensors with values."""
+    of one that calls others than those of its `run` on tensors with values (`calls`)."""
     try:
         recorder = _Recorder(module, x)
-        program, given = recorder.program(module), x.clone()
-        with torch.no_grad(), _Calls() as run:
-            module(given)
-        return program if run.calls == recorder.calls else None
+        program = recorder.program(module)
+        return program if run == recorder.calls else None
     except Uncapturable:
         raise
     except Exception:  # whatever is wrong with the module, export says it
@@ -80,29 +102,59 @@ def recorded(module: nn.Module, x: Tensor) -> Program | None:
 
 
 class _Calls(Watch):
-    """The operators that are called, with those of their arguments that are no tensors."""
+    """The operators that are called, and with what: of a tensor, what it is. That is `known` by id,
+    or the place of the call that returned it."""
 
-    def __init__(self):
+    def __init__(self, known: Mapping[int, Any]):
         super().__init__()
         self.calls: list[tuple[Any, ...]] = []
+        self.known: dict[int, Any] = dict(known)
+        self.kept: list[Any] = []  # so that no id is given twice
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         self.keep(func, args, kwargs or {})
-        return func(*args, **(kwargs or {}))
+        return self.returned(func(*args, **(kwargs or {})))
 
     def keep(self, func: Any, args: Any, kwargs: dict[str, Any]) -> None:
-        leaves = tree_leaves((tuple(args), kwargs))
-        numbers = (None if isinstance(leaf, Tensor) else repr(leaf) for leaf in leaves)
-        self.calls.append((func, *numbers))
+        self.calls.append((func, *map(self._label, tree_leaves((tuple(args), kwargs)))))
+
+    def _label(self, leaf: Any) -> Any:
+        return self.known.get(id(leaf), "?") if isinstance(leaf, Tensor) else repr(leaf)
+
+    def returned(self, result: Any) -> Any:
+        self.kept.append(result)
+        for k, leaf in enumerate(tree_leaves(result)):
+            self.known[id(leaf)] = len(self.calls), k
+        return result
+
+
+def calls(module: nn.Module, x: Tensor, *, told: bool = False) -> list[tuple[Any, ...]]:
+    """What the module calls on x, when it is `told` that it is being exported, or not. Raises
+    Uncapturable where it calls Python for every entry, and whatever torch does."""
+    named = (*module.named_parameters(), *module.named_buffers())
+    flags, compiler = ("_is_compiling_flag", "_is_exporting_flag"), torch.compiler
+    before = {flag: getattr(compiler, flag) for flag in flags}
+    try:
+        for flag in flags if told else ():
+            setattr(compiler, flag, True)
+        known = {id(x): "", **{id(tensor): key for key, tensor in named}}
+        with torch.no_grad(), spheres.unchecked(), _PerEntry() as entries, _Calls(known) as run:
+            module(x)
+    finally:
+        for flag, value in before.items():
+            setattr(compiler, flag, value)
+    if entries.found:
+        raise Uncapturable(f"it calls Python for every entry: {entries.found[0]}")
+    return run.calls
 
 
 class _Recorder(_Calls):
     """The module sees tensors without values; what it calls is executed on those they stand for."""
 
     def __init__(self, module: nn.Module, x: Tensor):
-        super().__init__()
+        super().__init__({})
         self.graph, self.batch, self.path = fx.Graph(), len(x), [""]
         self.nodes: dict[int, fx.Node] = {}  # by id of the tensors that the module sees
         self.storages: dict[int, int] = {}  # by the same, where their entries would be
@@ -112,6 +164,8 @@ class _Recorder(_Calls):
         self.data = {self.input}
         named = (*module.named_parameters(), *module.named_buffers())
         self.stored = {key: self._placeholder("stored", tensor.detach()) for key, tensor in named}
+        self.known = {id(node.meta["val"]): key for key, node in self.stored.items()}
+        self.known[id(self.input.meta["val"])] = ""
 
     def program(self, module: nn.Module) -> Program:
         unreal = {key: node.meta["val"] for key, node in self.stored.items()}
@@ -129,7 +183,7 @@ class _Recorder(_Calls):
     ) -> Any:
         self.keep(func, args, kwargs or {})
         try:
-            return self._recorded(func, args, kwargs or {})
+            return self.returned(self._recorded(func, args, kwargs or {}))
         except Exception:  # which the module may catch
             self.refused = True
             raise

@@ -73,7 +73,8 @@ def certify(path: str | Path, audit: Audit, report: Report) -> list[str]:
     """Write the certificate of a finished audit. Returns and raises as `write`."""
     of = audit.subject
     file_sha256 = of.about.get("file_sha256")
-    source = None if file_sha256 is None else (Path(of.text).name, str(file_sha256))
+    file = str(of.about.get("file", of.text))
+    source = None if file_sha256 is None else (Path(file).name, str(file_sha256))
     findings = [
         Finding(
             verdict.claim,
@@ -95,6 +96,11 @@ def _witness(verdict: Verdict) -> tuple[Tensor, Tensor | None] | None:
     if verdict.pair is not None:
         return verdict.pair.x, verdict.pair.y
     return None if verdict.point is None else (verdict.point, verdict.directions)
+
+
+def _rounded(graph: Graph) -> bool:
+    """Whether a constant of it is only near the exact one, as those of a batch normalisation."""
+    return any(c.rounded for node in graph for c in node.constants.values())
 
 
 _REFUSED = (
@@ -242,6 +248,8 @@ class _Writer:
             reason = known if law or not claim.equality else proofs.prove(
                 claim.equality, nodes, output, claim.dim)  # fmt: skip
             raise LeftOut(f"the checker calls it {verdict}, the audit {finding.verdict}: {reason}")
+        if claim.equality and law and upper < finding.upper and _rounded(finding.graph):
+            raise LeftOut("constants of its graph are rounded, which the checker does not charge")
         self.graphs[key] = {"graph": graph, "lines": stated or self._lines_of(key)}
         return {
             "claim": finding.claim,

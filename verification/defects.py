@@ -1,5 +1,6 @@
 """How far a map is from keeping volume or the symplectic form, measured at given states."""
 
+import math
 from collections.abc import Callable, Iterable
 from typing import cast
 
@@ -15,9 +16,14 @@ def jacobian(function: Map, x: Tensor) -> Tensor:
     return cast(Tensor, found)
 
 
+def largest(numbers: Iterable[float]) -> float:
+    """The largest; infinite where one of them is no number, which `max` may pass over."""
+    return max(math.inf if math.isnan(number) else number for number in numbers)
+
+
 def volume_defect(function: Map, states: Iterable[Tensor]) -> float:
     """The largest ||det J| - 1|."""
-    return max(abs(float(torch.linalg.det(jacobian(function, x)).abs()) - 1) for x in states)
+    return largest(abs(float(torch.linalg.det(jacobian(function, x)).abs()) - 1) for x in states)
 
 
 def symplectic_defect(function: Map, states: Iterable[Tensor]) -> float:
@@ -27,5 +33,5 @@ def symplectic_defect(function: Map, states: Iterable[Tensor]) -> float:
         D, n = jacobian(function, x), len(x) // 2
         S = torch.zeros(2 * n, 2 * n, dtype=x.dtype)
         S[:n, n:], S[n:, :n] = torch.eye(n), -torch.eye(n)
-        worst = max(worst, float((D.T @ S @ D - S).abs().max()))
+        worst = largest((worst, float((D.T @ S @ D - S).abs().max())))
     return worst

@@ -1,12 +1,13 @@
 """Evidence as reports carry it: what a constant rests on, in words and as JSON."""
 
+import contextlib
 import math
 from collections.abc import Mapping
 from fractions import Fraction
 from typing import Any
 
 from verification.constant import Constant, Number
-from verification.wording import at_least, at_most
+from verification.wording import about, at_least, at_most
 
 DEEPEST = 40
 """Levels of lines under lines that a ledger has."""
@@ -59,7 +60,8 @@ def _ledger(constant: Constant, written: set[int], depth: int) -> dict[str, Any]
 
 
 def _values(values: Mapping[str, Number]) -> dict[str, Any]:
-    """Numbers that a double holds as numbers, other fractions as text: p/q."""
+    """Numbers that a double holds as numbers, other fractions as text: p/q, or rounded where that
+    is longer than Python writes integers."""
     return {key: _number(value) for key, value in values.items()}
 
 
@@ -70,10 +72,13 @@ def _number(value: Number) -> float | str | None:
 
 
 def _exact(value: Fraction) -> float | str:
+    with contextlib.suppress(OverflowError):
+        if Fraction(near := float(value)) == value:
+            return near
     try:
-        return float(value) if Fraction(float(value)) == value else str(value)
-    except OverflowError:
         return str(value)
+    except ValueError:
+        return about(value)
 
 
 def end(value: float) -> float | None:

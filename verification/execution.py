@@ -82,7 +82,9 @@ def judge(
     if subject.architecture is not None:
         return Unbounded("no bound on the rounding of all networks of an architecture at once")
     parts = subject.parts
-    wrong = {t.dtype for t in parts.state.values() if t.is_floating_point()} - {torch.float32}
+    root = parts.modules.get("")  # it may have buffers that no file holds
+    held = [*parts.state.values(), *(() if root is None else root.buffers())]
+    wrong = {t.dtype for t in held if t.is_floating_point()} - {torch.float32}
     if wrong:
         return Unbounded(f"it is executed in {', '.join(sorted(map(str, wrong)))}, not in float32")
     graph, executed = parts.graph(name), parts.executed(name)
@@ -108,14 +110,13 @@ def _start(
         return radius or 1.0, 0.0, radius or 1.0
     mean, std = subject.statistics
     channels, pixels = list(zip(mean, std, strict=True)), math.prod(shape[1:])
-    offset = up(sqrt_up(pixels * math.fsum((m / s) ** 2 for m, s in channels)))
-    if radius is None:
-        largest = up(sqrt_up(math.prod(shape)))
+    if not claim.pixel:
         tops = [max(abs(m), abs(1 - m)) / s for m, s in channels]
         size = up(sqrt_up(pixels * math.fsum(top * top for top in tops)))
-    else:
-        size, largest = up(radius / min(std) + offset), radius
-    if not claim.pixel:
         return size, 0.0, size
+    # Of all pixels of this norm, of which those in [0, 1] are but a part.
+    largest = up(sqrt_up(math.prod(shape))) if radius is None else radius
+    offset = up(sqrt_up(pixels * math.fsum((m / s) ** 2 for m, s in channels)))
+    size = up(largest / min(std) + offset)
     flushed = 8 * LEAST * sqrt_up(math.prod(shape)) / min(std)
-    return size, up(8 * UNIT * (largest / min(std) + offset) + flushed), largest
+    return size, up(8 * UNIT * size + flushed), largest

@@ -120,7 +120,7 @@ def derive(
         raise UserError(str(error)) from error
     if not budget_seconds > 0:
         raise UserError(f"a budget of {budget_seconds} seconds: give more than 0")
-    if input_shape is None:
+    if not input_shape:
         raise UserError(f"{type(field).__name__} is a module: give input_shape, as (6,)")
     return _of_module(field, tuple(input_shape), integrator, budget_seconds)
 

@@ -199,7 +199,7 @@ def _operator(forward: _Forward, node: Node, inputs: list[Rounding]) -> Rounding
     channels = math.prod(node.shape) // positions
     bias, bias_off = _length(node.constants.get("bias"), channels)
     bias, bias_off = up(bias * _root(positions)), up(bias_off * _root(positions))
-    products = column if node.kind == "adjoint" else row
+    products = column * turns if node.kind == "adjoint" else row
     whole = _sum([matrix * x.executed, off * x.executed, bias, bias_off])
     if whole > LARGEST:
         return _endless("")

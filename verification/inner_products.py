@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 
+from verification.flow import PARTIAL
 from verification.graph import Constant, Graph, Node
 from verification.properties_constants import has_constants
 
@@ -79,10 +80,13 @@ class Algebra:
         self.squares: dict[str, Rational] = {}
         self.values: dict[str, Vector | Rational] = {}
         self.pointwise: dict[str, Pointwise] = {}
+        self.partial: set[str] = set()  # what has no value where something that it reads has none
         for node in graph:
             self._compute(node, graph.by_name)
 
     def _compute(self, node: Node, nodes: Mapping[str, Node]) -> None:
+        if node.kind in PARTIAL or not self.partial.isdisjoint(node.inputs):
+            self.partial.add(node.name)
         value = self._known(node, nodes)
         if isinstance(value, Rational):
             self.values[node.name] = value
@@ -196,6 +200,13 @@ class Algebra:
     def is_zero(self, value: Rational) -> bool:
         """Whether the quotient is 0 wherever it is defined."""
         return not self._reduced(value.top)
+
+    def hides(self, vector: Vector) -> bool:
+        """Whether 0 times what may be no number is a term of it: that is none, and not 0."""
+        return any(
+            self.is_zero(c) and (name in self.partial or c.bottom != number(1).bottom)
+            for name, c in vector.items()
+        )
 
     def _reduced(self, top: Polynomial) -> Polynomial:
         """The top with every n² of a norm replaced, over a common denominator."""

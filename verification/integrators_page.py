@@ -30,8 +30,7 @@ from dsnn.integrators import (
     SymplecticEuler,
 )
 from dsnn.structure import ENERGY, MASS, NORM, SYMPLECTIC, VOLUME
-from verification import markdown
-from verification.defects import symplectic_defect, volume_defect
+from verification import defects, markdown
 from verification.integrators_problems import Cross, problems
 
 PAGE = Path(__file__).parent.parent / "docs" / "integrators.md"
@@ -116,6 +115,8 @@ def cell(integrator: Integrator, field: VectorField, invariant: str) -> Cell:
 def _judged(coarse: float, fine: float, *, grows: bool) -> Cell:
     if max(coarse, fine) <= ROUND_OFF:
         return Cell("exact")
+    if math.isinf(max(coarse, fine)):
+        return Cell("no", -math.inf)
     return Cell("no" if grows else "bounded", math.log2(coarse / fine))
 
 
@@ -144,7 +145,7 @@ def _drift(
     start, largest, early = measure(x), 0.0, 0.0
     for k in range(round(LONG / h)):
         x = integrator.advance(field, x, time)
-        largest = max(largest, float((measure(x) - start).abs().max()))
+        largest = defects.largest((largest, float((measure(x) - start).abs().max())))
         if (k + 1) * h <= SHORT:
             early = largest
     return largest, early
@@ -153,7 +154,7 @@ def _drift(
 def _defect(integrator: Integrator, field: VectorField, h: float, invariant: str) -> float:
     """Of one step, over the states."""
     time = torch.tensor(h, dtype=torch.float64)
-    measure = volume_defect if invariant == VOLUME else symplectic_defect
+    measure = defects.volume_defect if invariant == VOLUME else defects.symplectic_defect
     return measure(lambda x: integrator.advance(field, x, time), _states(field))
 
 

@@ -11,7 +11,7 @@ audit hook  the same in Python, with an error that says what was refused. It can
             kernel lacks Landlock
 
 Together with resource limits for memory, processor time, file sizes and open files. Reading is not
-restricted beyond the user's own rights. docs/isolation.md says what each protects against.
+restricted beyond the user's own rights. docs/targets.md says what each protects against.
 """
 
 import ctypes

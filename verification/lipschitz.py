@@ -45,6 +45,7 @@ Anything else is `unknown`: infinity, with the reason.
 """
 
 import math
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable
 from fractions import Fraction
 
@@ -199,11 +200,15 @@ def _window_sum(_: Derivation, start: str, node: Node) -> list[Constant]:
 
 def _square(windows: list, weights: list) -> Fraction:
     """A bound on |S|^2 for S with rows weight * indicator of [start, stop)."""
-    rows = [(int(a), int(b), abs(Fraction(w))) for (a, b), w in zip(windows, weights, strict=True)]
-    return max(
-        sum((v * w * max(0, min(b, d) - max(a, c)) for c, d, w in rows), Fraction(0))
-        for a, b, v in rows
-    )
+    pairs = zip(windows, weights, strict=True)
+    rows = sorted((int(a), int(b), abs(Fraction(w))) for (a, b), w in pairs)
+    starts, longest = [a for a, _, _ in rows], max(b - a for a, b, _ in rows)
+    total = Fraction(0)
+    for a, b, v in rows:
+        near = rows[bisect_right(starts, a - longest) : bisect_left(starts, b)]  # no others overlap
+        overlaps = (w * max(0, min(b, d) - max(a, c)) for c, d, w in near)
+        total = max(total, v * sum(overlaps, Fraction(0)))
+    return total
 
 
 @_rule("window_max")
@@ -214,8 +219,8 @@ def _window_max(_: Derivation, start: str, node: Node) -> list[Constant]:
 
 def _overlap(windows: list) -> int:
     """The largest number of windows that one entry is in: found where some window starts."""
-    spans = [(int(a), int(b)) for a, b in windows]
-    return max(sum(a <= place < b for a, b in spans) for place, _ in spans)
+    starts, stops = (sorted(int(ends[k]) for ends in windows) for k in (0, 1))
+    return max(bisect_right(starts, place) - bisect_right(stops, place) for place in starts)
 
 
 @_rule("activation")

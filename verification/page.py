@@ -1,4 +1,4 @@
-"""The page of an audit: one HTML file made from its JSON and its witness files, and nothing else.
+"""The page of an audit: one HTML file made from its JSON, its witness files and its certificate.
 
 The page asks nothing of the network, and runs no script: a policy in it forbids both. Whatever
 comes from the target is escaped.

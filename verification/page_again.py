@@ -35,7 +35,7 @@ def steps(
         found.append({"words": "Run the audit again, here or elsewhere:", "lines": command})
     if certificate is not None:
         check = ["dsnn", "check", str(certificate)]
-        target = [audit["target"]] if "file_sha256" in audit else []
+        target = [_file(audit)] if "file_sha256" in audit else []
         words = (
             "Derive every verdict of the certificate again, with code that shares nothing with "
             "the audit, and replay its witnesses:"
@@ -54,6 +54,11 @@ def steps(
             words = f"Replay the witness against {entry['claim']}, in Python, beside its file:"
             found.append({"words": words, "lines": lines})
     return found
+
+
+def _file(audit: Mapping[str, Any]) -> str:
+    """Of the weights that were audited: the target, or where the zoo has it."""
+    return str(audit.get("file", audit["target"]))
 
 
 def left_out(certificate: Path | None) -> list[dict[str, str]]:
@@ -82,7 +87,7 @@ def replay(audit: Mapping[str, Any], entry: Mapping[str, Any]) -> str | None:
             "from verification import witness",
             *(["from verification.radius import PixelInput"] if pixel else []),
             "",
-            f"net = load({audit['target']!r}, {card['arch']!r}).net",
+            f"net = load({_file(audit)!r}, {card['arch']!r}).net",
             f"module = {module}",
             f"found = witness.load({evidence['file']!r})",
             f"print(witness.replay(module, found.x, found.y))  # >= {least}",

@@ -130,7 +130,7 @@ class Live(Parts):
         if len(self.given) == 3 and min(self.given[1:]) >= 8:
             coarse = torch.randn(8, self.given[0], 4, 4, generator=generator)
             x = torch.nn.functional.interpolate(coarse, self.given[1:], mode="bilinear")
-        return witness.inputs_of(self.root, name, x)
+        return witness.inputs_of(self.root, name, x.to(self.dtype("")))
 
 
 class Seen(Parts):

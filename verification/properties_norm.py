@@ -32,7 +32,7 @@ def analyse(graph: Graph, dim: int = -1) -> Proof | Open:
         if isinstance(found, str):
             return Open(f"at {segment.output}: {found}")
         defect, text = found
-        total = up(total + defect + total * defect) if defect else total
+        total = up(total + defect + (total * defect if total else 0.0)) if defect else total
         parts.append(f"{segment.output}: {text} [T15]")
     if total == 0:
         return Proof(0.0, "T15", "every segment preserves the norm, exactly", tuple(parts))
@@ -74,6 +74,8 @@ def _nonlinear(segment: Graph) -> tuple[float, str] | str:
     value, before = algebra.values[segment.output], algebra.values[segment.input.name]
     if isinstance(value, Rational) or isinstance(before, Rational):
         return "a single number"
+    if algebra.hides(value):
+        return "0 times what may be no number"
     if set(value) == {segment.output}:
         return f"nothing is known of the norm of {segment[segment.output].kind}"
     # Nodes combine vectors of their own length only, so each of the two inner products is of

@@ -84,7 +84,7 @@ def _norm(graph: Graph, x: Tensor, dim: int) -> Found:
 
 def shifts(shape: tuple[int, ...]) -> list[tuple[int, ...]]:
     """The dimensions that are shifted: the last one, or the last two of images (..., C, H, W)."""
-    return [(-2,), (-1,)] if len(shape) >= 3 else [(-1,)]
+    return [(-2,), (-1,)] if len(shape) >= 3 else [(-1,)] if shape else []
 
 
 def _shift(graph: Graph, x: Tensor, dim: int) -> Found:
@@ -243,7 +243,7 @@ def _points(name: str, graph: Graph, generator: torch.Generator) -> Iterator[Ten
     """Random points of several scales, and what ascending the defect makes of some: small ones
     show a constant that is in the way, large ones what grows too fast."""
     shape = graph.input.shape
-    module = Interpreter(graph) if name in _ASCENDED and _is_known(graph) else None
+    module = Interpreter(graph) if shape and name in _ASCENDED and _is_known(graph) else None
     for count in range(_ROUNDS):
         scale = _SCALES[count % len(_SCALES)]
         x = torch.randn(shape, generator=generator, dtype=torch.float64) * scale

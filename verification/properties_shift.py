@@ -22,6 +22,8 @@ MOVING, STILL, FLAT = "moving", "still", "flat"
 
 def analyse(graph: Graph, dim: int = -1) -> Proof | Open:
     """Exactly, or not at all."""
+    if not graph.input.shape:
+        return Open("one number has no dimension that is shifted")
     axes = (-1, -2) if len(graph.input.shape) >= 3 else (-1,)
     for axis in axes:
         found = _along(graph, axis)

@@ -104,4 +104,4 @@ def _defect(segment: Segment, atoms: Diagonal, form: Matrix, after: Matrix) -> f
     if affine == shear == itself == 0:
         return 0.0
     reach = up(norm_upper(atoms.arguments) * atoms.steepest)
-    return up(affine + shear + up(itself * reach) * reach)
+    return up(affine + shear + (up(itself * reach) * reach if itself else 0.0))

@@ -71,7 +71,7 @@ def _acyclic(segment: Segment, matched: np.ndarray) -> bool:
     output = segment.output.pattern
     # dx -> dz -> ds -> dy, and back from dy to dx through P⁻¹: entry x_j is solved from row
     # i with matched[i] = j, and the other entries of that row.
-    entries = n + (width - n)
+    entries = width
     edges: list[Any] = []
     linear, nonlinear = output[:, :n].tocoo(), output[:, n:].tocoo()
     edges.append((matched[nonlinear.row], n + nonlinear.col))
@@ -86,12 +86,10 @@ def _acyclic(segment: Segment, matched: np.ndarray) -> bool:
                 edges.append((atom.start + used.row, used.col))
             else:
                 columns = np.unique(pattern.indices)
-                edges.append(
-                    (
-                        np.repeat(np.arange(atom.start, atom.stop), len(columns)),
-                        np.tile(columns, size),
-                    )
-                )
+                # All of its entries read all of these: through one vertex more, not pair by pair.
+                edges.append((np.arange(atom.start, atom.stop), np.full(size, entries)))
+                edges.append((np.full(len(columns), entries), columns))
+                entries += 1
     rows = np.concatenate([e[0] for e in edges])
     cols = np.concatenate([e[1] for e in edges])
     graph = scipy.sparse.csr_matrix((np.ones(len(rows)), (rows, cols)), (entries, entries))

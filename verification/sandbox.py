@@ -222,7 +222,8 @@ def _decoded(data: bytes) -> Captured:
     reading.need("" in names and len(set(names)) == len(names), "names of parts are missing")
     reading.need(set(shapes) == set(names), "the shapes are not those of the parts")
     reading.need("" in graphs and set(graphs) <= set(names), "a graph is of no part")
-    reading.need(all(key in arrays for key in content["state"].values()), "a weight is missing")
+    keys = list(content["state"].values())
+    reading.need(listed(text)(keys) and set(keys) <= set(arrays), "a weight is missing")
     return Captured(
         tuple(names),
         {name: _shape(value) for name, value in shapes.items()},

@@ -15,6 +15,7 @@ from verification import graph_file, witness
 from verification.capture import Uncapturable
 from verification.claims import Claim
 from verification.graph import Graph
+from verification.interpret import Interpreter
 from verification.parts import Shape
 from verification.radius import PixelInput
 from verification.store import Store, key
@@ -71,8 +72,11 @@ class Searches:
         """A simpler pair that refutes the claim too, or the same."""
         limit, graph = float(claim.limit or 1), self._meaning(claim, name)
         module, seconds = self._searched(claim, name), self.seconds / 2
-        shrunk = witness.shrink(module, pair, limit, graph=graph, budget_seconds=seconds)
-        shrunk = self._confirmed(name, shrunk)
+        try:
+            shrunk = witness.shrink(module, pair, limit, graph=graph, budget_seconds=seconds)
+            shrunk = self._confirmed(name, shrunk)
+        except Exception:  # somebody's module has no value there, and says so
+            return pair
         return pair if claim.allows(shrunk.ratio) else shrunk
 
     def place(self, kind: str, name: str, options: Mapping[str, Any]) -> str:
@@ -148,6 +152,12 @@ class Searches:
             return pair
         return replace(pair, ratio=self.parts.replay(name, pair.x, pair.y))
 
-    def _meaning(self, claim: Claim, name: str) -> Graph | None:
-        graph = None if claim.pixel else self.parts.graph(name)
-        return None if isinstance(graph, Uncapturable) else graph
+    def _meaning(self, claim: Claim, name: str) -> Graph | nn.Module | None:
+        graph = self.parts.graph(name)
+        if isinstance(graph, Uncapturable):
+            return None
+        if not claim.pixel or self.subject.statistics is None:
+            return graph
+        if any(node.kind == "unknown" for node in graph):
+            return None
+        return PixelInput(Interpreter(graph), *self.subject.statistics)

@@ -23,6 +23,7 @@ from dsnn.operators.rounding import UNIT, up
 from verification.constant import round_down, round_up
 from verification.diagonal_atoms import diagonal_atoms, ratios
 from verification.exact import LINEAR
+from verification.flow import PARTIAL
 from verification.forms import Segment, whole
 from verification.graph import Graph
 from verification.slopes import slope_range
@@ -50,6 +51,9 @@ def slope_form(graph: Graph) -> SlopeForm | str:
     sizes.append(sum(math.prod(n.shape) for n in graph if n.kind == "activation"))
     if max(sizes) > LARGEST:
         return f"{max(sizes)} entries are more than {LARGEST}"
+    partial = next((node.name for node in graph if node.kind in PARTIAL), None)
+    if partial is not None:  # 0 times no number is none, and two of them do not cancel
+        return f"{partial} may be no number"
     if (nested := _nested(graph)) is not None:
         return f"{nested} is computed from activations"
     segment = whole(graph)

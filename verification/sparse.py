@@ -71,6 +71,10 @@ class Matrix:
         return self.plain and bool((abs(self.hi.data) == 1).all())
 
     def __getitem__(self, key: Any) -> "Matrix":
+        if isinstance(key, np.ndarray):  # rows, each as often as it is asked for
+            for part in self.parts:
+                if np.diff(part.indptr)[key].sum(dtype=np.int64) > 2 * MOST_ENTRIES:
+                    raise ArithmeticError("the matrices of this graph are too large")
         return Matrix(*(part[key].tocsr() for part in self.parts))
 
     def __neg__(self) -> "Matrix":

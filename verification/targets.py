@@ -115,7 +115,9 @@ def _image(text: str, shape: tuple[int, ...] | None) -> None:
 def _weights(text: str, arch: str | None, shape: tuple[int, ...] | None) -> Target:
     _image(text, shape)
     loaded = load_target(text, arch)
-    about = {"file_sha256": loaded.file_sha256, "card": vars(loaded.card)}
+    about: dict[str, Any] = {"file_sha256": loaded.file_sha256, "card": vars(loaded.card)}
+    if text.startswith("zoo:"):
+        about["file"] = str(loaded.path)
     statistics = (loaded.card.mean, loaded.card.std)
     return Target(text, Live(loaded.net, IMAGE), statistics, about)
 

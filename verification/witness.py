@@ -63,19 +63,20 @@ def replay(module: nn.Module, x: Tensor, y: Tensor) -> float:
     return down(ratio) if math.isfinite(ratio) else 0.0
 
 
-def replayed(module: nn.Module, graph: Graph | None, x: Tensor, y: Tensor) -> float:
-    """As `replay`, of the graph where it is known: weights that a parametrisation computes are
-    then those of the executed dtype, as in every bound."""
-    if graph is not None and not any(node.kind == "unknown" for node in graph):
-        return replay(Interpreter(graph), x, y)
-    return replay(module, x, y)
+def replayed(module: nn.Module, meaning: Graph | nn.Module | None, x: Tensor, y: Tensor) -> float:
+    """As `replay`, of the graph where it is known, or of a module that executes it: weights that a
+    parametrisation computes are then those of the executed dtype, as in every bound."""
+    if isinstance(meaning, Graph):
+        known = not any(node.kind == "unknown" for node in meaning)
+        return replay(Interpreter(meaning) if known else module, x, y)
+    return replay(module if meaning is None else meaning, x, y)
 
 
 def search(
     module: nn.Module,
     shape: tuple[int, ...],
     *,
-    graph: Graph | None = None,
+    graph: Graph | nn.Module | None = None,
     target: float = math.inf,
     starts: Tensor | None = None,
     budget_seconds: float = 10.0,
@@ -117,7 +118,7 @@ def shrink(
     pair: Witness,
     limit: float,
     *,
-    graph: Graph | None = None,
+    graph: Graph | nn.Module | None = None,
     budget_seconds: float = 2.0,
 ) -> Witness:
     """A simpler pair for a person to look at: around 0 if that will do, in few entries, of short
@@ -184,13 +185,13 @@ def inputs_of(net: nn.Module, name: str, x: Tensor) -> Tensor | None:
     """What the submodule `name` of `net` receives when `net` is applied to the batch x: starts
     that look like data. Of several calls, the first; None where it is not called. `net` itself is
     not run: in training mode that would change its statistics."""
-    net, seen = copy.deepcopy(net).eval(), list[Tensor]()
+    net, seen = copy.deepcopy(net).to("cpu").eval(), list[Tensor]()
 
-    def stop(_: nn.Module, args: tuple[Tensor, ...]) -> None:
-        seen.append(args[0].detach().clone())
+    def stop(_: nn.Module, args: tuple[Tensor, ...], kwargs: dict[str, Tensor]) -> None:
+        seen.append(next(iter((*args, *kwargs.values()))).detach().clone())
         raise _Reached
 
-    hook = net.get_submodule(name).register_forward_pre_hook(stop)
+    hook = net.get_submodule(name).register_forward_pre_hook(stop, with_kwargs=True)
     try:
         with torch.no_grad(), contextlib.suppress(_Reached):
             net(x)

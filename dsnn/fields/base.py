@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from dsnn.operators import LinearOperator
-from dsnn.structure import SHIFT
+from dsnn.structure import ENERGY, SHIFT
 
 
 class VectorField(nn.Module, ABC):
@@ -82,13 +82,16 @@ class HasEnergy(Protocol):
 
 
 class SumField(VectorField):
-    """f = first + second, which splittings integrate one after the other [T2]."""
+    """f = first + second, which splittings integrate one after the other [T2].
+
+    Each may conserve an energy of its own, and their sum then conserves neither.
+    """
 
     def __init__(self, first: VectorField, second: VectorField):
         super().__init__()
         self.first, self.second = first, second
         self.claims = first.claims & second.claims
-        self.conserves = first.conserves & second.conserves
+        self.conserves = (first.conserves & second.conserves) - {ENERGY}
 
     def forward(self, x: Tensor) -> Tensor:
         return self.first(x) + self.second(x)

@@ -35,7 +35,7 @@ from dsnn.integrators import (
 )
 from dsnn.integrators.explicit import ExplicitEuler
 from dsnn.models.layers import MassProjection, StructuredLayer, ZeroLift
-from dsnn.structure import MASS, NORM, PROPERTIES, SYMPLECTIC, VOLUME
+from dsnn.structure import ENERGY, MASS, NORM, PROPERTIES, SYMPLECTIC, VOLUME
 
 
 class StructuredNet(nn.Module):
@@ -61,6 +61,12 @@ class StructuredNet(nn.Module):
             why = breaks(part, property)
             if why is not None:
                 raise UserError(f"{name} ({type(part).__name__}) is not {property}: {why}")
+        fields = {part.field for part in self.flow.modules() if isinstance(part, NumericalStep)}
+        if property == ENERGY and len(fields) > 1:
+            raise UserError(
+                f"{len(fields)} fields have an energy each, and their steps together keep none: "
+                "give all steps one field"
+            )
 
     def _parts(self) -> list[tuple[str, nn.Module]]:
         steps = [(f"flow.{name}", step) for name, step in self.flow.named_children()]

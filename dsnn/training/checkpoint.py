@@ -5,9 +5,12 @@ The tensors are those of the network, of the optimiser, of the random generators
 of the epoch under way; the JSON holds everything else. A digest over both is checked on reading.
 """
 
+import fcntl
 import hashlib
 import json
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -64,11 +67,38 @@ class Checkpoints:
         self.folder = folder
         self.configuration = json.loads(json.dumps(configuration, allow_nan=False))
 
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep other runs out of the folder while the block lasts, or this process does.
+
+        Raises UserError where another run is at work there, or no folder can be made. A file
+        system without locks keeps nobody out.
+        """
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(self.folder, os.O_RDONLY)
+        except OSError as error:
+            reason = f"{error.strerror}; choose another --out"
+            raise UserError(f"cannot write {self.folder}: {reason}") from error
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            os.close(descriptor)
+            raise UserError(
+                f"another run is at work in {self.folder}: wait for it, or choose another --out"
+            ) from error
+        except OSError:
+            pass  # no locks here
+        try:
+            yield
+        finally:
+            os.close(descriptor)
+
     def newest(self) -> Path | None:
         """The file to go on from, None where there is none."""
         whole, partial = self._found("epoch"), self._found("partial")
-        # Names end in the number of finished epochs: an older partial one was only not removed yet.
-        if partial and (not whole or partial[-1].stem[-5:] >= whole[-1].stem[-5:]):
+        # An older partial one was only not removed yet.
+        if partial and (not whole or _epochs(partial[-1]) >= _epochs(whole[-1])):
             return partial[-1]
         return whole[-1] if whole else None
 
@@ -115,7 +145,7 @@ class Checkpoints:
             ) from error
 
     def _found(self, kind: str) -> list[Path]:
-        return sorted(self.folder.glob(f"{kind}-*.safetensors"))
+        return sorted(self.folder.glob(f"{kind}-[0-9]*.safetensors"), key=_epochs)
 
     def _check(self, path: Path, found: Mapping[str, Any]) -> None:
         for name in sorted(found.keys() | self.configuration.keys()):
@@ -125,6 +155,11 @@ class Checkpoints:
                     f"{path} is of a run with {name} = {there!r}, this one has {here!r}: "
                     "choose another --out"
                 )
+
+
+def _epochs(path: Path) -> int:
+    """The number of finished epochs, which the name of a checkpoint ends in."""
+    return int(path.stem.rpartition("-")[2])
 
 
 def _tensors(step: Trainable) -> dict[str, Tensor]:

@@ -8,7 +8,7 @@ was not.
 
 import time
 from collections.abc import Callable, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, fields
 from fractions import Fraction
 from typing import Any, Protocol
@@ -129,23 +129,29 @@ def train(
     group.average_gradients(step.optimizer)
     for parameters in step.optimizer.param_groups:
         parameters.setdefault("initial_lr", float(parameters["lr"]))
-    there = group.agree(checkpoints.newest() is not None, images.device)
-    if there and not resume:
-        raise UserError(
-            f"{checkpoints.folder} holds a run already: go on with --resume, or choose another "
-            "--out"
-        )
-    progress = checkpoints.restore(step) if there else None
-    if progress is None:
-        progress = Progress()
-        torch.manual_seed(plan.seed)
-        if group.first:
-            checkpoints.save(step, progress)
-    group.same_weights(step.net)
-    loop = _Loop(step, images, plan, checkpoints, limits, group, at_epoch_end, report, progress)
-    with _memory(plan.batch, checkpoints):
-        finished = loop.run()
-    return Outcome(loop.progress, finished)
+    with checkpoints.held() if group.first else nullcontext():
+        there = group.agree(checkpoints.newest() is not None, images.device)
+        if there and not resume:
+            raise UserError(
+                f"{checkpoints.folder} holds a run already: go on with --resume, or choose another "
+                "--out"
+            )
+        progress = checkpoints.restore(step) if there else None
+        if there and progress is None:
+            raise UserError(
+                f"{checkpoints.folder} holds a run, but not for every process: put --out on a disk "
+                "that all machines share"
+            )
+        if progress is None:
+            progress = Progress()
+            torch.manual_seed(plan.seed)
+            if group.first:
+                checkpoints.save(step, progress)
+        group.same_weights(step.net)
+        loop = _Loop(step, images, plan, checkpoints, limits, group, at_epoch_end, report, progress)
+        with _memory(plan.batch, checkpoints):
+            finished = loop.run()
+        return Outcome(loop.progress, finished)
 
 
 class _NotFinite(Exception):

@@ -20,13 +20,13 @@ oscillator = Field(
     ranges={c: (Rational(3, 4), 2)},
     one_sided=Rational(-1, 4),
     id="damped-oscillator",
-    words="A damped oscillator contracts where the damping is above half the largest slope.",
+    words="A damped oscillator contracts where c exceeds half of |1 - slope| for every slope.",
     source="the tutorial on new fields",
 )
 
 
 class Oscillators(VectorField):
-    """The same with sigma = tanh, `dim` of them side by side: states (q, p) of size 2 dim."""
+    """The same with sigma = tanh, any number of them side by side: states (q, p) of even size."""
 
     one_sided = 0.0
 

@@ -3,6 +3,7 @@ derived again, 1 when something in the certificate is wrong, 2 when it cannot be
 it holds was derived again but it names verdicts of the audit that it does not hold."""
 
 import math
+import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -87,11 +88,11 @@ def show(outcome: Outcome) -> None:
         return
     for verdict in outcome.verdicts:
         known = f"[{verdict.lower!r}, {verdict.upper!r}]"
-        module = _line(verdict.module or "(network)")
-        _say(f"{verdict.verdict:8} {_line(verdict.claim)}  {module}  {known}  derived again")
+        module = _name(verdict.module or "(network)")
+        _say(f"{verdict.verdict:8} {_name(verdict.claim)}  {module}  {known}  derived again")
     for entry in outcome.left_out:
-        module = _line(entry["module"] or "(network)")
-        _say(f"left out {_line(entry['claim'])}  {module}  {_line(entry['reason'])}")
+        module = _name(entry["module"] or "(network)")
+        _say(f"left out {_name(entry['claim'])}  {module}  {_line(entry['reason'])}")
     for reason in outcome.reasons:
         _say(reason)
     if outcome.target is not None:
@@ -120,6 +121,13 @@ def _line(text: object) -> str:
     or its module."""
     line = "".join(c if c.isprintable() else "?" for c in str(text))
     return line if len(line) <= LONGEST_NAME else f"{line[:LONGEST_NAME]}..."
+
+
+def _name(text: str) -> str:
+    """A claim or a module as a line, in quotes where it is not plain: with spaces in it, it could
+    look like another verdict."""
+    line = _line(text)
+    return line if re.fullmatch("[!-~]*", line) else repr(line)
 
 
 def main() -> int:

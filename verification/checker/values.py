@@ -33,6 +33,8 @@ LINEAR = (
     "linear", "conv", "adjoint", "scale", "combine", "window_sum", "gather", "reshape", "concat",
 )  # fmt: skip
 """Kinds that are linear in their inputs, up to a bias."""
+LARGEST_READ = 2**28
+"""Entries that a convolution reads, or writes, for one tap."""
 
 
 def _fits(node: Node, size: int) -> None:
@@ -117,6 +119,8 @@ def _conv(node: Node, c: Numbers, x: Array) -> Array:
     agree(x.shape[1] == g * n, f"{node.name} has {x.shape[1]} input channels, not {g * n}")
     places, after = taps(node, extent)
     _fits(node, g * m * places.shape[1])
+    size = len(x) * g * n * places.shape[1]
+    agree(size <= LARGEST_READ, f"{node.name} reads {size} entries at once")
     work = float(kernel.size) * places.shape[1]
     agree(work < 1e11, f"{node.name} takes too long")
     read = np.zeros((len(x), g, n, math.prod(extent) + 1), x.dtype)
@@ -134,6 +138,8 @@ def _adjoint(node: Node, c: Numbers, y: Array) -> Array:
     agree(y.shape[1:] == (g * m, *after), f"{node.name}: its input has another shape")
     _fits(node, g * n * math.prod(extent))
     agree(float(kernel.size) * places.shape[1] < 1e11, f"{node.name} takes too long")
+    size = len(y) * g * n * places.shape[1]
+    agree(size <= LARGEST_READ, f"{node.name} writes {size} entries at once")
     total = np.zeros((math.prod(extent) + 1, len(y), g, n), y.dtype)
     flat = y.reshape(len(y), g, m, -1)
     for t in range(count):
@@ -183,6 +189,7 @@ def _concat(node: Node, c: Numbers, *x: Array) -> Array:
     dim = node.attributes["dim"]
     shapes = {(*v.shape[1 : dim + 1], *v.shape[dim + 2 :]) for v in x}
     agree(len(shapes) == 1 and all(dim < v.ndim - 1 for v in x), f"{node.name}: parts do not fit")
+    _fits(node, sum(math.prod(v.shape[1:]) for v in x))
     return np.concatenate(_batched(x), dim + 1)
 
 
@@ -269,6 +276,8 @@ def _log_softmax(node: Node, c: Numbers, x: Array) -> Array:
 
 
 def _logsumexp(node: Node, c: Numbers, x: Array) -> Array:
+    count = math.prod(x.shape[dim + 1] for dim in node.attributes["dims"] if dim < x.ndim - 1)
+    agree(count > 0, f"{node.name} is the logarithm of an empty sum")
     return each("log", _sums(node, each("exp", x)))
 
 

@@ -303,6 +303,7 @@ def _claim(certificate: Certificate, entry: Any, root: Root) -> Checked:
     agree(entry["arithmetic"] == "real", f"{what}: bounds are for real arithmetic")
     limit = Fraction(entry["limit"])
     usual = tolerances(module, certificate.tensors) if claim.limit is None else {claim.limit}
+    agree(len(usual) == 1, f"{what}: its weights are of several types, and so are its tolerances")
     agree(limit in usual, f"{what}: its limit is {claim.limit}")
     agree(claim.pixel == (root.normalisation is not None), f"{what}: a graph of other inputs")
     point = None

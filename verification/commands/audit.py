@@ -59,6 +59,7 @@ def audit(
     run again, an audit goes on from what it had finished.
     """
     import os
+    import re
     from math import inf
 
     # Before torch is loaded: threads that spin while they wait double the time on a busy machine.
@@ -98,6 +99,10 @@ def audit(
     if html is not None:
         page.require()
     stem = "witness" if file is None else f"{file.stem}-witness"
+    written = re.compile(re.escape(stem) + r"-\d+\.safetensors")
+    for path in (Path(target), tensors):
+        if path and written.fullmatch(path.name) and path.parent.absolute() == folder.absolute():
+            raise UserError(f"a witness would write over {path}: name another file with --json")
     subject = resolve(target, claims, arch=arch, shape=shape, budget=budget)
     running = Audit(
         subject, tight=tight, budget=budget, folder=folder, stem=stem, store=Store(),

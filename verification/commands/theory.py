@@ -129,7 +129,8 @@ def show_theorem(
             f"dsnn theory show {id} needs {error.name}: pip install 'dsnn[verify]'"
         ) from error
     found = [number for _, number in steps]
-    code = 1 if 0 in found else 0 if all(number > 0 for number in found) else 3
+    holds = bool(found) and all(number > 0 for number in found)
+    code = 1 if 0 in found else 0 if holds else 3
     if json is not None and not _write(json, _in_full(theorem, steps, minimal)):
         return code
     _print(theorem, steps, minimal)

@@ -73,7 +73,8 @@ def _enclosed(part: Any, arguments: list[Tracked]) -> Tracked:
         np.broadcast_to(side, shape).ravel() for a in arguments for side in (a.value, a.error)
     ]
     value, error = np.empty(int(np.prod(shape))), np.empty(int(np.prod(shape)))
-    for k, numbers in enumerate(zip(*spread, strict=True)):
+    rows = zip(*spread, strict=True) if spread else [()]  # pi is a function of nothing
+    for k, numbers in enumerate(rows):
         if not np.isfinite(numbers).all():
             value[k], error[k] = 0.0, np.inf
             continue

@@ -16,7 +16,7 @@ from sympy import Rational
 
 from dsnn.errors import UserError
 from theory.field import Field
-from theory.field_theorem import slope_facts, slope_ranges
+from theory.field_theorem import outside, slope_facts, slope_ranges
 from verification.strategies import draws
 from verification.strategies.arithmetic import inner, minus, over
 from verification.strategies.expressions import evaluated
@@ -30,7 +30,8 @@ SHARES = 16
 class Sample(Structure):
     """A batch of pairs of points: `parameters` by name, `slopes` (below and above the kink) by
     name of the activation, points at the scale `size` about the origin, or in the box, at
-    distances of about `apart` times that; `beyond` times the width of the box outside it."""
+    distances of about `apart` times that; `beyond` times the width of the box outside it, on either
+    side."""
 
     parameters: tuple[tuple[str, float], ...]
     slopes: tuple[tuple[str, float, float], ...]
@@ -82,11 +83,10 @@ def within(low: Any, high: Any) -> st.SearchStrategy[float]:
 
 
 def inside(value: Any, low: Any, high: Any) -> float:
-    """The nearest double within the range, where there is one."""
+    """The nearest double within the range; where there is none, the nearest one."""
     near = float(value)
-    if Rational(near) > high:
-        return math.nextafter(near, -math.inf)
-    return math.nextafter(near, math.inf) if Rational(near) < low else near
+    other = math.nextafter(near, -math.inf if Rational(near) > high else math.inf)
+    return other if not low <= Rational(near) <= high and low <= Rational(other) <= high else near
 
 
 def images(field: Field, sample: Sample, fields: int, points: int) -> Images:
@@ -114,8 +114,10 @@ def _coordinate(rng: Any, field: Field, state: Any, sample: Sample, shape: Any) 
     low, high = (float(end) for end in field.box[state])
     if math.isfinite(low) and math.isfinite(high):
         inner_point = low + (high - low) * rng.random(shape)
-        outer = high + sample.beyond * (high - low) * (1 + rng.random(shape))
-        return np.clip(inner_point, low, high) if sample.beyond == 0 else outer
+        past = sample.beyond * (high - low) * (1 + rng.random(shape))
+        if sample.beyond == 0:
+            return np.clip(inner_point, low, high)
+        return np.where(rng.random(shape) < 0.5, low - past, high + past)
     x = sample.size * rng.standard_normal(shape)
     return np.maximum(x, low) if math.isfinite(low) else np.minimum(x, high)
 
@@ -146,7 +148,7 @@ def _trial(field: Field, sample: Sample, fields: int, points: int) -> Trial:
     for name, below, above in sample.slopes:
         for symbol, value in zip(slope_facts(name), sorted((below, above)), strict=True):
             facts[symbol.name] = value
-    facts["outside"] = 1.0 if sample.beyond else 0.0
+    facts[outside.name] = 1.0 if sample.beyond else 0.0
     return Trial(facts, one_sided_quotients(pairs))
 
 

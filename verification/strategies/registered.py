@@ -21,7 +21,13 @@ def strategy_of(theorem: Theorem) -> Strategy[Any] | None:
         return STRATEGIES[theorem.id]
     for entry in entry_points(group="dsnn.strategies"):
         if entry.name == theorem.id:
-            loaded = entry.load()
+            try:
+                loaded = entry.load()
+            except Exception as error:
+                raise UserError(
+                    f"{entry.name} = {entry.value} of group dsnn.strategies cannot be loaded: "
+                    f"{type(error).__name__}: {error}"
+                ) from error
             if not isinstance(loaded, Strategy):
                 raise UserError(
                     f"the entry point {entry.name} = {entry.value} of group dsnn.strategies is a "

@@ -15,13 +15,20 @@ from verification.strategies.trial import Trial
 
 
 def laws(theorem: Theorem, trial: Trial) -> Array:
-    """The constant for each field (fields, 1), rounded away from what could refute it."""
+    """The constant for each field (fields, 1), rounded away from what could refute it. Raises
+    UserError for a law that ball arithmetic does not know."""
     bound = balls.upper if theorem.bound == "upper" else balls.lower
     names = arguments(theorem.law)
 
     @functools.cache
     def value(*numbers: float) -> float:
-        return bound(theorem.law, dict(zip(names, numbers, strict=True)))
+        try:
+            return bound(theorem.law, dict(zip(names, numbers, strict=True)))
+        except ValueError as error:
+            raise UserError(
+                f"the law of {theorem.id} cannot be evaluated with bounds: {error}: write it in "
+                "functions that theory.balls knows"
+            ) from error
 
     columns = trial.columns(names)
     return np.array([value(*row) for row in columns]).reshape(-1, 1)

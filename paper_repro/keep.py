@@ -3,13 +3,14 @@
 `python -m paper_repro.keep RUN EVALUATION.json`: RUN is the folder of a run of `dsnn train`, the
 other the result of `dsnn evaluate --json` on its weights. The results go to where
 `paper_repro.models` finds them; AutoAttack, which sees fewer images, has a place of its own. A
-short run is known by the name of its folder, which the pipeline gave it. The weights of other
-certified networks go into the zoo of this checkout, with a certificate that `dsnn check` accepted.
+short run is known by its settings. The weights of other certified networks go into the zoo of this
+checkout, with a certificate that `dsnn check` accepted.
 """
 
 import json
 import subprocess
 import sys
+import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -43,7 +44,7 @@ def keep(run: Path, evaluation: Path, folder: Path = KEPT) -> Model:
     model = Model(Source.certified, *known, seed=asked["seed"])
     if asked["regime"] not in CERTIFIED:
         model = Model(Source.retrained, *known, f"{asked['margin']:g}", asked["seed"])
-    model = next((one for one in models.short() if one.id == run.parent.name), model)
+    model = _short(asked) or model
     folder = folder / asked["scale"]
     if attacked(evaluated):
         write_json(folder / "evaluations" / f"{model.id}-autoattack.json", evaluated)
@@ -51,6 +52,17 @@ def keep(run: Path, evaluation: Path, folder: Path = KEPT) -> Model:
         write_json(folder / "models" / model.id / "run.json", trained)
         write_json(folder / "evaluations" / f"{model.id}.json", evaluated)
     return model
+
+
+def _short(asked: Mapping[str, Any]) -> Model | None:
+    """The short run of these settings, whatever folder it lies in; None where they are others."""
+    for model in models.short():
+        settings = {"regime": model.regime, "dataset": model.dataset, "seed": model.seed}
+        file = models.DATA / f"short-{model.construction}.toml"
+        changed = tomllib.loads(file.read_text(encoding="utf-8"))
+        if all(asked.get(name) == value for name, value in {**settings, **changed}.items()):
+            return model
+    return None
 
 
 def attacked(evaluation: Mapping[str, Any]) -> bool:
@@ -114,18 +126,19 @@ def main(
 ) -> None:
     model = keep(folder / "run.json", evaluation)
     run, found = _read(folder / "run.json", RUN), _read(evaluation, EVALUATION)
-    if model.source != Source.certified or attacked(found) or model.construction:
+    if model.source != Source.certified:
         return
-    asked = run["configuration"]
-    variant = f"{model.regime.removeprefix('certified-')}-{model.seed}"
-    kept = index.add(
-        folder / "weights.safetensors",
-        f"Dsnn2026Certified_{variant}",
-        asked["dataset"],
-        asked["margin"],
-        card(run, found),
-    )
-    certify(kept)
+    if not attacked(found) and not model.construction:
+        asked = run["configuration"]
+        variant = f"{model.regime.removeprefix('certified-')}-{model.seed}"
+        kept = index.add(
+            folder / "weights.safetensors",
+            f"Dsnn2026Certified_{variant}",
+            asked["dataset"],
+            asked["margin"],
+            card(run, found),
+        )
+        certify(kept)
     certified_page.main()
 
 

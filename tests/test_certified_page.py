@@ -1,11 +1,14 @@
 """The table of certified networks: what it says is what was kept, and only of the same weights."""
 
 import json
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from dsnn.errors import UserError
+from experiments import certified
+from experiments.settings import read_changes
 from paper_repro import certified_page, keep, models
 
 
@@ -62,3 +65,38 @@ def test_autoattack_is_kept_beside_the_whole_evaluation(tmp_path: Path) -> None:
     assert json.loads(models.evaluation(model, folder, scale).read_text()) == found["evaluation"]
     path = models.autoattack(model, folder, scale)
     assert certified_page.attacked_row(path) == [model.regime, str(model.seed), "8", "7", "5", "4"]
+
+
+def test_short_runs_have_settings_that_training_takes() -> None:
+    assert models.short()
+    for model in models.short():
+        changes = read_changes(models.DATA / f"short-{model.construction}.toml")
+        asked = certified.configuration(model.regime, model.dataset, None, "cpu", changes)
+        assert asked.construction == model.construction
+
+
+def test_a_short_run_is_known_by_its_settings(tmp_path: Path) -> None:
+    """In any folder: it was kept in the place of a network that was trained for longer."""
+    compared = certified_page.kept()["constructions"]
+    assert compared
+    run, evaluation = tmp_path / "run.json", tmp_path / "evaluation.json"
+    for found in compared:
+        run.write_text(json.dumps(found["run"]))
+        evaluation.write_text(json.dumps(found["evaluation"]))
+        assert keep.keep(run, evaluation, tmp_path / "kept") in models.short()
+    kept = certified_page.kept(tmp_path / "kept")
+    assert kept == {"results": [], "constructions": compared}
+
+
+def test_a_short_run_is_put_on_the_page_and_not_into_the_zoo(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found, *_ = certified_page.kept()["constructions"]
+    evaluation = tmp_path / "evaluation.json"
+    (tmp_path / "run.json").write_text(json.dumps(found["run"]))
+    evaluation.write_text(json.dumps(found["evaluation"]))
+    written: list[str] = []
+    monkeypatch.setattr(certified_page, "main", lambda: written.append("page"))
+    monkeypatch.setattr(keep, "keep", partial(keep.keep, folder=tmp_path / "kept"))
+    keep.main(tmp_path, evaluation)
+    assert written == ["page"]

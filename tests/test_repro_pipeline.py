@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from dsnn.errors import UserError
-from paper_repro import estimates, freshness, pipeline
+from paper_repro import estimates, freshness, models, pipeline
 from paper_repro.lock import held
 from paper_repro.networks import FILES
 from paper_repro.plan import Job, fitting, jobs
@@ -69,7 +69,13 @@ def test_all_trains_every_regime_at_every_margin(scale: str, tmp_path: Path, ima
     assert grid <= trained
     evaluated = {job.id for job in plan if job.rule in ("attack", "evaluate")}
     assert {f"evaluation-{name}" for name in trained} <= evaluated
-    assert (len(trained) > len(grid)) == (scale != "cpu"), "half an hour each is named, or not run"
+    certified = trained - grid
+    assert certified
+    if scale == "cpu":
+        short = {model.id for model in models.short()}
+        assert certified == short, "half an hour each is named, or not run"
+    attacked = [n for n, a in known.items() if n.startswith("autoattack-") and a.in_all]
+    assert bool(attacked) == (scale == "paper"), "hours on a processor"
     last = plan[-1]
     assert (last.id, len(last.after)) == ("report", len(plan) - 1)
 
@@ -133,7 +139,8 @@ def test_estimates_know_kinds_and_earlier_runs(
 def test_groups_stand_for_all_of_a_kind() -> None:
     known = registry("cpu")
     assert set(select(["figures"], known)) == {n for n, a in known.items() if a.kind == "figure"}
-    assert all("certified" not in name for name in select(["models"], known))
+    certified = {name for name in select(["models"], known) if "certified" in name}
+    assert certified == {model.id for model in models.short()}
     assert select(["auc-cifar10", "auc-cifar10"], known) == ["auc-cifar10"]
     with pytest.raises(UserError, match="figures, tables"):
         select(["figure"], known)

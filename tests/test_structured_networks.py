@@ -198,6 +198,10 @@ REFUSED = {
         lambda: StructuredNet(ENERGY, SAME, [_shears(Gonzalez()), _shears(Gonzalez())], SAME),
         "2 fields have an energy each",
     ),
+    "energy of a step as a lift": (
+        lambda: StructuredNet(ENERGY, _shears(Gonzalez()), [_shears(Gonzalez())], SAME),
+        "2 fields have an energy each",
+    ),
     "lift of a volume": (
         lambda: StructuredNet(VOLUME, ZeroLift(3, 4), [_shears()], SAME),
         "lift .*changes the dimension",
@@ -260,6 +264,13 @@ def test_refused_with_the_reason(make, words: str):
     with pytest.raises(UserError, match=words) as caught:
         make()
     assert "\n" not in str(caught.value)
+
+
+def test_steps_of_one_field_keep_its_energy():
+    field, x = separable_hamiltonian(4, 5), states(4)
+    steps = [NumericalStep(field, Gonzalez(), time) for time in (0.1, 0.2)]
+    net = StructuredNet(ENERGY, SAME, steps, SAME).double()
+    assert off(field.integral(net(x)), field.integral(x)) <= 1e-12
 
 
 def test_a_sum_of_fields_has_no_energy():

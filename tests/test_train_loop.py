@@ -171,6 +171,11 @@ def test_checkpoints_are_in_the_order_of_their_epochs(tmp_path: Path):
     newest = checkpoints.newest()
     assert newest is not None
     assert newest.name == "epoch-100000.safetensors"
+    copy = newest.with_name("epoch-100001-copy.safetensors")
+    copy.write_bytes(newest.read_bytes())
+    assert checkpoints.newest() == newest
+    checkpoints.save(step, Progress(epochs=100_001))
+    assert copy.exists()
 
 
 def test_a_stale_partial_checkpoint_is_not_taken(tmp_path: Path, straight: str):
@@ -206,14 +211,20 @@ class Elsewhere(Processes):
 
     def average_gradients(self, optimizer: torch.optim.Optimizer) -> None: ...
 
-    def agree(self, flag: bool, device: torch.device) -> bool:
-        return True
-
     def same_weights(self, net: torch.nn.Module) -> None: ...
 
 
-def test_a_process_without_the_checkpoints_does_not_begin_anew(tmp_path: Path):
-    with pytest.raises(UserError, match="not for every process"):
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [([False, True], "not for every process"), ([True], "the first process says")],
+)
+def test_a_process_without_the_checkpoints_does_not_begin_anew(
+    said: list[bool], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Nor does it begin, or wait, where the first process could not."""
+    answers = iter(said)
+    monkeypatch.setattr(Elsewhere, "agree", lambda *_: next(answers))
+    with pytest.raises(UserError, match=message):
         run(tmp_path, resume=True, group=Elsewhere(2, 1))
 
 

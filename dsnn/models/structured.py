@@ -61,7 +61,7 @@ class StructuredNet(nn.Module):
             why = breaks(part, property)
             if why is not None:
                 raise UserError(f"{name} ({type(part).__name__}) is not {property}: {why}")
-        fields = {part.field for part in self.flow.modules() if isinstance(part, NumericalStep)}
+        fields = {part.field for part in self.modules() if isinstance(part, NumericalStep)}
         if property == ENERGY and len(fields) > 1:
             raise UserError(
                 f"{len(fields)} fields have an energy each, and their steps together keep none: "

@@ -5,7 +5,6 @@ The tensors are those of the network, of the optimiser, of the random generators
 of the epoch under way; the JSON holds everything else. A digest over both is checked on reading.
 """
 
-import fcntl
 import hashlib
 import json
 import os
@@ -71,28 +70,20 @@ class Checkpoints:
     def held(self) -> Iterator[None]:
         """Keep other runs out of the folder while the block lasts, or this process does.
 
-        Raises UserError where another run is at work there, or no folder can be made. A file
-        system without locks keeps nobody out.
+        Raises UserError where another run is at work there, or no folder can be made. Windows, and
+        a file system without locks, keep nobody out.
         """
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(self.folder, os.O_RDONLY)
         except OSError as error:
             reason = f"{error.strerror}; choose another --out"
             raise UserError(f"cannot write {self.folder}: {reason}") from error
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            os.close(descriptor)
-            raise UserError(
-                f"another run is at work in {self.folder}: wait for it, or choose another --out"
-            ) from error
-        except OSError:
-            pass  # no locks here
+        descriptor = _locked(self.folder)
         try:
             yield
         finally:
-            os.close(descriptor)
+            if descriptor is not None:
+                os.close(descriptor)
 
     def newest(self) -> Path | None:
         """The file to go on from, None where there is none."""
@@ -145,7 +136,8 @@ class Checkpoints:
             ) from error
 
     def _found(self, kind: str) -> list[Path]:
-        return sorted(self.folder.glob(f"{kind}-[0-9]*.safetensors"), key=_epochs)
+        paths = self.folder.glob(f"{kind}-*.safetensors")
+        return sorted((path for path in paths if _epochs(path) >= 0), key=_epochs)
 
     def _check(self, path: Path, found: Mapping[str, Any]) -> None:
         for name in sorted(found.keys() | self.configuration.keys()):
@@ -158,8 +150,10 @@ class Checkpoints:
 
 
 def _epochs(path: Path) -> int:
-    """The number of finished epochs, which the name of a checkpoint ends in."""
-    return int(path.stem.rpartition("-")[2])
+    """The number of finished epochs, which stands in the name of a checkpoint; -1 in that of
+    another file, as a copy that somebody made."""
+    number = path.stem.partition("-")[2]
+    return int(number) if number.isascii() and number.isdecimal() else -1
 
 
 def _tensors(step: Trainable) -> dict[str, Tensor]:
@@ -211,3 +205,24 @@ def _read(path: Path) -> tuple[dict[str, Tensor], str]:
     raise UserError(
         f"checkpoint {path} is damaged: delete it, and --resume goes on from the one before"
     )
+
+
+def _locked(folder: Path) -> int | None:
+    """What holds the lock of a folder until it is closed; None where there is none to have. Raises
+    UserError where another run holds it."""
+    try:
+        import fcntl  # not on Windows, where all that imports this module runs too
+
+        descriptor = os.open(folder, os.O_RDONLY)
+    except (ImportError, OSError):
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(descriptor)
+        raise UserError(
+            f"another run is at work in {folder}: wait for it, or choose another --out"
+        ) from error
+    except OSError:
+        pass  # a file system without locks
+    return descriptor

@@ -7,8 +7,8 @@ was not.
 """
 
 import time
-from collections.abc import Callable, Mapping
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, fields
 from fractions import Fraction
 from typing import Any, Protocol
@@ -129,7 +129,7 @@ def train(
     group.average_gradients(step.optimizer)
     for parameters in step.optimizer.param_groups:
         parameters.setdefault("initial_lr", float(parameters["lr"]))
-    with checkpoints.held() if group.first else nullcontext():
+    with _alone(checkpoints, group, images.device):
         there = group.agree(checkpoints.newest() is not None, images.device)
         if there and not resume:
             raise UserError(
@@ -152,6 +152,22 @@ def train(
         with _memory(plan.batch, checkpoints):
             finished = loop.run()
         return Outcome(loop.progress, finished)
+
+
+@contextmanager
+def _alone(checkpoints: Checkpoints, group: Processes, device: torch.device) -> Iterator[None]:
+    """The first process keeps other runs out of the folder. Where it cannot, all processes end with
+    it: none waits for it."""
+    with ExitStack() as stack:
+        refused: UserError | None = None
+        if group.first:
+            try:
+                stack.enter_context(checkpoints.held())
+            except UserError as error:
+                refused = error
+        if group.agree(refused is not None, device):
+            raise refused or UserError(f"{checkpoints.folder}: the first process says why not")
+        yield
 
 
 class _NotFinite(Exception):

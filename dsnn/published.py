@@ -7,9 +7,11 @@ times `u`, scales `rescalings` (the last one is the lift's), `conv1.0` the lift'
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from torch import Tensor
 
+from dsnn.data.sources import WEIGHTS
 from dsnn.errors import UserError
 from dsnn.models import CifarNet
 
@@ -55,6 +57,13 @@ def _field(ours: str, theirs: str) -> dict[str, Source]:
         f"{ours}.operator.weight": Source(f"{theirs}.weight"),
         f"{ours}.bias": Source(f"{theirs}.bias"),
     }
+
+
+def regime_of(sha256: str) -> str | None:
+    """The regime of the authors' file with this hash, None of any other: a file does not name it,
+    and those of two regimes have the same names and shapes."""
+    names = {file.digest: Path(file.path).stem.split("_")[1:-1] for file in WEIGHTS.files}
+    return "-".join(names[sha256]) if sha256 in names else None
 
 
 def key_map(arch: str) -> dict[str, Source]:

@@ -89,6 +89,9 @@ def load(path: str | Path, arch: str | None = None) -> Loaded:
         raise UserError(
             f"cannot read weights {path}: {error.strerror or error}; name a file that is there"
         ) from error
+    regime = published.regime_of(file_sha256)
+    if arch is not None and regime not in (None, arch):
+        raise UserError(f"{path} holds the authors' {regime} weights, --arch says {arch}")
     state, card = (_read_pt if path.suffix == ".pt" else _read_safetensors)(path, arch)
     net = _fill(path, card, state)
     return Loaded(net, card, path, file_sha256, canonical_sha256(net.state_dict()))
@@ -183,6 +186,10 @@ def _card(path: Path, metadata: Mapping[str, str]) -> Card:
     if type(signed) is not bool:
         raise UserError(
             f"{path}: metadata 'signed_steps' is {reprlib.repr(signed)}, expected true or false"
+        )
+    if arch in CERTIFIED and not signed:
+        raise UserError(
+            f"{path}: metadata 'signed_steps' is false, and {arch} executes its times as they are"
         )
     if not isinstance(dataset, str) or not dataset.isprintable() or not dataset:
         raise UserError(

@@ -8,6 +8,7 @@ from dsnn.data.cifar import CLASSES, check_dataset
 from dsnn.data.folder import DataFolder
 from dsnn.data.statistics import Channels, published_evaluation
 from dsnn.errors import UserError
+from dsnn.models import CERTIFIED
 from dsnn.weights import Loaded
 from experiments import autoattack, epsilons
 
@@ -70,6 +71,10 @@ class Request:
         if card.dataset != self.dataset:
             raise UserError(
                 f"{self.loaded.path} was trained on {card.dataset}: choose --dataset {card.dataset}"
+            )
+        if self.protocol == "published" and card.arch in CERTIFIED:
+            raise UserError(
+                f"--protocol published: the authors evaluated no {card.arch} network; leave it out"
             )
         if "autoattack" in self.attacks:
             autoattack.version()

@@ -49,6 +49,8 @@ class Evaluated:
     certified: Steps
     shares: Mapping[float, float]
     """Certified accuracy at the sizes where every evaluation counts it."""
+    sha256: str
+    """Of the weights."""
 
     @property
     def curve(self) -> Curve:
@@ -68,6 +70,7 @@ class Evaluated:
 
 def evaluated(inputs: Mapping[str, Path]) -> dict[str, Evaluated]:
     """The evaluations among an artefact's inputs by the network's id, in the order of the inputs.
+    AutoAttack on other weights, as where a kept network was trained again, is left out.
 
     Raises UserError on a file that is no evaluation, or one that contradicts itself.
     """
@@ -76,8 +79,9 @@ def evaluated(inputs: Mapping[str, Path]) -> dict[str, Evaluated]:
     found = {name: _read(known[name], path) for kind, name, path in named if kind == "evaluation"}
     for kind, name, path in named:
         if kind == "autoattack" and name in found:
-            fewer = _read(known[name], path)
-            found[name] = replace(found[name], autoattack=fewer.autoattack)
+            fewer, whole = _read(known[name], path), found[name]
+            if (fewer.sha256, fewer.protocol) == (whole.sha256, whole.protocol):
+                found[name] = replace(whole, autoattack=fewer.autoattack)
     return found
 
 
@@ -98,6 +102,7 @@ def _read(model: Model, path: Path) -> Evaluated:
             _points(found, "autoattack"),
             Steps(**{key: tuple(values) for key, values in found["certified_curve"].items()}),
             {row["epsilon"]: row["accuracy"] for row in found["certified_accuracy"]},
+            found["sha256"],
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(

@@ -147,6 +147,8 @@ def test_a_single_tap_without_padding_is_a_matrix_at_each_pixel(stride: tuple[in
     assert found.smallest[0] <= smallest * (1 + 1e-12)
     assert found.smallest[0] >= smallest * (1 - 1e-9)
     assert float(exact[0]) * (1 - 1e-12) <= found.norm[1] <= float(exact[0]) * (1 + 1e-9)
+    tight = of_convolution(weight, Geometry((4, 6), stride=stride), tight=True)
+    assert smallest * (1 + 1e-12) >= tight.smallest[0] >= found.smallest[0]
     padded = Geometry((4, 6), padding=(1, 1, 1, 1))
     assert of_convolution(weight, padded).smallest[0] <= float(exact[-1])
 

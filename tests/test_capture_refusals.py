@@ -3,6 +3,7 @@
 import math
 import random
 import sys
+import threading
 import time
 from collections.abc import Callable
 
@@ -12,7 +13,7 @@ import torch.nn.functional as F
 from property_modules import Buffered
 from torch import Tensor, nn
 
-from verification.capture import Uncapturable, capture, input_shapes
+from verification.capture import Uncapturable, capture, input_shapes, one_line_errors
 from verification.interpret import Interpreter
 
 UNKNOWN: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
@@ -272,3 +273,29 @@ def test_submodules_have_the_shapes_they_are_called_with():
     ]:
         assert isinstance(shapes[name], Uncapturable)
         assert reason in str(shapes[name])
+
+
+def test_captures_in_two_threads_leave_stderr_to_its_owner(monkeypatch: pytest.MonkeyPatch):
+    """The first to begin ends first: what the second put back was that of the first."""
+    before = sys.stderr
+    monkeypatch.setattr(sys, "stderr", before)  # put back, whatever happens here
+    begun, both, ended = threading.Event(), threading.Event(), threading.Event()
+
+    def first() -> None:
+        with one_line_errors():
+            begun.set()
+            both.wait(0.5)
+        ended.set()
+
+    def second() -> None:
+        begun.wait(5)
+        with one_line_errors():
+            both.set()
+            ended.wait(5)
+
+    threads = [threading.Thread(target=each) for each in (first, second)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sys.stderr is before

@@ -14,7 +14,9 @@ import torch
 from fitted_networks import fitted
 
 from dsnn.data.generated import generated
-from dsnn.models import ARCHITECTURES
+from dsnn.models import ARCHITECTURES, Sizes, build_certified
+from dsnn.training.certified import finalise
+from dsnn.weights import Card, save
 from experiments import attacks, pieces
 from verification.radius import Radii
 
@@ -213,6 +215,15 @@ def test_protocols_differ_where_the_authors_did(
         found[protocol] = json.loads(out)
     assert found["consistent"]["std"] != found["published"]["std"]
     assert found["consistent"]["lipschitz_pixel"] > found["published"]["lipschitz_pixel"]
+
+
+def test_the_authors_evaluated_no_network_of_ours(refused: Refused, tmp_path: Path):
+    """It was normalised as theirs are, for which it was not trained."""
+    net = finalise(build_certified("certified-smooth", sizes=Sizes((12, 48), (1, 1))))
+    card = Card("certified-smooth", "generated", None, (0.5, 0.5, 0.5), (1.0, 1.0, 1.0))
+    save(tmp_path / "net.safetensors", net, card)
+    arguments = ("evaluate", tmp_path / "net.safetensors", "--limit", 4, "--out", tmp_path)
+    assert "--protocol published" in refused(*arguments, "--protocol", "published")
 
 
 def test_the_terminal_gets_a_table_and_no_progress(dsnn: Dsnn, weights: Path, tmp_path: Path):

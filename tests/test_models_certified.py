@@ -138,6 +138,16 @@ def test_weights_of_the_other_architecture_are_refused(tmp_path: Path):
         weights.load(tmp_path / "none.safetensors")
 
 
+@pytest.mark.parametrize("arch", CERTIFIED)
+def test_of_ours_none_executes_the_absolute_values_of_its_times(arch: str, tmp_path: Path):
+    """A file that says so was read, reported so, and executed as it is."""
+    net = finalise(disturbed(arch, 1))
+    card = Card(arch, "cifar10", None, (0.5, 0.5, 0.5), (1.0, 1.0, 1.0), signed_steps=False)
+    weights.save(tmp_path / "net.safetensors", net, card)
+    with pytest.raises(UserError, match="signed_steps"):
+        weights.load(tmp_path / "net.safetensors")
+
+
 def test_plans_and_names_that_no_network_has():
     with pytest.raises(UserError, match="one of certified-non-expansive"):
         build_certified("certified")

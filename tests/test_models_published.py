@@ -68,6 +68,17 @@ def test_same_outputs(data_folder: Path, name: str, tmp_path: Path, dsnn):
     )
 
 
+@pytest.mark.parametrize("name", FILES)
+def test_the_authors_files_are_of_one_regime(data_folder: Path, name: str, tmp_path: Path, refused):
+    """Those of two regimes have the same names and shapes."""
+    regime = next(REGIMES[r] for r in REGIMES if r in name)
+    source, out = data_folder / "published" / name, tmp_path / "net.safetensors"
+    for other in set(REGIMES.values()) - {regime}:
+        line = refused("convert", source, "--arch", other, "--out", out)
+        assert f"holds the authors' {regime} weights" in line
+    assert not out.exists()
+
+
 @pytest.mark.parametrize("classes", [10, 100])
 @pytest.mark.parametrize("arch", ARCHITECTURES)
 def test_parameter_counts_of_the_paper(arch: str, classes: int):

@@ -145,6 +145,19 @@ def _evaluated(tmp_path: Path, base: dict[str, Any], model: Model, counts: Itera
     return evaluated({f"evaluation:{model.id}": path})
 
 
+def test_autoattack_of_other_weights_is_not_drawn(tmp_path: Path, trained: Path) -> None:
+    """As where a kept network was trained again and evaluated, but not attacked again."""
+    base = json.loads((trained / "evaluation.json").read_text())
+    row = {"attack": "autoattack", "epsilon": 36 / 255, "correct": 3, "interval": [0, 1]}
+    model = Model(Source.certified, "certified-smooth", "cifar10")
+    whole, fewer = tmp_path / "whole.json", tmp_path / "fewer.json"
+    whole.write_text(json.dumps(base))
+    inputs = {f"evaluation:{model.id}": whole, f"autoattack:{model.id}": fewer}
+    for sha256, points in ((base["sha256"], 1), ("0" * 64, 0)):
+        fewer.write_text(json.dumps(base | {"sha256": sha256, "results": [row]}))
+        assert len(evaluated(inputs)[model.id].autoattack) == points
+
+
 THEIRS = Model(Source.published, "switch-prescribed", "cifar10", "0.15")
 
 

@@ -318,3 +318,22 @@ def test_an_error_that_depends_on_the_data_is_a_branch(function: Callable[..., T
     verdict = audit(module, "lipschitz<=1", (4,), budget=0.5).verdicts[0]
     assert verdict.outcome != "proved"
     assert verdict.upper == float("inf")
+
+
+@pytest.mark.parametrize(
+    ("dtype", "above", "threshold", "times"),
+    [(torch.float32, 1.0, 0.5, 1.0), (torch.float64, 20.5, 20.0, 1e10)],
+)
+def test_beyond_its_threshold_softplus_is_the_identity(
+    dtype: torch.dtype, above: float, threshold: float, times: float
+):
+    """It is 0 everywhere, and was refuted by what log(1 + exp(y)) would be there."""
+
+    def nothing(x: Tensor, one: Tensor) -> Tensor:
+        y = one * x.abs() + above
+        return times * (y - F.softplus(y, 1.0, threshold))
+
+    module = Function(nothing, torch.ones((), dtype=dtype))
+    assert not module(9 * torch.randn(64, 4, dtype=dtype)).any()
+    (verdict,) = audit(module, "lipschitz<=1e-3", (4,), budget=0.5).verdicts
+    assert (verdict.outcome, verdict.lower) == ("unknown", 0.0)

@@ -1,6 +1,8 @@
 """The store of finished results: what comes back is what was put, or nothing."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -41,8 +43,17 @@ def test_the_code_version_sees_one_changed_byte(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(store, "_FLOORS", ("law",))
     before = store.code_version.__wrapped__()
     assert store.code_version.__wrapped__() == before
+    (package / ".#law.py").symlink_to("nobody@nowhere.1")  # as an editor marks what is open in it
+    assert store.code_version.__wrapped__() == before
     source.write_text("STEP = 3\n")
     assert store.code_version.__wrapped__() != before
+
+
+def test_the_code_version_is_that_of_the_code_that_runs():
+    """Of sources that are exchanged while an audit runs, as by `git pull`, it has the old ones."""
+    program = "from verification import store; assert store.code_version.cache_info().currsize"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_damaged_entry_is_none(tmp_path: Path):

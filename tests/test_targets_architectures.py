@@ -2,7 +2,9 @@
 network never proves anything about all."""
 
 import copy
+import math
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,8 +15,11 @@ from dsnn.integrators import FlexiblePair
 from dsnn.models import ARCHITECTURES, CifarNet
 from dsnn.training.projection import project
 from verification import architectures, witness
+from verification.auditor import Audit
+from verification.certificate import certify
 from verification.claims import parse
 from verification.parts import Live
+from verification.targets import resolve
 
 SMALL = "channels=4,4,5"
 NAMES = ("stages.0.flow.0", "stages.1.flow", "stages.2", "stages.2.lift", "")
@@ -101,9 +106,24 @@ def test_a_refutation_stands_for_the_architecture():
     architecture = architectures.parse(f"naive?{SMALL}")
     given = Verdict("", "refuted", 3.0, 9.0, {"text": "two inputs", "file": "w"})
     found = architecture.over_all(given, parse("lipschitz<=1"), architecture.worst(1.0))
-    assert (found.outcome, found.lower) == ("refuted", 3.0)
+    assert (found.outcome, found.lower, found.upper) == ("refuted", 3.0, math.inf)
     assert found.evidence["text"].startswith("by a constructed admissible network: two inputs")
     assert found.evidence["file"] == "w"
+    architecture = architectures.parse(f"non-expansive?{SMALL}")
+    for part, upper in (("head", 1.0), ("stages.0.pool", 9.0), ("stages.0.flow", math.inf)):
+        given = Verdict(part, "refuted", 0.9, 9.0)
+        found = architecture.over_all(given, parse("**:lipschitz<=0.5"), architecture.worst(1.0))
+        assert found.upper == upper, part
+
+
+def test_a_certificate_holds_no_theorem_about_an_architecture(tmp_path: Path):
+    """It derives what one network has, which proves nothing of the others."""
+    claims = [parse(f"head:lipschitz<={limit}") for limit in (1, 0.5)]
+    audit = Audit(resolve(f"arch:non-expansive?{SMALL}", claims), budget=2.0)
+    report = audit.run(claims)
+    assert [verdict.outcome for verdict in report.verdicts] == ["proved", "refuted"]
+    (left,) = certify(tmp_path / "c.json", audit, report)
+    assert left == "head:lipschitz<=1 of head: there is no derivation of it"
 
 
 @pytest.mark.parametrize(

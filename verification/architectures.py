@@ -56,13 +56,18 @@ class Architecture(ABC):
 
     def over_all(self, verdict: AnyVerdict, claim: Claim, net: nn.Module) -> AnyVerdict:
         """What the verdict on `net`, an admissible network, says about all of them."""
+        part, found = net.get_submodule(verdict.module), self.theorem(claim, verdict.module)
+        fixed = not [*part.parameters(), *part.buffers()]
         if verdict.outcome == "refuted":
             text = f"by a constructed admissible network: {verdict.evidence.get('text', '')}"
-            return dataclasses.replace(verdict, evidence={**verdict.evidence, "text": text})
-        part = net.get_submodule(verdict.module)
-        if not [*part.parameters(), *part.buffers()]:
+            most = found[0] if found else math.inf  # that of one network bounds no other
+            return dataclasses.replace(
+                verdict,
+                upper=verdict.upper if fixed else most,
+                evidence={**verdict.evidence, "text": text},
+            )
+        if fixed:
             return verdict  # the same map whatever the parameters are
-        found = self.theorem(claim, verdict.module)
         if found is not None and claim.limit is not None and claim.allows(found[0]):
             evidence = {"kind": "theorem", "text": found[1]}
             return dataclasses.replace(

@@ -15,6 +15,7 @@ import inspect
 import io
 import logging
 import math
+import threading
 import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -30,6 +31,8 @@ from verification.graph import Constant, Graph
 from verification.interpret import Interpreter
 
 __all__ = ["Uncapturable", "capture", "input_shapes"]
+
+_TRACING = threading.RLock()
 
 
 def capture(module: nn.Module, shape: tuple[int, ...], *, executed: bool = False) -> Graph:
@@ -125,20 +128,22 @@ def _common_shape(calls: list[tuple[Any, ...]]) -> tuple[int, ...] | Uncapturabl
 @contextlib.contextmanager
 def one_line_errors() -> Iterator[None]:
     """Whatever tracing or running somebody's module raises becomes Uncapturable; what torch
-    prints and warns meanwhile is dropped."""
-    level = logging.root.manager.disable
-    logging.disable(logging.CRITICAL)
-    try:
-        with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    except (Uncapturable, MemoryError):
-        raise
-    except (Exception, SystemExit) as error:
-        first = next(iter(str(error).strip().splitlines()), "")
-        raise Uncapturable(f"{type(error).__name__}: {first}"[:300]) from error
-    finally:
-        logging.disable(level)
+    prints and warns meanwhile is dropped. One thread at a time: stderr, warnings and what torch
+    says to a module that it traces are the process's."""
+    with _TRACING:
+        level = logging.root.manager.disable
+        logging.disable(logging.CRITICAL)
+        try:
+            with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
+                warnings.simplefilter("ignore")
+                yield
+        except (Uncapturable, MemoryError):
+            raise
+        except (Exception, SystemExit) as error:
+            first = next(iter(str(error).strip().splitlines()), "")
+            raise Uncapturable(f"{type(error).__name__}: {first}"[:300]) from error
+        finally:
+            logging.disable(level)
 
 
 def example(module: nn.Module, full: tuple[int, ...]) -> Tensor:

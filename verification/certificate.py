@@ -270,7 +270,7 @@ class _Writer:
         """The lines of the best derivation there is of the graph, which all claims about it
         share; those of the audit's verdict on this one may be another."""
         found = self.best.get((finding.module, pixel))
-        if found is None:
+        if found is None or finding.constant is None:  # that of one network proves none of many
             raise LeftOut("there is no derivation of it")
         constant = found.parts[-1] if pixel else found
         stated = lines(root.chain, constant) if math.isfinite(found.upper) else []

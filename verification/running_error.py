@@ -40,7 +40,7 @@ def evaluate(module: nn.Module, x: Tensor) -> Evaluation:
     """
     exact = copy.deepcopy(module).to("cpu", torch.float64).eval()
     x = x.detach().to("cpu", torch.float64, copy=True)
-    watch = RunningError()
+    watch = RunningError(_eps(module))
     for constant in (*exact.parameters(), *exact.buffers()):
         watch.exact(constant)
     watch.exact(x, batched=True)
@@ -51,3 +51,10 @@ def evaluate(module: nn.Module, x: Tensor) -> Evaluation:
         raise UnboundedOperation("the output does not depend on the input")
     finite = torch.isfinite(value.flatten(1)).all(1) & torch.isfinite(x.flatten(1)).all(1)
     return Evaluation(value, torch.where(finite, error.bound, torch.inf))
+
+
+def _eps(module: nn.Module) -> float:
+    """Of the numbers that the module is executed in: float32, or float64 where it has such ones."""
+    stored = [*module.parameters()] or [*module.buffers()]
+    double = any(tensor.dtype == torch.float64 for tensor in stored)
+    return torch.finfo(torch.float64 if double else torch.float32).eps

@@ -140,7 +140,11 @@ def _activated(
 
 @rule(F.softplus)
 def _softplus(watch: RunningError, input: Any, beta: float = 1, threshold: float = 20) -> Tensor:
-    """The function itself, at every x: what torch does beyond the threshold is not computed."""
+    """The function itself, at every x: what torch does beyond the threshold is not computed. Where
+    the module's own numbers do not round that away, it executes another function."""
+    jump = math.log1p(math.exp(-threshold)) if threshold > 0 else math.inf
+    if not (beta > 0 and jump <= threshold * watch.eps / 4):
+        raise UnboundedOperation("no rounding bound for a softplus that jumps at its threshold")
     return _activated(watch, input, "softplus", {"beta": Fraction(float(beta))})
 
 

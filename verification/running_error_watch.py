@@ -41,10 +41,12 @@ class Error:
 
 
 class RunningError(TorchFunctionMode):
-    """Watches torch operations and keeps the error of every tensor that they produce."""
+    """Watches torch operations and keeps the error of every tensor that they produce. `eps` is that
+    of the numbers that the module is executed in when it is not watched."""
 
-    def __init__(self):
+    def __init__(self, eps: float):
         super().__init__()
+        self.eps = eps
         self._errors = WeakTensorKeyDictionary()
         self._multiples = WeakTensorKeyDictionary()
         self._padded = WeakTensorKeyDictionary()

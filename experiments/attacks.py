@@ -7,6 +7,7 @@ robust.
 
 import warnings
 from dataclasses import dataclass
+from importlib import metadata
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +26,8 @@ class Pgd:
     rel_stepsize: float
 
 
+LIBRARY = f"foolbox {metadata.version('foolbox')}"
+"""Part of what a shard is known by: another version may find others."""
 PAPER = Pgd(steps=10, rel_stepsize=0.025)
 AT_RADIUS = Pgd(steps=20, rel_stepsize=0.1)
 """Stronger: for certified images, which the paper's attack would not trouble."""

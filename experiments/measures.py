@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from verification import audit
+from verification.defects import largest
 
 Map = Callable[[Tensor], Tensor]
 SHOWN = 120
@@ -76,13 +77,15 @@ def along(step: Map, x: Tensor, counts: Iterable[int]) -> Tensor:
 
 @torch.no_grad()
 def inverse_defect(net: nn.Module, x: Tensor) -> float:
-    """The largest entry of |inverse(net(x)) - x|; `net` has an `inverse`."""
+    """The largest entry of |inverse(net(x)) - x|, infinite where one is no number, which `max` over
+    seeds may pass over; `net` has an `inverse`."""
     inverse = cast(Any, net).inverse
-    return float((inverse(net(x)) - x).abs().max())
+    return largest((float((inverse(net(x)) - x).abs().max()),))
 
 
 def audited(claim: str, nets: Sequence[nn.Module], dim: int, seconds: float) -> dict[str, Any]:
-    """The verdicts on the trained networks, one of them in words: the evidence of the first."""
+    """The verdicts on the trained networks and by which theorems, all of them, and in words the
+    evidence of the first."""
     verdicts = []
     for net in nets:
         net.requires_grad_(False)
@@ -90,6 +93,6 @@ def audited(claim: str, nets: Sequence[nn.Module], dim: int, seconds: float) -> 
     first = verdicts[0]
     return {
         "audit": ", ".join(sorted({verdict.outcome for verdict in verdicts})),
-        "theorem": str(first.evidence.get("theorem", "")),
+        "theorem": ", ".join(sorted({str(v.evidence.get("theorem", "")) for v in verdicts})),
         "evidence": str(first.evidence.get("text", "")),
     }

@@ -120,7 +120,11 @@ def clean(subject: Subject, piece: Piece) -> Content:
 
 
 def pgd_key(piece: Piece, epsilon: float, seed: int) -> Key:
-    settings = {"steps": attacks.PAPER.steps, "rel_stepsize": attacks.PAPER.rel_stepsize}
+    settings = {
+        "steps": attacks.PAPER.steps,
+        "rel_stepsize": attacks.PAPER.rel_stepsize,
+        "library": attacks.LIBRARY,
+    }
     return {**piece.key, "kind": "pgd-paper", "epsilon": epsilon, **settings, "seed": seed}
 
 
@@ -181,6 +185,7 @@ def sample_key(subject: Subject, table: Table, seed: int) -> Key:
         "radius": [float(table.radius[i]) for i in rows],
         "steps": attacks.AT_RADIUS.steps,
         "rel_stepsize": attacks.AT_RADIUS.rel_stepsize,
+        "library": attacks.LIBRARY,
         "seed": seed,
     }
 

@@ -78,7 +78,8 @@ def divergence_free(x: Tensor) -> Tensor:
 def flow(field: Field, x: Tensor, times: Sequence[float]) -> Tensor:
     """The states x (B, n) carried along the field to each of the ascending times: (T, B, n).
 
-    All states share the steps, so each is solved at least as well as alone.
+    All states share the steps, and the tolerances hold for the root mean square over all of them:
+    the error of one may be larger, by the root of their number.
     """
 
     def rate(_: float, flat: np.ndarray) -> np.ndarray:

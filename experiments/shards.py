@@ -38,8 +38,9 @@ def identity(key: Key) -> str:
 
 
 def seed_of(key: Key) -> int:
-    """A random seed that belongs to the key, below 2^63."""
-    return int(identity(key)[:16], 16) >> 1
+    """A random seed that belongs to the key, below 2^63, whatever the version of its `library`."""
+    named = {name: value for name, value in key.items() if name != "library"}
+    return int(identity(named)[:16], 16) >> 1
 
 
 @dataclass(frozen=True)

@@ -7,13 +7,21 @@ from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
+from dsnn.errors import UserError
+
 _OURS = ("dsnn", "theory", "verification", "experiments", "paper_repro")
 
 
 def content_hash(path: Path) -> str:
-    """SHA-256 of a file's bytes, computed once in a process while the file is left alone."""
-    found = path.stat()
-    return _hash(path, found.st_ino, found.st_size, found.st_mtime_ns)
+    """SHA-256 of a file's bytes, computed once in a process while the file is left alone. Raises
+    UserError where it cannot be read."""
+    try:
+        found = path.stat()
+        return _hash(path, found.st_ino, found.st_size, found.st_mtime_ns)
+    except OSError as error:
+        raise UserError(
+            f"cannot read {path}: {error.strerror or error}; make it readable, or move it away"
+        ) from error
 
 
 @cache

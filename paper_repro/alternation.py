@@ -300,10 +300,11 @@ def _artefact(regime: str, dataset: str, margin: str) -> Artefact:
     else:
         caption += ", of our network; published: unavailable"
         first = f"the training of {ours.id}: the authors published no CIFAR-100 weights"
-    if regime == _PLOTTED:
+    if regime == _PLOTTED and dataset == "cifar10":
         caption += (
             ". The published code executes |u| of what training clamps with its sign; the "
-            "published plot counts the first stage twice in the third (outlined)"
+            "published plot counts the first stage twice in the third (outlined, beside the "
+            "published weights)"
         )
     return Artefact(
         f"steps-{regime}-{dataset}-{margin}",

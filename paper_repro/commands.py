@@ -11,7 +11,6 @@ from experiments.choices import Scale
 if TYPE_CHECKING:
     from paper_repro.pipeline import Failure
     from paper_repro.plan import Job
-    from paper_repro.reproduce import Place
 
 
 def reproduce(
@@ -39,6 +38,7 @@ def reproduce(
     from dsnn.data.folder import data_folder
     from dsnn.errors import UserError
     from dsnn.files import check_outputs, check_writable, write_json
+    from paper_repro import estimates
     from paper_repro.networks import check_data
     from paper_repro.plan import jobs
     from paper_repro.registry import registry, select
@@ -65,7 +65,7 @@ def reproduce(
             job.place.check_version()
         code = _make(plan, profile, minutes)
     shown = [places[name] for name in (named if ids else places)]
-    entries = _entries(shown, scale)
+    entries = estimates.entries(shown, scale)
     if json != "-":
         for entry in entries:
             print(summary(entry))
@@ -135,25 +135,6 @@ def _print_total(entries: "list[dict[str, Any]]") -> None:
             f"{len(timed)} to make: about {duration(sum(timed) / processors)} on {processors} "
             f"processors{unknown}"
         )
-
-
-def _entries(places: "list[Place]", scale: str) -> "list[dict[str, Any]]":
-    """Their entries in the Reproduce JSON; with what is waited for, and the estimated time."""
-    from paper_repro.estimates import estimates
-
-    entries = [place.to_json() for place in places]
-    left = [
-        place
-        for place, entry in zip(places, entries, strict=True)
-        if entry["status"] in ("missing", "stale")
-    ]
-    seconds = estimates(left, scale) if left else {}
-    for place, entry in zip(places, entries, strict=True):
-        if entry["status"] == "not run":
-            entry["waits_for"] = place.obstacle() or "its name: it takes too long for --all"
-        elif entry["id"] in seconds:
-            entry["seconds_estimated"] = seconds[entry["id"]]
-    return entries
 
 
 def _answer(failures: "list[Failure]", *, finished: bool) -> int:

@@ -13,7 +13,7 @@ import platform
 import re
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from statistics import mean
 from typing import Annotated, Any
@@ -62,6 +62,20 @@ def estimates(places: Iterable[Place], scale: str) -> dict[str, float]:
             found[place.artefact.id] = spent
         elif known is not None:
             found[place.artefact.id] = round(max(known * factor - spent, 0.0), 1)
+    return found
+
+
+def entries(places: Sequence[Place], scale: str) -> list[dict[str, Any]]:
+    """Their entries in the Reproduce JSON; with what is waited for, and the estimated time."""
+    found = [place.to_json() for place in places]
+    pairs = list(zip(places, found, strict=True))
+    left = [place for place, entry in pairs if entry["status"] in ("missing", "stale")]
+    seconds = estimates(left, scale) if left else {}
+    for place, entry in pairs:
+        if entry["status"] == "not run":
+            entry["waits_for"] = place.obstacle() or "its name: it takes too long for --all"
+        elif entry["id"] in seconds:
+            entry["seconds_estimated"] = seconds[entry["id"]]
     return found
 
 

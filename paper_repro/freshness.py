@@ -1,13 +1,14 @@
 """Fresh or stale by content: what an artefact came from, and whether that is still what is there.
 
 An artefact is made from its code (the module that makes it and every module of this project that
-it imports, directly or not), from its data files, and from the versions of the libraries that
-draw. Their SHA-256 sums stand in a record beside the files; file times play no part.
+it imports, directly or not), from its data files, and from the versions of the libraries that it is
+drawn or computed with. Their SHA-256 sums stand in a record beside the files; file times play no
+part.
 """
 
 import json
 from collections.abc import Iterable, Mapping
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,12 @@ from experiments.sources import content_hash, sources
 
 LIBRARIES = ("matplotlib", "numpy", "sympy")
 """Those whose versions a drawn artefact depends on."""
+TRAINING = ("numpy", "torch")
+COMPUTING = {
+    "audit": ("numpy", "python-flint", "scipy", "sympy", "torch"),
+    "evaluate": ("foolbox", "numpy", "pyautoattack", "scipy", "torch"),
+}
+"""Those that the result of a command depends on; of the other commands, `TRAINING`."""
 
 
 def origin(
@@ -25,8 +32,15 @@ def origin(
     return {
         "code": {name: content_hash(path) for name, path in sorted(sources(module).items())},
         "data": {name: content_hash(path) for name, path in sorted(data.items())},
-        "libraries": {name: version(name) for name in libraries},
+        "libraries": {name: _version(name) for name in libraries},
     }
+
+
+def _version(library: str) -> str:
+    try:
+        return version(library)
+    except PackageNotFoundError:  # audits do without python-flint, attacks are an extra
+        return "missing"
 
 
 def write_record(

@@ -5,9 +5,11 @@ and goes on with what does not depend on a failure. Its view of a run is a folde
 begins empty, and the lock is ours and ends with the processes, so a kill leaves nothing to clear.
 """
 
+import contextlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -16,14 +18,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from platformdirs import user_cache_path
+
 from dsnn.errors import UserError
-from dsnn.files import write_text
+from dsnn.files import check_writable, write_text
 from paper_repro.lock import held
 from paper_repro.plan import DRAWN, Job
 
 SNAKEFILE = Path(__file__).parent / "Snakefile"
 _LOOKED_AT = 0.2
 """Seconds between two looks at what is done."""
+_GRACE = 2.0
+"""Seconds in which Snakemake and its jobs end by an interrupt of their own."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +46,7 @@ def command(plan: Path, profile: str | None = None) -> list[str]:
     where = ["--profile", profile] if profile else ["--cores", str(os.cpu_count() or 1)]
     return [
         *(sys.executable, "-m", "snakemake", "--snakefile", str(SNAKEFILE), *where),
-        *("--directory", str(plan.parent), "--config", f"plan={plan}"),
+        *("--directory", str(plan.parent), "--configfile", str(plan)),
         *("--nolock", "--rerun-incomplete", "--keep-going", "--nocolor"),
     ]
 
@@ -73,6 +79,16 @@ def _name(job: Job) -> str:
     return f"{job.rule}s" if job.rule in DRAWN else job.id
 
 
+def _environment(folder: Path) -> dict[str, str]:
+    """That of Snakemake, which cannot begin without a cache folder: where the user's cannot be
+    written, as in many containers, `folder` holds one."""
+    try:
+        check_writable(user_cache_path("snakemake") / "file")
+    except UserError:
+        return {**os.environ, "XDG_CACHE_HOME": str(folder.resolve() / "cache")}
+    return dict(os.environ)
+
+
 def run(jobs: Sequence[Job], profile: str | None, deadline: float | None = None) -> list[Failure]:
     """Carry the jobs out; those that failed. Raises UserError where another run is at work in the
     folder, or where Snakemake itself could not begin."""
@@ -82,17 +98,38 @@ def run(jobs: Sequence[Job], profile: str | None, deadline: float | None = None)
         log = folder / "snakemake.txt"
         with log.open("w", encoding="utf-8") as output:
             process = subprocess.Popen(
-                command(plan, profile), stdout=output, stderr=output, pass_fds=(lock,)
+                command(plan, profile),
+                stdout=output,
+                stderr=output,
+                pass_fds=(lock,),
+                env=_environment(folder),
             )
             try:
                 _watch(process, jobs, folder)
+            except KeyboardInterrupt:
+                _interrupt(process)
+                raise
             finally:
-                process.wait()  # an interrupt reaches it too, and it ends its jobs
+                process.wait()
         failures = [f for job in jobs if (f := _failure(job, folder))]
         if process.returncode and not failures:
             asked = f" with profile {profile}" if profile else ""
             raise UserError(f"snakemake failed{asked}: {_last_line(log)} (all of it in {log})")
     return failures
+
+
+def _interrupt(process: subprocess.Popen[bytes]) -> None:
+    """Pass an interrupt on. That of a terminal has reached Snakemake and its jobs by itself; that
+    of `kill` this process alone, and Snakemake would wait for its jobs, for hours."""
+    import psutil  # which Snakemake brings
+
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(_GRACE)
+    if process.returncode is None:
+        snakemake = psutil.Process(process.pid)
+        for one in (snakemake, *snakemake.children(recursive=True)):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                one.send_signal(signal.SIGINT)
 
 
 def _watch(process: subprocess.Popen[bytes], jobs: Sequence[Job], folder: Path) -> None:

@@ -10,6 +10,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
+from dsnn.data.folder import VARIABLE
 from dsnn.data.sources import WEIGHTS
 from dsnn.errors import UserError
 from experiments.train_command import UNFINISHED
@@ -69,8 +70,9 @@ class Place:
     def inputs(self) -> Mapping[str, Path]:
         """The input files by name; of those it may lack, the ones that are there."""
         if self.artefact.rule == REPORT:
-            records = self.folder.glob("*/*.made.json")
-            return {str(r.relative_to(self.folder)): r for r in sorted(records) if r != self.record}
+            found = sorted(self.folder.glob("*/*.made.json"))
+            records = {str(r.relative_to(self.folder)): r for r in found if r != self.record}
+            return {**self.artefact.packaged, **self._optional(), **records}
         needed = {name: self.data / path for name, path in self.artefact.needs.items()}
         before = {name: self.folder / path for name, path in self.artefact.after.items() if path}
         return {**self.artefact.packaged, **needed, **before, **self._optional()}
@@ -131,8 +133,10 @@ class Place:
     def origin(self) -> dict[str, Any]:
         if not self.artefact.command:
             return freshness.origin(_module(self.artefact), self.inputs())
-        (entry,) = entry_points(group="dsnn.commands", name=self.artefact.command[0])
-        found = freshness.origin(entry.module, self.inputs(), ("numpy", "torch"))
+        name = self.artefact.command[0]
+        (entry,) = entry_points(group="dsnn.commands", name=name)
+        libraries = freshness.COMPUTING.get(name, freshness.TRAINING)
+        found = freshness.origin(entry.module, self.inputs(), libraries)
         return {**found, "command": list(self.artefact.command)}
 
     def status(self) -> str:
@@ -182,7 +186,9 @@ class Place:
                 record([])
                 raise
         elif self.artefact.make:
-            rows += [row.to_json() for row in self.artefact.make(self.inputs(), self.stem)]
+            with looking_into(self.data):
+                made = self.artefact.make(self.inputs(), self.stem)
+            rows += [row.to_json() for row in made]
         record(self.files)
 
     def _run(self, deadline: float | None) -> None:
@@ -244,6 +250,19 @@ def alarm(seconds: float | None) -> Iterator[None]:
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
+
+
+@contextmanager
+def looking_into(data: Path) -> Iterator[None]:
+    """Let what runs in the block look for data there and nowhere else: the report is not told."""
+    before = os.environ.get(VARIABLE)
+    os.environ[VARIABLE] = str(data)
+    try:
+        yield
+    finally:
+        del os.environ[VARIABLE]
+        if before is not None:
+            os.environ[VARIABLE] = before
 
 
 def _processor_seconds() -> float:

@@ -217,7 +217,8 @@ def artefacts() -> Iterator[Artefact]:
                 "figure",
                 f"Robust accuracy on {title} at margin {margin} under the paper's ten-step L2 "
                 f"attack, first 1024 test images: as published, and measured on {weights}. Stars: "
-                "AutoAttack with 95 % intervals, set apart sideways. Certified accuracy (sizes "
+                "AutoAttack with 95 % intervals, set apart sideways, of the first images alone "
+                "where it saw fewer (the table has their number). Certified accuracy (sizes "
                 "in log scale) is a lower bound of what any attack leaves; it is that of the "
                 "published weights where they are evaluated, else of ours; hollow marks are the "
                 "attack on the certified networks. What was not run is left out and named.",

@@ -12,7 +12,7 @@ from dsnn.files import write_text
 from experiments.epsilons import AUTOATTACK
 from paper_repro import published, style
 from paper_repro.artefact import Artefact, Comparison
-from paper_repro.evaluated import NUMBERS, Evaluated, evaluated
+from paper_repro.evaluated import NUMBERS, Evaluated, Point, evaluated
 from paper_repro.models import Source
 from paper_repro.output import beside, write_csv, write_figure
 from paper_repro.robustness import TITLES, absent, by_source, heading, inputs_of, sources
@@ -94,10 +94,16 @@ def _column(one: Evaluated, sizes: tuple[float, ...]) -> Column:
     values = _curve(one.curve)
     if one.curve.epsilons == sizes:
         values[AREA, None] = one.curve.auc
-    values |= {("AutoAttack", point.epsilon): point.accuracy for point in one.autoattack}
+    values |= {(_autoattack(one, p), p.epsilon): p.accuracy for p in one.autoattack}
     values |= {("certified", AUTOATTACK): one.shares[AUTOATTACK]}
     seed = str(one.model.seed) if one.model.source == Source.certified else ""
     return Column(SHORT[one.model.regime] + seed, one.model.id, one.model.regime, values)
+
+
+def _autoattack(one: Evaluated, point: Point) -> str:
+    """The name of its row, with the number of images where it saw fewer than its column is of:
+    these are then shares of different images, and may stand in any order."""
+    return "AutoAttack" if point.images == one.images else f"AutoAttack/{point.images}"
 
 
 def _curve(curve: published.Curve) -> dict[Row, float]:
@@ -111,7 +117,8 @@ def rows_of(table: Sequence[Group]) -> list[Row]:
     """Every row that has a value: in the paper's order, then what the paper does not have."""
     known = {row for group in table for column in group.columns for row in column.values}
     order = ["clean", "PGD", AREA, "AutoAttack", "certified"]
-    return sorted(known, key=lambda row: (order.index(row[0]), row[1] or 0.0))
+    kinds = {row[0]: order.index(row[0].partition("/")[0]) for row in known}
+    return sorted(known, key=lambda row: (kinds[row[0]], row[1] or 0.0, row[0]))
 
 
 def _label(row: Row) -> str:
@@ -131,7 +138,7 @@ def _marked(group: Group, column: Column, row: Row) -> bool:
     return row in column.values and column.values[row] == group.best(row)
 
 
-_LABELS, _WIDTH, _GAP, _HEIGHT = 0.92, 0.37, 0.12, 0.165
+_LABELS, _WIDTH, _GAP, _HEIGHT = 1.05, 0.37, 0.12, 0.165
 """Inches: the column of labels, a column, the space between sources, and a row."""
 
 
@@ -228,7 +235,8 @@ def artefacts() -> Iterator[Artefact]:
                 f"Robust accuracy (%) on {title} at margin {margin} of the unconstrained (U), "
                 "naively constrained (NC), non-expansive (NE), flexible switching (SF) and "
                 "prescribed switching (SP) networks; bold: the best of its source. Where "
-                f"evaluated, AutoAttack and certified accuracy at {AUTOATTACK:.4f}, and certified "
+                f"evaluated, AutoAttack and certified accuracy at {AUTOATTACK:.4f} (AutoAttack/N: "
+                "of the first N images alone, and not of those of its column), and certified "
                 "networks of ours by seed.",
                 partial(_make, dataset, margin),
                 suffixes=("pdf", "png", "csv", "md"),

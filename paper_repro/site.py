@@ -31,6 +31,9 @@ from verification.page import environment
 
 FIGURES, PRINT, DATA, WITNESSES = "figures", "print", "data", "witnesses"
 """Folders inside the report: pictures, print figures, tables, and witnesses of the audits."""
+_ENTRY = {"id", "kind", "scale", "status", "files", "compared"}
+_COMPARED = {"what", "published", "ours", "tolerance", "verdict"}
+"""What an artefact of a Reproduce JSON has, and each number compared of it."""
 _PLACES = {"png": FIGURES, "pdf": PRINT, "csv": DATA, "md": DATA}
 _SCRIPT = Path(__file__).parent / "templates" / "report.js"
 
@@ -149,11 +152,20 @@ def _csp_hash(script: str) -> str:
     return f"sha256-{base64.b64encode(digest).decode('ascii')}"
 
 
+def _whole(entry: Any) -> bool:
+    """Whether an artefact of a Reproduce JSON has all that its section shows."""
+    rows = entry["compared"]
+    there = _ENTRY <= set(entry) and all(_COMPARED <= set(row) for row in rows)
+    return there and isinstance(entry["files"], list)
+
+
 def entries(file: Path) -> list[dict[str, Any]]:
     """The artefacts in a Reproduce JSON, with their captions. Raises UserError where it is none."""
     try:
         found = json.loads(file.read_text(encoding="utf-8"))["artefacts"]
         known = registry(found[0]["scale"]) if found else {}
+        if not all(map(_whole, found)):
+            raise ValueError("written by another version")
         captions = {name: artefact.caption for name, artefact in known.items()}
         return [{"caption": captions.get(entry["id"], ""), **entry} for entry in found]
     except (OSError, ValueError, KeyError, TypeError) as error:

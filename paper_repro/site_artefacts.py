@@ -147,11 +147,14 @@ def duration(seconds: float) -> str:
 
 def obstacle(entry: Entry) -> str:
     """Why an artefact is not there, with the estimated time where one is known."""
-    why = entry.get("waits_for") or {
+    reasons = {
         "not run": "it cannot be made with the data that is here",
         "missing": "nobody asked for it yet",
         "stale": "what it came from has changed since",
-    }.get(entry["status"], "")
+    }
+    why = reasons.get(entry["status"], "")
+    if waits := entry.get("waits_for"):
+        why = f"it waits for {waits}"
     seconds = entry.get("seconds_estimated")
     return f"{why}; about {duration(seconds)} on this machine" if seconds else why
 

@@ -139,6 +139,15 @@ def test_other_epsilons_are_refused(text: str):
         parse(text)
 
 
+def test_attacks_of_another_package_are_of_another_shard(monkeypatch: pytest.MonkeyPatch):
+    piece = pieces.Piece(torch.zeros(1), torch.zeros(1), KEY)
+    before = pieces.pgd_key(piece, 0.5, 0)
+    monkeypatch.setattr(pieces.attacks, "LIBRARY", "foolbox 0")
+    after = pieces.pgd_key(piece, 0.5, 0)
+    assert identity(after) != identity(before)
+    assert seed_of(after) == seed_of(before), "which begins where it began"
+
+
 def test_radii_of_other_code_are_of_another_shard(monkeypatch: pytest.MonkeyPatch):
     subject = cast(Any, SimpleNamespace(lipschitz=1.0, body=None))
     piece = pieces.Piece(torch.zeros(1), torch.zeros(1), KEY)

@@ -182,7 +182,17 @@ def test_witnesses_of_the_audits_are_pictured(
     assert 'href="witnesses/pair-1.safetensors"' in text
 
 
-@pytest.mark.parametrize("content", ["{", "[]", '{"artefacts": 1}', '{"artefacts": [{}]}'])
+ENTRY = '{"id": "auc-cifar10", "kind": "figure", "scale": "cpu", "status": "missing"'
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        *("{", "[]", '{"artefacts": 1}', '{"artefacts": [{}]}'),
+        f'{{"artefacts": [{ENTRY}}}]}}',
+        f'{{"artefacts": [{ENTRY}, "files": [], "compared": [{{}}]}}]}}',
+    ],
+)
 def test_a_file_that_is_no_result_is_refused(
     content: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -130,11 +130,45 @@ def test_code_is_part_of_what_an_artefact_comes_from(monkeypatch: pytest.MonkeyP
     assert {name for name in code if code[name] != changed[name]} == {"paper_repro.style"}
 
 
+@pytest.mark.parametrize(
+    ("kind", "library"),
+    [("evaluation", "foolbox"), ("autoattack", "pyautoattack"), ("audit", "python-flint")],
+)
+def test_libraries_are_part_of_what_a_result_comes_from(
+    kind: str, library: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = f"{kind}-published-switch-flexible-cifar10-0.15"
+    place = Place(registry.registry("paper")[name], tmp_path / "out", tmp_path, "paper")
+    for needed in place.artefact.needs.values():
+        (tmp_path / needed).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / needed).write_bytes(b"data")
+    before, versions = place.origin()["libraries"], freshness.version
+
+    def version(wanted: str) -> str:
+        if wanted == library:
+            raise freshness.PackageNotFoundError(wanted)
+        return versions(wanted)
+
+    monkeypatch.setattr(freshness, "version", version)
+    assert place.origin()["libraries"] == {**before, library: "missing"} != before
+
+
 def test_unknown_artefact(refused: Callable[..., str], tmp_path: Path) -> None:
     line = refused("reproduce", "auc-cifar11", "--out", tmp_path / "out")
     assert "auc-cifar11" in line
     assert "--status" in line
     assert not (tmp_path / "out").exists()
+
+
+def test_the_report_comes_from_more_than_the_records(tmp_path: Path) -> None:
+    report = Place(registry.registry()["report"], tmp_path / "out", tmp_path / "data")
+    before = report.origin()["data"]
+    assert {"report.html", "report.js", "base.html", "deviations.json"} <= before.keys()
+    name = "published-switch-flexible-cifar10-0.15"
+    weights = tmp_path / "data" / "published" / "cifar10_switch_flexible_0.15.pt"
+    weights.parent.mkdir(parents=True)
+    weights.write_bytes(b"weights, whose witnesses it shows")
+    assert report.origin()["data"].keys() - before.keys() == {name}
 
 
 def test_artefact_that_waits_for_training(refused: Callable[..., str], tmp_path: Path) -> None:
@@ -149,6 +183,12 @@ def test_artefact_whose_weights_are_missing(refused: Callable[..., str], tmp_pat
     line = refused("reproduce", name, "--out", tmp_path / "out", "--data", tmp_path)
     assert "published/cifar10_non_expansive_0.15.pt" in line
     assert "retrained-non-expansive-cifar10-0.15-0" in line
+
+
+def test_a_file_that_cannot_be_read_is_one_line(tmp_path: Path) -> None:
+    """Of weights that only another user may read, say; a folder cannot be read as a file either."""
+    with pytest.raises(UserError, match="cannot read .*: Is a directory; make it readable"):
+        freshness.content_hash(tmp_path)
 
 
 def test_unwritable_folder(refused: Callable[..., str], tmp_path: Path) -> None:

@@ -202,6 +202,13 @@ def test_published_plot_counts_the_first_stage_twice() -> None:
     assert theirs[9:] == [(start + twice, end + twice) for start, end in ours[9:]]
 
 
+def test_captions_of_steps_speak_of_bars_that_are_drawn() -> None:
+    """The published plot is outlined beside the published weights, of CIFAR-10 alone."""
+    outlined = {name for name, a in registry.registry().items() if "(outlined" in a.caption}
+    margins = published.MARGINS
+    assert outlined == {f"steps-switch-flexible-cifar10-{margin}" for margin in margins}
+
+
 def test_baseline_of_the_first_version_is_as_printed(tmp_path: Path) -> None:
     rows = _make(registry.registry()["robustness-v1"], tmp_path)
     shares = {(row["network"], row["margin"], row["epsilon"]): row for row in rows}

@@ -1,6 +1,8 @@
 """The pipeline of `dsnn reproduce`: plans, Snakemake, locks, kills, and bad input."""
 
 import contextlib
+import errno
+import fcntl
 import json
 import os
 import random
@@ -15,8 +17,10 @@ from pathlib import Path
 
 import pytest
 
+from dsnn.data.folder import VARIABLE, data_folder
 from dsnn.errors import UserError
 from paper_repro import estimates, freshness, models, pipeline
+from paper_repro.artefact import Artefact
 from paper_repro.lock import held
 from paper_repro.networks import FILES
 from paper_repro.plan import Job, fitting, jobs
@@ -136,6 +140,17 @@ def test_estimates_know_kinds_and_earlier_runs(
     assert estimates.calibration() > 0
 
 
+def test_a_home_that_cannot_be_written_stops_nothing(
+    dsnn: Dsnn, tmp_path: Path, images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setenv("HOME", "/dev/null")
+    where = ("--scale", "smoke", "--out", tmp_path / "out", "--data", images)
+    code, _, error = dsnn("reproduce", "data-cifar10", *where)
+    assert code == 1
+    assert "is not the published file" in error, "the job ran, and has found what is wrong"
+
+
 def test_groups_stand_for_all_of_a_kind() -> None:
     known = registry("cpu")
     assert set(select(["figures"], known)) == {n for n, a in known.items() if a.kind == "figure"}
@@ -162,12 +177,44 @@ def test_a_lock_ends_with_its_processes(tmp_path: Path) -> None:
         pass
 
 
+def test_a_disk_without_locks_and_a_file_of_another_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fcntl, "flock", none)
+        with pytest.raises(UserError, match="cannot lock .*: No locks available"):
+            held(tmp_path / "lock", wait=True).__enter__()
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(UserError, match="cannot lock .*: Is a directory; choose"):
+        held(tmp_path / "folder", wait=False).__enter__()
+
+
 def test_a_run_at_work_is_not_disturbed(refused: Refused, tmp_path: Path, images: Path) -> None:
     where = ("--scale", "smoke", "--out", tmp_path / "out", "--data", images)
     with held(tmp_path / "out" / "smoke" / "pipeline" / "lock", wait=False):
         line = refused("reproduce", FIRST, *where)
     assert "at work" in line
     assert "--out" in line
+
+
+def test_an_interrupt_of_this_process_alone_ends_the_jobs(
+    tmp_path: Path, images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of `kill -INT`, where a terminal would tell Snakemake and its jobs as well."""
+    job = "import subprocess; subprocess.run(['sleep', '60'])"
+    monkeypatch.setattr(pipeline, "command", lambda plan, profile: [sys.executable, "-c", job])
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pipeline, "_watch", interrupted)
+    plan, start = jobs(_places(tmp_path / "out", images), ["data-cifar10"]), time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        pipeline.run(plan, None)
+    assert time.monotonic() - start < 30
 
 
 def test_training_files_that_are_missing(refused: Refused, tmp_path: Path, images: Path) -> None:
@@ -224,6 +271,19 @@ def test_a_profile_takes_the_plan_to_slurm(tmp_path: Path, images: Path) -> None
     assert "runtime=600" in done.stdout
 
 
+def test_the_report_says_of_each_that_is_left_out_what_it_waits_for(
+    tmp_path: Path, images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DSNN_DATA", str(images))
+    report = _places(tmp_path / "out", images, "cpu")["report"]
+    report.make()
+    text = report.files[0].read_text(encoding="utf-8")
+    assert "it waits for its name: it takes too long for --all" in text, "its data is there"
+    assert f"it waits for the file {images / 'published'}" in text
+    assert "it cannot be made with the data that is here" not in text
+    assert "on this machine" in text, "estimated"
+
+
 def test_a_profile_that_is_not_there(refused: Refused, tmp_path: Path) -> None:
     line = refused("reproduce", "auc-cifar10", "--out", tmp_path, "--profile", "nowhere")
     assert "snakemake" in line
@@ -255,6 +315,24 @@ def test_a_job_that_fails_is_told_and_the_rest_is_made(
     assert "fresh    report" in text, "it waits for all that is made, and can do without"
 
 
+def test_what_is_made_in_this_process_looks_into_the_folder_of_the_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The report is, where a job failed or its time was up, and it says what is there."""
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "another"))
+    seen: list[Path] = []
+
+    def make(inputs: object, stem: Path) -> list:
+        seen.append(data_folder().path)
+        stem.parent.mkdir(parents=True)
+        stem.with_suffix(".csv").write_text("made\n")
+        return []
+
+    Place(Artefact("made", "data", "", make, ("csv",)), tmp_path, tmp_path / "data").make()
+    assert seen == [tmp_path / "data"]
+    assert os.environ[VARIABLE] == str(tmp_path / "another")
+
+
 def test_no_time_leaves_all_to_the_next_run(dsnn: Dsnn, tmp_path: Path, images: Path) -> None:
     where = ("--scale", "smoke", "--out", tmp_path / "out", "--data", images)
     code, text, error = dsnn("reproduce", "data-cifar10", *where, "--minutes", "0")
@@ -278,6 +356,19 @@ def test_a_training_stops_in_time_and_goes_on(tmp_path: Path, data_folder: Path)
     assert made["seconds"] >= begun["seconds"]
     with pytest.raises(Unfinished):
         place.make(time.time())
+
+
+@pytest.mark.parametrize("name", ["{id} {x}", "a #1", "a: b", "100 %s"])
+def test_names_of_folders_are_no_patterns(
+    name: str, dsnn: Dsnn, tmp_path: Path, images: Path
+) -> None:
+    """Snakemake reads braces as wildcards, and values on its command line as YAML."""
+    data = images.rename(tmp_path / f"data {name}")
+    where = ("--scale", "smoke", "--out", tmp_path / name, "--data", data)
+    code, _, error = dsnn("reproduce", "data-cifar10", *where)
+    assert (code, error.count("\n")) == (1, 1), error
+    assert error.startswith("dsnn: data-cifar10: "), "the job ran, and has found what is wrong"
+    assert str(data) in error
 
 
 def test_the_alarm_is_no_error_that_others_catch() -> None:

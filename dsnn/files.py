@@ -78,13 +78,13 @@ def check_outputs(outputs: Mapping[str, str | Path | None], *inputs: str | Path 
 
     None is not asked for, and the text `-` is stdout, as for `write_json`.
     """
-    taken = {place for path in inputs if path is not None and (place := _place(Path(path)))}
+    taken = {place for path in inputs if path is not None and (place := place_of(Path(path)))}
     for option, asked in outputs.items():
         if asked in (None, "-"):
             continue
         path = Path(str(asked))
         check_writable(path)
-        place = _place(path)
+        place = place_of(path)
         if place in taken:
             raise UserError(
                 f"{option} {path} would write over another file: name a file of its own"
@@ -93,7 +93,7 @@ def check_outputs(outputs: Mapping[str, str | Path | None], *inputs: str | Path 
             taken.add(place)
 
 
-def _place(path: Path) -> Path | None:
+def place_of(path: Path) -> Path | None:
     """Where a path leads; None for one that leads nowhere, or is no path."""
     try:
         return path.resolve()
@@ -112,12 +112,12 @@ def check_writable(path: Path) -> None:
     try:
         if path.is_dir():
             raise UserError(f"cannot write {path}: it is a folder; name a file in it")
-        special, folder = is_special(path), (_place(path) or path).parent
+        special, folder = is_special(path), (place_of(path) or path).parent
         while not folder.exists():
             folder = folder.parent
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror}; choose another name") from error
-    if _place(path) is None:
+    if place_of(path) is None:
         raise UserError(f"cannot write {path}: it leads nowhere; choose another name")
     try:
         if not special:

@@ -155,7 +155,7 @@ def _csp_hash(script: str) -> str:
 def _whole(entry: Any) -> bool:
     """Whether an artefact of a Reproduce JSON has all that its section shows."""
     rows = entry["compared"]
-    there = _ENTRY <= set(entry) and all(_COMPARED <= set(row) for row in rows)
+    there = set(entry) >= _ENTRY and all(set(row) >= _COMPARED for row in rows)
     return there and isinstance(entry["files"], list)
 
 

@@ -276,5 +276,9 @@ def test_a_witness_writes_over_no_weights_and_no_certificate(tmp_path: Path, ref
     claim = ("--claim", "lipschitz<=1e-3")
     assert "write over" in refused("audit", path.name, *claim)
     assert path.read_bytes() == before
-    other = path.rename(tmp_path / "net.safetensors")
+    link = tmp_path / "link.safetensors"
+    link.symlink_to(path.rename(tmp_path / "out-witness-1.safetensors"))
+    assert "write over" in refused("audit", link, *claim, "--json", tmp_path / "out.json")
+    assert link.read_bytes() == before
+    other = link.resolve().rename(tmp_path / "net.safetensors")
     assert "write over" in refused("audit", other, *claim, "--certificate", "witness-2.json")

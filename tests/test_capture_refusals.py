@@ -187,11 +187,11 @@ REFUSED: dict[str, tuple[nn.Module, str]] = {
     "numpy": (Buffered(lambda x: torch.from_numpy(x.numpy() * 2)), "numpy"),
     "random constants": (Buffered(lambda x: x + torch.rand(4)), "rand"),
     "uninitialised memory": (Buffered(lambda x: x + torch.empty(4)), "empty"),
-    "random numbers of python": (Buffered(lambda x: x * random.random()), "batch|reproduce"),
-    "the clock": (Buffered(lambda x: x * time.perf_counter()), "batch|reproduce"),
-    "state outside": (Buffered(state_outside([])), "batch|reproduce"),
-    "tracing detected": (Buffered(asks_for_tracing), "reproduce"),
-    "tracing detected for some values": (Buffered(asks_for_export), "reads a number"),
+    "random numbers of python": (Buffered(lambda x: x * random.random()), "call to call"),
+    "the clock": (Buffered(lambda x: x * time.perf_counter()), "call to call"),
+    "state outside": (Buffered(state_outside([])), "call to call"),
+    "tracing detected": (Buffered(asks_for_tracing), "told"),
+    "tracing detected for some values": (Buffered(asks_for_export), "told"),
     "told of a compilation": (
         Buffered(lambda x: bent(x, torch.compiler.is_compiling())), "told"),
     "told of an export": (Buffered(lambda x: bent(x, torch.compiler.is_exporting())), "told"),
@@ -233,6 +233,32 @@ def test_a_module_without_a_graph_is_refused_in_one_line(name: str):
         capture(module, (4,))
     assert refusal.value.reason
     assert "\n" not in str(refusal.value)
+
+
+class Keeps(nn.Module):
+    """Makes a constant when it is first called, as Cayley layers and rotary embeddings do; or is
+    `bent` then."""
+
+    made: Tensor | None = None
+
+    def __init__(self, *, bends: bool):
+        super().__init__()
+        self.weight, self.bends = nn.Parameter(torch.eye(4)), bends
+
+    def forward(self, x: Tensor) -> Tensor:
+        first = self.made is None
+        if self.made is None:
+            self.made = torch.linalg.inv(2 * self.weight)
+        return bent(x @ self.made.T, not (first and self.bends))
+
+
+def test_a_constant_that_the_first_call_makes_is_one():
+    graph = capture(Keeps(bends=False), (4,))
+    assert graph[graph.output].kind == "activation"
+    (weight,) = [node.constants["weight"] for node in graph if "weight" in node.constants]
+    assert torch.equal(weight.value, torch.eye(4) / 2)
+    with pytest.raises(Uncapturable, match="call to call"):
+        capture(Keeps(bends=True), (4,))
 
 
 def test_softplus_of_float64_jumps_at_its_usual_threshold():

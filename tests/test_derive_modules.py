@@ -184,7 +184,7 @@ def test_the_range_of_a_parameter_is_a_hypothesis_whatever_is_assumed(
     assumed: str, ends: tuple[int, int], sign: int, monkeypatch: pytest.MonkeyPatch, dsnn
 ) -> None:
     """SymPy took 0 <= c for true, and what lies outside counted against the law."""
-    c = symbols("c", **{assumed: True})
+    c = Symbol("c", **{assumed: True})
     damped = Field((q,), (sign * c * q,), {c: ends}, one_sided=Integer(0), id="damped")
     _install(monkeypatch, "dsnn.fields", "damped", damped)
     code, out, _ = dsnn("verify", "damped", "--profile", "quick", "--jobs", "1")

@@ -187,7 +187,7 @@ def test_artefact_whose_weights_are_missing(refused: Callable[..., str], tmp_pat
 
 def test_a_file_that_cannot_be_read_is_one_line(tmp_path: Path) -> None:
     """Of weights that only another user may read, say; a folder cannot be read as a file either."""
-    with pytest.raises(UserError, match="cannot read .*: Is a directory; make it readable"):
+    with pytest.raises(UserError, match=r"cannot read .*: Is a directory; make it readable"):
         freshness.content_hash(tmp_path)
 
 

@@ -185,10 +185,10 @@ def test_a_disk_without_locks_and_a_file_of_another_are_told(
 
     with monkeypatch.context() as patch:
         patch.setattr(fcntl, "flock", none)
-        with pytest.raises(UserError, match="cannot lock .*: No locks available"):
+        with pytest.raises(UserError, match=r"cannot lock .*: No locks available"):
             held(tmp_path / "lock", wait=True).__enter__()
     (tmp_path / "folder").mkdir()
-    with pytest.raises(UserError, match="cannot lock .*: Is a directory; choose"):
+    with pytest.raises(UserError, match=r"cannot lock .*: Is a directory; choose"):
         held(tmp_path / "folder", wait=False).__enter__()
 
 

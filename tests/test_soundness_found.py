@@ -311,7 +311,38 @@ def _where_out_of_range(x: Tensor, table: Tensor) -> Tensor:
     return 1 * x
 
 
-@pytest.mark.parametrize("function", [_where_singular, _where_out_of_range])
+def _where_out_of_the_row(x: Tensor, table: Tensor) -> Tensor:
+    try:
+        torch.zeros_like(x).scatter(1, x.abs().long(), 1.0)
+    except RuntimeError:
+        return 5 * x
+    return 1 * x
+
+
+def _where_a_divisor_is_0(x: Tensor, table: Tensor) -> Tensor:
+    try:
+        torch.ones_like(x).long() // (60 - x.abs()).long()
+    except RuntimeError:
+        return 5 * x
+    return 1 * x
+
+
+def _where_no_example_is(x: Tensor, table: Tensor) -> Tensor:
+    """All of them raise the error, of which an export knows nothing."""
+    try:
+        torch.linalg.cholesky(torch.diag_embed(x - 100))
+    except torch.linalg.LinAlgError:
+        return x + 16 * torch.relu(x - 45)
+    return 1 * x
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        _where_singular, _where_out_of_range, _where_out_of_the_row, _where_a_divisor_is_0,
+        _where_no_example_is,
+    ],
+)  # fmt: skip
 def test_an_error_that_depends_on_the_data_is_a_branch(function: Callable[..., Tensor]):
     module = Buffered(function, torch.zeros(50))
     assert torch.equal(module(torch.full((1, 4), 60.0)), torch.full((1, 4), 300.0))

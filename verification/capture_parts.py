@@ -161,8 +161,8 @@ class _Trace:
         self.root, self.batch, self.executed = root, full[0], executed
         calls: list[tuple[str, ...]] = []  # traces may run the module more than once
         watched = _Watched(root, names, calls.append)
-        translation = Translation(watched, full, executed)
         program = traced(watched, example(watched, full))
+        translation = Translation(watched, full, executed)
         output, *others = translation.results(program)
         if len(set(calls)) != 1:
             raise Uncapturable("its parts are not called alike each time")

@@ -28,8 +28,9 @@ def translated(module: nn.Module, x: Tensor, *, executed: bool = False) -> Graph
 
     With `executed` it is the same function, its sums as the module executes them: nodes have the
     names of those of the other graph. What hides more than ordinary rounding is unknown."""
+    program = traced(module, x)  # first: its runs may give weights other memory, known by which
     translation = Translation(module, tuple(x.shape), executed)
-    results = translation.results(traced(module, x))
+    results = translation.results(program)
     if len(results) != 1 or not isinstance(results[0], Value | Folded):
         raise Uncapturable(f"it returns {len(results)} results, expected one tensor")
     (result,) = results

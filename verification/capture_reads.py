@@ -22,12 +22,22 @@ _READERS = frozenset(
 )  # fmt: skip
 """Methods of tensors that give their entries to others than torch."""
 _TAGS = (torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape)
-_FAILING = {
-    "_linalg_check_errors": 0, "embedding": 1, "gather": 1, "index": 1, "index_select": 1,
-    "take": 1,
-}  # fmt: skip
-"""What raises an error or not, as numbers say, which a module may catch: singular matrices, and
-positions out of range. By name, which tensors these are: all from this one on."""
+_BY_NUMBER = frozenset(
+    {
+        "_embedding_bag", "_embedding_bag_forward_only", "_index_put_impl_", "_linalg_check_errors",
+        "div", "div_", "embedding", "floor_divide", "floor_divide_", "fmod", "fmod_", "gather",
+        "index", "index_add", "index_add_", "index_copy", "index_copy_",
+        "index_fill", "index_fill_", "index_put", "index_put_", "index_reduce", "index_reduce_",
+        "index_select", "masked_scatter", "masked_scatter_", "max_unpool2d", "max_unpool3d",
+        "multi_margin_loss", "multilabel_margin_loss_forward", "nll_loss2d_forward",
+        "nll_loss_forward", "put", "put_", "remainder", "remainder_", "scatter", "scatter_",
+        "scatter_add", "scatter_add_", "scatter_reduce", "scatter_reduce_", "take",
+    }
+)  # fmt: skip
+"""What raises an error or not, as integers or truths among its arguments say, which a module may
+catch: singular matrices, a divisor 0, positions out of range."""
+_BY_RANGE = ("bernoulli", "binomial", "cholesky", "multinomial", "normal", "poisson")
+"""The same, as any numbers among its arguments say."""
 _FILLING = ("empty_like", "full_like", "ones_like", "rand_like", "randn_like", "zeros_like")
 """With what starts with new_: they take nothing of a tensor but its shape."""
 
@@ -91,19 +101,29 @@ class _Operators(Watch):
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        result = func(*args, **kwargs)
         given = _tensors((args, kwargs))
         name = func._schema.name.split("::", 1)[1]
-        if not any(map(self.data.has, given)) or name in _FILLING or name.startswith("new_"):
-            return result
-        fails = name in _FAILING and any(map(self.data.has, given[_FAILING[name] :]))
+        known = [tensor for tensor in given if self.data.has(tensor)]
+        if not known or name in _FILLING or name.startswith("new_"):
+            return func(*args, **kwargs)
         tagged = any(tag in func.tags for tag in _TAGS)
-        if fails or (tagged and not _by_position(name, given[1:])):
+        if _may_fail(name, known) or (tagged and not _by_position(name, given[1:])):
             self.found.append(name)
+        try:
+            result = func(*args, **kwargs)
+        except Exception:  # as numbers say, perhaps, and the module may catch it
+            self.found.append(name)
+            raise
         self.data.add(_tensors(result))
         if func._schema.is_mutable:
             self.data.add(given)
         return result
+
+
+def _may_fail(name: str, data: list[Tensor]) -> bool:
+    """Whether an operator raises an error for some numbers of these tensors."""
+    whole = any(not tensor.is_floating_point() for tensor in data)
+    return name in _BY_RANGE or (name in _BY_NUMBER and whole)
 
 
 def _by_position(name: str, indices: list[Tensor]) -> bool:

@@ -53,9 +53,15 @@ def traced(module: nn.Module, x: Tensor) -> Program:
     """What `module` calls on the batch x. Raises Uncapturable, and whatever torch does."""
     run = calls(module, x.clone())
     program = recorded(module, x, run)
-    if program is None and run != calls(module, x.clone(), told=True):
+    if program is not None:
+        return program
+    again, told = (calls(module, x.clone(), told=told) for told in (False, True))
+    if run == again != told:
         raise Uncapturable("it does something else when it is told that it is being exported")
-    return program or exported(module, x)
+    # In the first run many a module makes constants that it keeps: they are no difference.
+    if again != told or _on_data(run) != _on_data(again):
+        raise Uncapturable("what it calls changes from call to call")
+    return exported(module, x)
 
 
 def name(overload: torch._ops.OpOverload) -> str:
@@ -148,6 +154,26 @@ def calls(module: nn.Module, x: Tensor, *, told: bool = False) -> list[tuple[Any
     if entries.found:
         raise Uncapturable(f"it calls Python for every entry: {entries.found[0]}")
     return run.calls
+
+
+def _on_data(calls: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+    """Those of the calls of a run that depend on its batch; all constants in them are alike."""
+    places: dict[int, int] = {}  # of these calls among all of them, and among these
+    found: list[tuple[Any, ...]] = []
+
+    def depends(label: Any) -> bool:
+        return label == "" or (type(label) is tuple and label[0] in places)
+
+    def alike(label: Any) -> Any:
+        if type(label) is tuple:
+            return (places[label[0]], label[1]) if depends(label) else "?"
+        return label
+
+    for place, (func, *labels) in enumerate(calls, 1):
+        if any(map(depends, labels)):
+            found.append((func, *map(alike, labels)))
+            places[place] = len(places)
+    return found
 
 
 class _Recorder(_Calls):

@@ -66,7 +66,7 @@ def audit(
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
     from dsnn.errors import UserError
-    from dsnn.files import check_outputs, check_writable, write_json
+    from dsnn.files import check_outputs, check_writable, place_of, write_json
     from verification import page, page_again
     from verification.auditor import Audit
     from verification.claims import parse
@@ -101,7 +101,8 @@ def audit(
     stem = "witness" if file is None else f"{file.stem}-witness"
     written = re.compile(re.escape(stem) + r"-\d+\.safetensors")
     for path in (Path(target), tensors):
-        if path and written.fullmatch(path.name) and path.parent.absolute() == folder.absolute():
+        place = place_of(path) if path else None  # a link may lead to one of these names
+        if place and written.fullmatch(place.name) and place.parent == place_of(folder):
             raise UserError(f"a witness would write over {path}: name another file with --json")
     subject = resolve(target, claims, arch=arch, shape=shape, budget=budget)
     running = Audit(

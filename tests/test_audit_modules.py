@@ -3,12 +3,15 @@
 import math
 import subprocess
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
+from property_modules import Buffered
 from torch import Tensor, nn
+from torch.nn.utils import prune
 from torch.nn.utils.parametrizations import spectral_norm
 
 from dsnn.errors import UserError
@@ -79,6 +82,29 @@ def test_a_module_that_mixes_its_batch_is_neither_proved_nor_refuted():
     assert "batch" in verdict.evidence["text"]
 
 
+def _normalised() -> nn.Module:
+    with pytest.warns(FutureWarning):
+        return nn.utils.weight_norm(nn.Linear(4, 4))
+
+
+def _trained() -> nn.Module:
+    layer = nn.utils.spectral_norm(nn.Linear(4, 4))
+    layer(torch.randn(2, 4))
+    return layer
+
+
+def _pruned() -> nn.Module:
+    return prune.l1_unstructured(nn.Linear(4, 4), "weight", 0.5)
+
+
+@pytest.mark.parametrize("make", [_normalised, _trained, _pruned])
+def test_weights_that_hooks_have_computed_with_gradients(make: Callable[[], nn.Module]):
+    layer = make()
+    assert not vars(layer)["weight"].is_leaf
+    most, least = audit(layer, ["lipschitz<=9", "lipschitz<=1e-3"], (4,), budget=2.0).verdicts
+    assert (most.outcome, least.outcome) == ("proved", "refuted")
+
+
 class ByKeyword(nn.Sequential):
     """Calls its second part by keyword."""
 
@@ -91,6 +117,18 @@ class ByKeyword(nn.Sequential):
 def test_a_part_is_refuted_however_it_is_reached(kind: type[nn.Sequential], dtype: torch.dtype):
     module = kind(nn.Linear(4, 4), nn.Linear(4, 4)).to(dtype)
     verdict = audit(module, "1:lipschitz<=1e-3", (4,), budget=2.0).verdicts[0]
+    assert verdict.outcome == "refuted"
+
+
+WRITING = {
+    "to the input": lambda x: F.relu(x, inplace=True),
+    "to what the derivative needs": lambda x: x.sigmoid().mul_(8),
+}
+
+
+@pytest.mark.parametrize("name", WRITING)
+def test_what_writes_in_place_is_refuted(name: str):
+    verdict = audit(Buffered(WRITING[name]), "lipschitz<=0.5", (4,), budget=2.0).verdicts[0]
     assert verdict.outcome == "refuted"
 
 

@@ -108,3 +108,10 @@ def test_a_number_that_is_too_long_to_be_written():
     verdict = audit(Buffered(decayed), "lipschitz<=0.05", (3,), budget=0.2).verdicts[0]
     assert verdict.outcome == "proved"
     json.dumps(verdict.evidence)
+
+
+@pytest.mark.parametrize("claim", ["norm-preserving", "mass-preserving", "orthogonal"])
+def test_examples_without_channels_are_pooled(claim: str):
+    """What comes after the pooling has no rule, so no graph of it was compared with the module."""
+    net = nn.Sequential(nn.AdaptiveAvgPool1d(3), nn.Linear(3, 4), nn.GLU())
+    assert audit(net, claim, (6,), budget=0.2).verdicts[0].outcome == "unknown"

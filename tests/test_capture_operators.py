@@ -70,6 +70,7 @@ LINEAR: dict[str, tuple[nn.Module, tuple[int, ...]]] = {
     "einsum of all": (f(lambda x, w: torch.einsum("bij,ij->b", x, w)[:, None], W), (6, 6)),
     "mv": (f(lambda x, v: torch.mv(x, v)[:, None] * v, V), VECTOR),
     "mm": (f(lambda x, w: torch.mm(x, w.T), W), VECTOR),
+    "matmul of linear algebra": (f(lambda x, w: torch.linalg.matmul(x, w).sin(), W), (2, 6)),
     "conv1d": (nn.Conv1d(4, 6, 3, stride=2, padding=1, dilation=2), (4, 11)),
     "conv2d": (nn.Conv2d(4, 6, (3, 2), stride=(2, 1), padding=(1, 0)), IMAGE),
     "conv2d groups": (nn.Conv2d(4, 6, 3, padding=2, dilation=2, groups=2, bias=False), IMAGE),
@@ -118,6 +119,10 @@ POOLING: dict[str, tuple[nn.Module, tuple[int, ...]]] = {
     "adaptive average to one": (nn.AdaptiveAvgPool2d(1), IMAGE),
     "adaptive max": (nn.AdaptiveMaxPool2d((4, 2)), IMAGE),
     "adaptive 1d": (nn.AdaptiveAvgPool1d(4), (2, 6)),
+    "max without channels": (nn.MaxPool1d(3, 2, 1), VECTOR),
+    "average without channels": (nn.AvgPool2d(2), (4, 6)),
+    "adaptive without channels": (nn.AdaptiveAvgPool1d(4), VECTOR),
+    "adaptive max without channels": (nn.AdaptiveMaxPool2d((2, 3)), (4, 6)),
     "mean": (f(lambda x: x.mean((2, 3))), IMAGE),
     "mean kept": (f(lambda x: x - x.mean(1, keepdim=True)), IMAGE),
     "sum": (f(lambda x: x.sum(-1)), IMAGE),
@@ -129,6 +134,10 @@ POOLING: dict[str, tuple[nn.Module, tuple[int, ...]]] = {
     "max less min of two": (f(lambda x: x[:, :2].max(1)[0] - x[:, :2].amin([1])), IMAGE),
     "sort": (f(lambda x: x.sort(2).values + torch.sort(x, -2)[0]), IMAGE),
     "sort downwards": (f(lambda x: torch.sort(x, dim=1, descending=True, stable=True)[0]), IMAGE),
+    "the largest": (f(lambda x: x.topk(2, 1)[0] + x.topk(2, -3, sorted=True).values), IMAGE),
+    "the smallest": (f(lambda x: torch.topk(x, 3, dim=2, largest=False)[0]), IMAGE),
+    "a rank": (f(lambda x: x.kthvalue(2, 1)[0] - x.kthvalue(3, 1, keepdim=True)[0][:, 0]), IMAGE),
+    "median": (f(lambda x: x.median(2).values + x.median(2, keepdim=True)[0][:, :, 0]), IMAGE),
     "sort next to the batch": (
         f(lambda x: x.flatten(0, 1).sort(1)[0].unflatten(0, (-1, 4))), IMAGE),
 }  # fmt: skip
@@ -187,6 +196,11 @@ MOVEMENT: dict[str, tuple[Callable[..., Tensor], tuple[int, ...]]] = {
     "circular pads": (lambda x, w: F.pad(x, (2, 1, 3, 0), mode="circular"), IMAGE),
     "reflected pads": (lambda x, w: F.pad(x, (2, 1), mode="reflect"), (4, 6)),
     "upsampling": (lambda x, w: F.interpolate(x, scale_factor=2), IMAGE),
+    "exact upsampling": (
+        lambda x, w: F.interpolate(x, scale_factor=2, mode="nearest-exact"),
+        (2, 3, 4),
+    ),
+    "upsampling of volumes": (lambda x, w: F.interpolate(x[:, None], scale_factor=2), (2, 3, 4)),
     "written into zeros": (embedded, VECTOR),
     "a border added in place": (border_added, VECTOR),
     "aliases": (lambda x, w: F.dropout(x.contiguous().clone().detach(), 0.5, False) * 1.5, VECTOR),
@@ -204,12 +218,29 @@ ELEMENTWISE: dict[str, tuple[nn.Module, tuple[int, ...]]] = {
     "div by data": (f(lambda x, v: v / (x * x + 1), V), VECTOR),
     "broadcast data": (f(lambda x: x[:, :1] + x * x.mean((2, 3), keepdim=True)), IMAGE),
     "broadcast data to constants": (f(lambda x, w: x[:, None] + w, W), VECTOR),
+    "masked": (
+        f(lambda x, v: x.masked_fill(v > 3, 0.0) + x.masked_fill(v < 3, 2.5).sin(), V),
+        VECTOR,
+    ),
+    "chosen": (
+        f(
+            lambda x, v: (
+                torch.where(v > 3, x, 2 * x) + torch.where(v > 3, v, x) + torch.where(v < 3, x, 0.5)
+            ),
+            V,
+        ),
+        VECTOR,
+    ),
     "addcmul": (f(lambda x, v: torch.addcmul(x, x, v, value=2), V), VECTOR),
     "powers": (f(lambda x: x**2 + x**3 + x.square()), VECTOR),
     "maximum": (f(lambda x, v: torch.maximum(x, v) + torch.minimum(x, -x), V), VECTOR),
     "max of two tensors": (f(lambda x, v: torch.max(x, v) + torch.min(v, x.flip(1)), V), VECTOR),
     "without gradients": (f(lambda x: no_gradient(x) + x), VECTOR),
     "ones like": (f(lambda x: x + torch.ones_like(x)), VECTOR),
+    "constants of its shape": (
+        f(lambda x, v: torch.sin(x) * v.expand_as(x) + v.type_as(x) * v.to(x), V[None]),
+        VECTOR,
+    ),
     "relu": (nn.ReLU(inplace=True), VECTOR),
     "leaky_relu": (nn.LeakyReLU(0.3), VECTOR),
     "prelu": (nn.PReLU(4), IMAGE),
@@ -222,6 +253,7 @@ ELEMENTWISE: dict[str, tuple[nn.Module, tuple[int, ...]]] = {
     "elu": (nn.ELU(0.7), VECTOR),
     "celu": (nn.CELU(0.7), VECTOR),
     "selu": (nn.SELU(), VECTOR),
+    "selu in place": (nn.SELU(inplace=True), VECTOR),
     "gelu": (nn.GELU(), VECTOR),
     "gelu tanh": (nn.GELU("tanh"), VECTOR),
     "silu": (nn.SiLU(), VECTOR),
@@ -241,6 +273,19 @@ ELEMENTWISE: dict[str, tuple[nn.Module, tuple[int, ...]]] = {
     "logsumexp": (f(lambda x: x.logsumexp((1, -1))), IMAGE),
     "logsumexp kept": (f(lambda x: x - x.logsumexp(1, keepdim=True)), VECTOR),
     "norm": (f(lambda x: x.norm(dim=1)), IMAGE),
+    "norm of linear algebra": (f(lambda x: torch.linalg.norm(x, dim=1).sin()), IMAGE),
+    "norm of a matrix": (f(lambda x: torch.linalg.norm(x, dim=(1, 2), keepdim=True).sin()), IMAGE),
+    "other names": (
+        f(
+            lambda x, v: (
+                torch.arctan(torch.multiply(torch.negative(x), v)).subtract(v, alpha=2)
+                + torch.true_divide(x.absolute(), v)
+                + torch.divide(torch.special.expit(x), v)
+            ),
+            V,
+        ),
+        VECTOR,
+    ),
     "normalize": (f(lambda x: F.normalize(x, dim=1)), IMAGE),
     "matmul of data": (f(lambda x: x @ x.mT), IMAGE),
 }

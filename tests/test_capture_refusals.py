@@ -24,6 +24,8 @@ UNKNOWN: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
     "sorting across the batch": (lambda x: x.flatten(0, 1).sort(0)[0], "across the batch"),
     "the order of a sort": (lambda x: x.sort(1)[1] * 1.0, "sort"),
     "positions from a sort": (lambda x: x.gather(1, x.sort(1)[1]), "depend on the input"),
+    "the largest in no order": (lambda x: x.topk(2, 1, sorted=False)[0], "in no order"),
+    "positions of the largest": (lambda x: x.gather(1, x.topk(2, 1)[1]), "depend on the input"),
     "cumulative product": (lambda x: x.cumprod(1), "cumprod"),
     "cumulative sum over the batch": (lambda x: x.cumsum(0), "across the batch"),
     "a sum of products of data": (lambda x: torch.einsum("bijk,bljk->bil", x, x), "bijk,bljk"),
@@ -52,6 +54,7 @@ UNKNOWN: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
     "the power 0.5": (lambda x: x.abs() ** 0.5, "the power 0.5"),
     "dilated pooling": (lambda x: F.max_pool2d(x, 2, dilation=2), "dilated"),
     "norm of order 1": (lambda x: x.norm(p=1, dim=1), "order 1"),
+    "singular values": (lambda x: torch.linalg.norm(x, 2, dim=(1, 2)), "singular value"),
     "a constant that is not finite": (lambda x: x * float("inf"), "finite"),
     "division by zero": (lambda x: x / 0, "zero"),
     "softmax over the batch": (lambda x: x.softmax(0), "across the batch"),
@@ -176,6 +179,19 @@ class Remembers(nn.Module):
         return x * self.calls * 0.01
 
 
+class Hands(nn.Module):
+    """On to the next batch, how far this one was beyond 50: none of the compared examples is."""
+
+    def __init__(self):
+        super().__init__()
+        self.kept = torch.zeros(())
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = x + self.kept
+        self.kept = torch.relu(x - 50)
+        return y
+
+
 class Broken(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         raise KeyError("first line\nsecond line")
@@ -207,6 +223,7 @@ REFUSED: dict[str, tuple[nn.Module, str]] = {
         Buffered(lambda x: torch.sin(x).apply_(wrapped)), "apply_"),
     "a buffer that changes": (Counter(), "count"),
     "an attribute that changes": (Remembers(), "batch|call to call"),
+    "what an earlier batch left": (Hands(), "kept of an earlier batch"),
     "two inputs": (TwoInputs(), "missing|argument"),
     "two outputs": (TwoOutputs(), "2 results"),
     "a constant": (Buffered(lambda x, c: c, torch.ones(2, 4)), "does not depend|batch"),
@@ -259,6 +276,43 @@ def test_a_constant_that_the_first_call_makes_is_one():
     assert torch.equal(weight.value, torch.eye(4) / 2)
     with pytest.raises(Uncapturable, match="call to call"):
         capture(Keeps(bends=True), (4,))
+
+
+class Frozen(nn.Module):
+    """x, and 3 x while its weight is trained."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.eye(4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x @ (3 * self.weight if self.weight.requires_grad else self.weight).T
+
+
+def test_whether_weights_are_trained_is_theirs_to_say():
+    module = Frozen()
+    assert float(module(torch.ones(1, 4)).norm()) == 6.0
+    with pytest.raises(Uncapturable, match="reproduce"):
+        capture(module, (4,))
+    assert capture(module.requires_grad_(False), (4,)).nodes[-1].kind == "linear"
+
+
+class Bound(nn.Module):
+    """x, and half of it while it is trained, by a function that a copy has in common with it."""
+
+    def __init__(self):
+        super().__init__()
+        self.scaled = lambda x: x * (0.5 if self.training else 1.0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.scaled(x)
+
+
+def test_what_a_function_says_of_a_module_in_training_is_not_said_of_it_in_eval_mode():
+    module = Bound()
+    with pytest.raises(Uncapturable, match="scaled is a function of it in training mode"):
+        capture(module, (4,))
+    assert capture(module.eval(), (4,)).nodes[-1].attributes["coefficients"] == [1]
 
 
 def test_softplus_of_float64_jumps_at_its_usual_threshold():

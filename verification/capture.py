@@ -10,7 +10,6 @@ only if both give the same, and if it reproduces the module on random examples.
 """
 
 import contextlib
-import copy
 import inspect
 import io
 import logging
@@ -27,6 +26,7 @@ from dsnn import spheres
 from verification.capture_program import translated
 from verification.capture_reads import reads
 from verification.capture_trace import Uncapturable
+from verification.copies import deep_copy
 from verification.graph import Constant, Graph
 from verification.interpret import Interpreter
 
@@ -42,7 +42,7 @@ def capture(module: nn.Module, shape: tuple[int, ...], *, executed: bool = False
     Uncapturable.
     """
     with one_line_errors():
-        traced = still(module)
+        traced = still(module).requires_grad_(False)
         one, two = (
             translated(traced, example(traced, (batch, *shape)), executed=executed)
             for batch in (1, 2)
@@ -80,17 +80,32 @@ def _positional(part: nn.Module, args: Any, kwargs: Any) -> tuple[Any, ...]:
 
 
 def still(module: nn.Module) -> nn.Module:
-    """A copy on the CPU in eval mode, without gradients. Raises Uncapturable where `__deepcopy__`
+    """A copy on the CPU in eval mode. Raises Uncapturable where `__deepcopy__`
     or its like makes another module of it, as far as numbers tell, and where a tensor may do
     something of its own when it is operated on."""
-    copied = copy.deepcopy(module)
+    copied = deep_copy(module)
     before, after = _numbers(module), _numbers(copied)
+    _free(copied, {id(part) for part in module.modules() if part.training})
     for name, value in before.items():
         if isinstance(value, Tensor) and type(value) not in (Tensor, nn.Parameter, nn.Buffer):
             raise Uncapturable(f"{name} is no plain tensor but a {type(value).__name__}")
         if name not in after or not _same(value, after[name]):
             raise Uncapturable(f"a copy of it has another {name}")
-    return copied.to("cpu").eval().requires_grad_(False)
+    return copied.to("cpu").eval()
+
+
+def _free(copied: nn.Module, trained: set[int]) -> None:
+    """Raises Uncapturable where a function of the copy refers to what it was copied from, by id,
+    and that is in training mode: with a function nothing is copied of where it was made."""
+    for path, part in copied.named_modules():
+        for key, value in vars(part).items():
+            for cell in (inspect.isfunction(value) and value.__closure__) or ():
+                with contextlib.suppress(ValueError):  # nothing is in it yet
+                    held = cell.cell_contents  # it, or a method of it
+                    if id(getattr(held, "__self__", held)) in trained:
+                        name = f"{path}.{key}".lstrip(".")
+                        reason = "is a function of it in training mode: call eval() first"
+                        raise Uncapturable(f"{name} {reason}")
 
 
 def _numbers(module: nn.Module) -> dict[str, Any]:
@@ -207,19 +222,21 @@ def reproduces(graph: Graph, module: nn.Module, shape: tuple[int, ...]) -> None:
     what a tracer cannot see (numbers from outside torch, state, code that asks whether it is
     being traced) shows here. So does a weight that is changed by a call (`weight.data = ...`),
     however little: what was traced is the weight as it was. And so does a number read out of the
-    data, which may decide what happens to examples that are not among these."""
+    data, or kept of an earlier batch, which may decide what happens to other examples."""
     if any(node.kind == "unknown" for node in graph):
         return
     x = example(module, (3, *shape))
     before = {name: tensor.clone() for name, tensor in tensors(module).items()}
     with torch.no_grad():
         wide = torch.float32 if x.dtype == torch.float32 else torch.float64
+        with spheres.unchecked(), reads(first := x.clone()) as earlier:
+            once = module(first)
+        with spheres.unchecked(), reads(second := x.clone(), earlier) as later:
+            again = module(second)
         ours, theirs = Interpreter(graph).to(wide)(x.to(wide)), module(x.clone())
-        with spheres.unchecked(), reads(read := x.clone()) as found:
-            again = module(read)
-    if found:
-        raise Uncapturable(f"it reads a number out of the data: {found[0]}")
-    if not torch.equal(theirs, again):
+    if found := earlier.found + later.found:
+        raise Uncapturable(found[0])
+    if not (torch.equal(once, theirs) and torch.equal(again, theirs)):
         raise Uncapturable("its output for one input changes from call to call")
     for name, tensor in tensors(module).items():
         if name not in before or not _same(before[name], tensor):

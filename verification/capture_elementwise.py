@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from verification.activations import SLOPES
+from verification.activations import SELU_ALPHA, SELU_SCALE, SLOPES
 from verification.capture_builder import Builder, Unrecognised, Value
 from verification.capture_constants import Folded, number
 from verification.capture_rules import Call, exact, rule
@@ -40,7 +40,7 @@ def _add(build: Builder, call: Call) -> Value:
     return _sum(build, call, _operand(call, "self"), _operand(call, "other"), (1, alpha))
 
 
-@rule("sub")
+@rule("sub", "subtract")
 def _sub(build: Builder, call: Call) -> Value:
     alpha = exact(call.get("alpha", 1))
     return _sum(build, call, _operand(call, "self"), _operand(call, "other"), (1, -alpha))
@@ -52,12 +52,12 @@ def _rsub(build: Builder, call: Call) -> Value:
     return _sum(build, call, _operand(call, "self"), _operand(call, "other"), (-alpha, 1))
 
 
-@rule("neg")
+@rule("neg", "negative")
 def _neg(build: Builder, call: Call) -> Value:
     return build.combine([(-1, call.data("self"))], call.full)
 
 
-@rule("mul")
+@rule("mul", "multiply")
 def _mul(build: Builder, call: Call) -> Value:
     return multiplied(build, _operand(call, "self"), _operand(call, "other"), call.full)
 
@@ -82,7 +82,7 @@ def _alike(build: Builder, x: Value, full: tuple[int, ...]) -> Value:
     return x if same else build.expanded(x, full)
 
 
-@rule("div")
+@rule("div", "divide", "true_divide")
 def _div(build: Builder, call: Call) -> Value:
     x, y = _operand(call, "self"), _operand(call, "other")
     if call.get("rounding_mode") is not None:
@@ -171,7 +171,8 @@ _PLAIN = {
     "relu": "relu", "selu": "selu", "silu": "silu", "mish": "mish", "tanh": "tanh",
     "sigmoid": "sigmoid", "log_sigmoid": "logsigmoid", "hardsigmoid": "hardsigmoid",
     "hardswish": "hardswish", "abs": "abs", "sin": "sin", "cos": "cos", "atan": "atan",
-    "erf": "erf", "special_erf": "erf",
+    "erf": "erf", "special_erf": "erf", "absolute": "abs", "arctan": "atan",
+    "special_expit": "sigmoid",
 }  # fmt: skip
 
 
@@ -227,6 +228,9 @@ def _rrelu(build: Builder, call: Call) -> Value:
 
 @rule("elu")
 def _elu(build: Builder, call: Call) -> Value:
+    numbers = call["alpha"], call["scale"], call["input_scale"]
+    if numbers == (float(SELU_ALPHA), float(SELU_SCALE), 1):  # selu, written in place
+        return activation(build, call, "selu")
     if (call["scale"], call["input_scale"]) != (1, 1):
         raise Unrecognised("a scaled elu")
     return activation(build, call, "elu", alpha=call["alpha"])
@@ -279,29 +283,32 @@ def _prelu(build: Builder, call: Call) -> Value:
     return build.emit("activation", [x], call.full, attributes, constants)
 
 
-@rule("softmax", "_softmax")
+@rule("softmax", "_softmax", "special_softmax")
 def _softmax(build: Builder, call: Call) -> Value:
     x = call.data("self")
     return build.emit("softmax", [x], call.full, {"dim": build.dim(x, call["dim"])})
 
 
-@rule("log_softmax", "_log_softmax")
+@rule("log_softmax", "_log_softmax", "special_log_softmax")
 def _log_softmax(build: Builder, call: Call) -> Value:
     x = call.data("self")
     return build.emit("log_softmax", [x], call.full, {"dim": build.dim(x, call["dim"])})
 
 
-@rule("logsumexp")
+@rule("logsumexp", "special_logsumexp")
 def _logsumexp(build: Builder, call: Call) -> Value:
     return _over(build, call, "logsumexp", call["dim"])
 
 
-@rule("linalg_vector_norm", "norm")
+@rule("linalg_vector_norm", "linalg_norm", "norm")
 def _norm(build: Builder, call: Call) -> Value:
     order = call.get("ord", call.get("p"))
     dims = call.get("dim")
     if order not in (2, None) or not dims:
         raise Unrecognised(f"the norm of order {order}")
+    several = not isinstance(dims, int) and len(dims) > 1
+    if call.op == "linalg_norm" and order == 2 and several:
+        raise Unrecognised("the largest singular value of a matrix")
     return _over(build, call, "norm", dims)
 
 

@@ -56,7 +56,7 @@ def _addmm(build: Builder, call: Call) -> Value:
     return _dense(build, call.data("mat1"), weight, call.constant("self"), call.full)
 
 
-@rule("mm", "matmul", "bmm", "mv")
+@rule("mm", "matmul", "bmm", "mv", "linalg_matmul")
 def _matmul(build: Builder, call: Call) -> Value:
     x, y = call["self"], next(call[k] for k in ("mat2", "vec", "other") if k in call.arguments)
     if isinstance(x, Value) and isinstance(y, Value):

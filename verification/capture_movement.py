@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from verification.capture_builder import Builder, Padded, Unrecognised, Value
-from verification.capture_constants import Folded, moved
+from verification.capture_constants import Folded, moved, number
 from verification.capture_rules import Call, rule
 
 MOVEMENTS = frozenset(
@@ -19,8 +19,9 @@ MOVEMENTS = frozenset(
         "repeat_interleave", "replication_pad1d", "replication_pad2d", "reshape", "reshape_as",
         "roll", "rot90", "select", "slice", "split", "split_with_sizes", "squeeze", "swapaxes",
         "swapdims", "t", "tensor_split", "tile", "transpose", "tril", "triu", "unbind", "unflatten",
-        "unfold", "unsafe_chunk", "unsafe_split", "unsqueeze", "upsample_nearest1d",
-        "upsample_nearest2d", "view", "view_as",
+        "unfold", "unsafe_chunk", "unsafe_split", "unsqueeze", "_upsample_nearest_exact1d",
+        "_upsample_nearest_exact2d", "_upsample_nearest_exact3d", "upsample_nearest1d",
+        "upsample_nearest2d", "upsample_nearest3d", "view", "view_as",
     }
 )  # fmt: skip
 """Of their first argument they only move, copy, drop or zero entries."""
@@ -117,6 +118,38 @@ def _pad(build: Builder, call: Call) -> Value:
     if build.is_plain(x) and min(pads) >= 0 and y.name != x.name:
         build.padded[y.name] = Padded(x, tuple(by_dim[1:]), mode == "circular")
     return y
+
+
+@rule("masked_fill")
+def _masked(build: Builder, call: Call) -> Value:
+    return _chosen(build, call, call.constant("mask"), call["value"], call.data("self"))
+
+
+@rule("where")
+def _where(build: Builder, call: Call) -> Value:
+    return _chosen(build, call, call.constant("condition"), call["self"], call["other"])
+
+
+def _chosen(build: Builder, call: Call, mask: Folded | None, x: Any, y: Any) -> Value:
+    """The entries of x where a constant mask is true, else those of y: each with zeros elsewhere,
+    and their sum. One of the two at least is data."""
+    if mask is None:
+        raise Unrecognised("no mask")
+    where, terms, bias = mask.executed.expand(call.full), [], None
+    for part, kept in ((x, where), (y, ~where)):
+        if isinstance(part, Value):
+            wide = build.expanded(part, call.full)
+            terms.append((1, build.moved(wide, lambda t, kept=kept: torch.where(kept, t, 0.0))))
+            continue
+        part = part if isinstance(part, Folded) else number(part)
+        value, executed = (
+            torch.where(kept, torch.as_tensor(t).expand(call.full), 0.0)
+            for t in (part.constant.value, part.executed)
+        )
+        if value.is_complex() or not bool(torch.isfinite(value).all()):
+            raise Unrecognised("a constant that is not finite")
+        bias = moved(part, value, executed)
+    return build.combine(terms, call.full, bias)
 
 
 @rule("cat", "concat", "concatenate")

@@ -74,7 +74,7 @@ def _shared(module: nn.Module, shapes: Mapping[str, Any], executed: bool) -> dic
     """The module and those of its parts `shapes` that can be cut out. Raises Uncapturable when the
     module cannot be captured so."""
     with one_line_errors():
-        root, names = still(module), [name for name in shapes if name]
+        root, names = still(module).requires_grad_(False), [name for name in shapes if name]
         one, two = (_Trace(root, names, (batch, *shapes[""]), executed) for batch in (1, 2))
         found = {"": _checked(one, two, "", module, shapes[""])}
     for name in (set(one.seen) & set(two.seen)) - {""}:

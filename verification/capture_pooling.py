@@ -11,12 +11,13 @@ Windows = list[list[int]]
 
 
 def _spatial(build: Builder, call: Call, count: int) -> tuple[Value, list[int], list[int]]:
-    """The input, the dimensions of its node that are pooled, and their extents."""
+    """The input, the last dimensions of its node, which are pooled, and their extents. Without
+    channels, torch takes the examples of a batch for these, and pools each by itself."""
     x = call.data("input" if "input" in call.arguments else "self")
-    if len(x.full) != count + 2:
+    if len(x.full) not in (count + 1, count + 2):
         raise Unrecognised(f"pooling of shape {x.full}")
-    dims = [build.dim(x, d) for d in range(2, count + 2)]
-    return x, dims, list(x.full[2:])
+    dims = [build.dim(x, d) for d in range(-count, 0)]
+    return x, dims, list(x.full[-count:])
 
 
 def _slides(call: Call, count: int) -> list[tuple[int, int, int]]:
@@ -37,7 +38,7 @@ def _average(build: Builder, call: Call) -> Value:
     for k, ((size, stride, padding), n) in enumerate(zip(slides, extents, strict=True)):
         windows.append([])
         weights.append([])
-        for i in range(call.full[2 + k]):
+        for i in range(call.full[k - count]):
             start = i * stride - padding
             stop = min(start + size, n + padding)
             inside = [max(start, 0), min(stop, n)]
@@ -62,7 +63,7 @@ def _maximum(build: Builder, call: Call) -> Any:
     for k, ((size, stride, padding), n) in enumerate(
         zip(_slides(call, count), extents, strict=True)
     ):
-        starts = [i * stride - padding for i in range(call.full[2 + k])]
+        starts = [i * stride - padding for i in range(call.full[k - count])]
         windows.append([[max(s, 0), min(s + size, n)] for s in starts])
     if any(start >= stop for along in windows for start, stop in along):
         raise Unrecognised("an empty window")
@@ -78,8 +79,9 @@ def _adaptive(extent: int, count: int) -> Windows:
 
 @rule("adaptive_avg_pool1d", "adaptive_avg_pool2d", "_adaptive_avg_pool2d")
 def _adaptive_average(build: Builder, call: Call) -> Value:
-    x, dims, extents = _spatial(build, call, len(call.full) - 2)
-    windows = [_adaptive(n, m) for n, m in zip(extents, call.full[2:], strict=True)]
+    count = int(call.op[-2])
+    x, dims, extents = _spatial(build, call, count)
+    windows = [_adaptive(n, m) for n, m in zip(extents, call.full[-count:], strict=True)]
     weights = [[Fraction(1, stop - start) for start, stop in along] for along in windows]
     attributes = {"dims": dims, "windows": windows, "weights": weights}
     return build.emit("window_sum", [x], call.full, attributes)
@@ -87,8 +89,9 @@ def _adaptive_average(build: Builder, call: Call) -> Value:
 
 @rule("adaptive_max_pool1d", "adaptive_max_pool2d")
 def _adaptive_maximum(build: Builder, call: Call) -> Any:
-    x, dims, extents = _spatial(build, call, len(call.full) - 2)
-    windows = [_adaptive(n, m) for n, m in zip(extents, call.full[2:], strict=True)]
+    count = int(call.op[-2])
+    x, dims, extents = _spatial(build, call, count)
+    windows = [_adaptive(n, m) for n, m in zip(extents, call.full[-count:], strict=True)]
     return build.emit("window_max", [x], call.full, {"dims": dims, "windows": windows}), None
 
 
@@ -149,3 +152,21 @@ def _sort(build: Builder, call: Call) -> Any:
     x, dim = call.data("self"), call["dim"]
     y = _ordered(build, x, dim)
     return build.moved(y, lambda t: t.flip(dim)) if call["descending"] else y, None
+
+
+@rule("topk", "kthvalue", "median")
+def _ranked(build: Builder, call: Call) -> Any:
+    """The entries of some ranks along a dimension, without their places."""
+    x, dim = call.data("self"), call.get("dim")
+    if dim is None:
+        raise Unrecognised("a median across the batch")
+    if not call.get("sorted", True):
+        raise Unrecognised("entries in no order")
+    y, n = _ordered(build, x, dim), x.full[dim]
+    if call.op == "topk":
+        k = call["k"]
+        if call["largest"]:
+            return build.moved(y, lambda t: t.narrow(dim, n - k, k).flip(dim)), None
+        return build.moved(y, lambda t: t.narrow(dim, 0, k)), None
+    rank = call["k"] - 1 if call.op == "kthvalue" else (n - 1) // 2
+    return build.reshaped(build.moved(y, lambda t: t.narrow(dim, rank, 1)), call.full), None

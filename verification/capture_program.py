@@ -20,6 +20,8 @@ from verification.capture_trace import Program, Uncapturable, name, traced
 from verification.graph import Graph
 
 _UNDEFINED = ("empty", "empty_like", "new_empty", "empty_strided", "new_empty_strided")
+_LIKE = ("expand_as", "reshape_as", "to", "type_as", "view_as")
+"""What makes a tensor one of the shape or the type of another, and reads nothing else of that."""
 
 
 def translated(module: nn.Module, x: Tensor, *, executed: bool = False) -> Graph:
@@ -81,6 +83,9 @@ class Translation:
         op = name(overload)
         given = dict(zip((a.name for a in overload._schema.arguments), operands[0], strict=False))
         given |= operands[1]
+        if op in _LIKE and isinstance(given.get("self"), Folded):
+            dtype = node.meta["val"].dtype
+            given = {key: _unmoved(value, dtype) for key, value in given.items()}
         if not _values(list(given.values())):
             return self._folded(op, overload, given)
         if op.startswith(("_assert", "sym_constrain")):
@@ -179,6 +184,13 @@ def _opened(argument: Any, known: Mapping[fx.Node, Any]) -> Any:
     if isinstance(argument, Mapping):
         return {key: _opened(a, known) for key, a in argument.items()}
     return argument
+
+
+def _unmoved(argument: Any, dtype: torch.dtype) -> Any:
+    """A constant of the shape of data, and anything else as it is."""
+    if not isinstance(argument, Value):
+        return argument
+    return stored(torch.zeros(argument.full, dtype=dtype), "")
 
 
 def _values(arguments: Any) -> list[Value]:

@@ -1,7 +1,8 @@
-"""Which numbers a module reads out of its data while it runs.
+"""Which numbers a module reads out of its data while it runs, and what it keeps of it.
 
 What a module does with such a number (a branch, numpy) no trace shows. A trace fails there, unless
-the module knows that it is being traced and does something else: then only a run shows it.
+the module knows that it is being traced and does something else: then only a run shows it. What a
+call keeps for the next one is a constant in a trace, and no trace says of what it was made.
 """
 
 import contextlib
@@ -43,19 +44,21 @@ _FILLING = ("empty_like", "full_like", "ones_like", "rand_like", "randn_like", "
 
 
 @contextlib.contextmanager
-def reads(x: Tensor) -> Iterator[list[str]]:
-    """What is called meanwhile that reads numbers out of x, or of what is computed from it."""
-    found: list[str] = []
-    data = _Data(x)
-    with _Methods(data, found), _Operators(data, found):
-        yield found
+def reads(x: Tensor, earlier: "Data | None" = None) -> Iterator["Data"]:
+    """What depends on x meanwhile. Its `found` says what is called that reads numbers out of it,
+    or uses what depends on the data of an `earlier` call."""
+    data = Data(x)
+    with _Methods(data), _Operators(data, earlier):
+        yield data
 
 
-class _Data:
-    """The memory that depends on the data."""
+class Data:
+    """The memory that depends on the data, and in `found` what was done with it unseen, a line
+    each."""
 
     def __init__(self, x: Tensor):
         self.known = {x.untyped_storage()._cdata: x}
+        self.found: list[str] = []
 
     def add(self, tensors: Iterable[Tensor]) -> None:
         for tensor in tensors:
@@ -64,22 +67,25 @@ class _Data:
     def has(self, tensor: Tensor) -> bool:
         return tensor.untyped_storage()._cdata in self.known
 
+    def read(self, name: str) -> None:
+        self.found.append(f"it reads a number out of the data: {name}")
+
 
 def _tensors(arguments: Any) -> list[Tensor]:
     return [leaf for leaf in tree_leaves(arguments) if isinstance(leaf, Tensor)]
 
 
 class _Methods(TorchFunctionMode):
-    def __init__(self, data: _Data, found: list[str]):
+    def __init__(self, data: Data):
         super().__init__()
-        self.data, self.found = data, found
+        self.data = data
 
     def __torch_function__(
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         name = getattr(func, "__name__", "")
         if name in _READERS and any(map(self.data.has, _tensors((args, kwargs)))):
-            self.found.append(name)
+            self.data.read(name)
         return func(*args, **(kwargs or {}))
 
 
@@ -93,9 +99,9 @@ class Watch(TorchDispatchMode):
 
 
 class _Operators(Watch):
-    def __init__(self, data: _Data, found: list[str]):
+    def __init__(self, data: Data, earlier: Data | None):
         super().__init__()
-        self.data, self.found = data, found
+        self.data, self.earlier = data, earlier
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
@@ -103,21 +109,32 @@ class _Operators(Watch):
         kwargs = kwargs or {}
         given = _tensors((args, kwargs))
         name = func._schema.name.split("::", 1)[1]
+        if name in _FILLING or name.startswith("new_"):
+            return func(*args, **kwargs)
+        if self.earlier is not None and any(map(self.earlier.has, given)):
+            self.data.found.append(f"it uses what it kept of an earlier batch: {name}")
         known = [tensor for tensor in given if self.data.has(tensor)]
-        if not known or name in _FILLING or name.startswith("new_"):
+        if not known:
             return func(*args, **kwargs)
         tagged = any(tag in func.tags for tag in _TAGS)
         if _may_fail(name, known) or (tagged and not _by_position(name, given[1:])):
-            self.found.append(name)
+            self.data.read(name)
         try:
             result = func(*args, **kwargs)
         except Exception:  # as numbers say, perhaps, and the module may catch it
-            self.found.append(name)
+            self.data.read(name)
             raise
         self.data.add(_tensors(result))
-        if func._schema.is_mutable:
-            self.data.add(given)
+        self.data.add(_written(func, args, kwargs))
         return result
+
+
+def _written(func: Any, args: Any, kwargs: dict[str, Any]) -> list[Tensor]:
+    """Those of the arguments that the operator writes to."""
+    arguments = func._schema.arguments
+    named = dict(zip((a.name for a in arguments), args, strict=False)) | kwargs
+    written = [a.name for a in arguments if a.alias_info is not None and a.alias_info.is_write]
+    return _tensors([named.get(name) for name in written])
 
 
 def _may_fail(name: str, data: list[Tensor]) -> bool:

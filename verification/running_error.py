@@ -10,7 +10,6 @@ products: torch lowers them to im2col and the BLAS's matrix product, since oneDN
 their Winograd and Fourier algorithms, take float32 only.
 """
 
-import copy
 from dataclasses import dataclass
 
 import torch
@@ -19,6 +18,7 @@ from torch import Tensor, nn
 import verification.running_error_affine
 import verification.running_error_graph
 import verification.running_error_rules  # noqa: F401  (all three register their rules)
+from verification.copies import deep_copy
 from verification.running_error_watch import RunningError, UnboundedOperation, norm
 
 __all__ = ["Evaluation", "UnboundedOperation", "evaluate", "norm"]
@@ -38,7 +38,7 @@ def evaluate(module: nn.Module, x: Tensor) -> Evaluation:
     The module must treat the examples of a batch independently. An example on which anything
     overflows has error infinity. Raises UnboundedOperation.
     """
-    exact = copy.deepcopy(module).to("cpu", torch.float64).eval()
+    exact = deep_copy(module).to("cpu", torch.float64).eval()
     x = x.detach().to("cpu", torch.float64, copy=True)
     watch = RunningError(_eps(module))
     for constant in (*exact.parameters(), *exact.buffers()):

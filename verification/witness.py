@@ -6,7 +6,6 @@ search. `shrink` makes a pair simpler to look at.
 """
 
 import contextlib
-import copy
 import itertools
 import math
 import time
@@ -23,6 +22,7 @@ from torch import Tensor, nn
 from dsnn.errors import UserError
 from dsnn.files import atomic
 from dsnn.operators.rounding import UNIT, down, gamma
+from verification.copies import deep_copy
 from verification.graph import Graph
 from verification.interpret import Interpreter
 from verification.running_error import evaluate
@@ -171,7 +171,7 @@ def _short(x: Tensor, digits: int) -> Tensor:
 
 def _fast(module: nn.Module) -> nn.Module:
     """A copy to search on."""
-    return copy.deepcopy(module).to("cpu", _precision(module)).eval().requires_grad_(False)
+    return deep_copy(module).to("cpu", _precision(module)).eval().requires_grad_(False)
 
 
 def _precision(module: nn.Module) -> torch.dtype:
@@ -185,7 +185,7 @@ def inputs_of(net: nn.Module, name: str, x: Tensor) -> Tensor | None:
     """What the submodule `name` of `net` receives when `net` is applied to the batch x: starts
     that look like data. Of several calls, the first; None where it is not called. `net` itself is
     not run: in training mode that would change its statistics."""
-    net, seen = copy.deepcopy(net).to("cpu").eval(), list[Tensor]()
+    net, seen = deep_copy(net).to("cpu").eval(), list[Tensor]()
 
     def stop(_: nn.Module, args: tuple[Tensor, ...], kwargs: dict[str, Tensor]) -> None:
         seen.append(next(iter((*args, *kwargs.values()))).detach().clone())
@@ -284,7 +284,7 @@ def _ascend(
             best = best[0][live], best[1][live], best[2][live]
         count = len(centre)
         pair = torch.cat([centre + half, centre - half]).requires_grad_()
-        image = module(pair).flatten(1)
+        image = module(pair.clone()).flatten(1)  # it may write to what it is given
         moved = image[:count] - image[count:]
         distance = _norms(pair.detach()[:count] - pair.detach()[count:]).flatten()
         ratios = (moved.detach().norm(dim=1) / distance).nan_to_num(-1.0, -1.0, -1.0)
@@ -297,7 +297,10 @@ def _ascend(
         )
         if step == _STEPS - 1 or time.monotonic() > deadline or not moved.requires_grad:
             break
-        (gradient,) = torch.autograd.grad((moved * F.normalize(moved.detach())).sum(), pair)
+        try:
+            (gradient,) = torch.autograd.grad((moved * F.normalize(moved.detach())).sum(), pair)
+        except RuntimeError:  # it wrote to what its derivative needs, or has none
+            break
         across, along = gradient[:count] - gradient[count:], gradient[:count] + gradient[count:]
         half = torch.where(_norms(across) > 0, _unit(across) * length, half)
         if step > 0:

@@ -91,8 +91,9 @@ def audited(claim: str, nets: Sequence[nn.Module], dim: int, seconds: float) -> 
         net.requires_grad_(False)
         verdicts += audit(net, claim, (dim,), budget=seconds).verdicts
     first = verdicts[0]
+    theorems = {str(verdict.evidence.get("theorem", "")) for verdict in verdicts} - {""}
     return {
         "audit": ", ".join(sorted({verdict.outcome for verdict in verdicts})),
-        "theorem": ", ".join(sorted({str(v.evidence.get("theorem", "")) for v in verdicts})),
+        "theorem": ", ".join(sorted(theorems)),
         "evidence": str(first.evidence.get("text", "")),
     }

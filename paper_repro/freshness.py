@@ -20,7 +20,7 @@ LIBRARIES = ("matplotlib", "numpy", "sympy")
 TRAINING = ("numpy", "torch")
 COMPUTING = {
     "audit": ("numpy", "python-flint", "scipy", "sympy", "torch"),
-    "evaluate": ("foolbox", "numpy", "pyautoattack", "scipy", "torch"),
+    "evaluate": ("foolbox", "numpy", "pyautoattack", "python-flint", "scipy", "sympy", "torch"),
 }
 """Those that the result of a command depends on; of the other commands, `TRAINING`."""
 

@@ -30,6 +30,9 @@ _LOOKED_AT = 0.2
 """Seconds between two looks at what is done."""
 _GRACE = 2.0
 """Seconds in which Snakemake and its jobs end by an interrupt of their own."""
+_CANCELLING = 120.0
+"""The same where a profile may have submitted jobs elsewhere: Snakemake cancels them, and a second
+interrupt would end that and leave them at work."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +110,7 @@ def run(jobs: Sequence[Job], profile: str | None, deadline: float | None = None)
             try:
                 _watch(process, jobs, folder)
             except KeyboardInterrupt:
-                _interrupt(process)
+                _interrupt(process, _CANCELLING if profile else _GRACE)
                 raise
             finally:
                 process.wait()
@@ -118,17 +121,18 @@ def run(jobs: Sequence[Job], profile: str | None, deadline: float | None = None)
     return failures
 
 
-def _interrupt(process: subprocess.Popen[bytes]) -> None:
-    """Pass an interrupt on. That of a terminal has reached Snakemake and its jobs by itself; that
-    of `kill` this process alone, and Snakemake would wait for its jobs, for hours."""
+def _interrupt(process: subprocess.Popen[bytes], grace: float) -> None:
+    """Pass an interrupt on after `grace` seconds. That of a terminal has reached Snakemake and its
+    jobs by itself; that of `kill` this process alone, and Snakemake would wait for its jobs, for
+    hours."""
     import psutil  # which Snakemake brings
 
     with contextlib.suppress(subprocess.TimeoutExpired):
-        process.wait(_GRACE)
+        process.wait(grace)
     if process.returncode is None:
         snakemake = psutil.Process(process.pid)
         for one in (snakemake, *snakemake.children(recursive=True)):
-            with contextlib.suppress(psutil.NoSuchProcess):
+            with contextlib.suppress(psutil.Error):
                 one.send_signal(signal.SIGINT)
 
 

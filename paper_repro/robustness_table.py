@@ -54,9 +54,8 @@ class Group:
 
     def best(self, row: Row) -> float | None:
         """The largest accuracy of a row, to be marked; None for areas, single networks and 0."""
-        if row[0] == AREA or len(self.columns) < 2:
-            return None
-        return max((c.values[row] for c in self.columns if row in c.values), default=None) or None
+        values = [column.values[row] for column in self.columns if row in column.values]
+        return None if row[0] == AREA or len(values) < 2 else max(values) or None
 
     @property
     def width(self) -> float:

@@ -132,7 +132,13 @@ def test_code_is_part_of_what_an_artefact_comes_from(monkeypatch: pytest.MonkeyP
 
 @pytest.mark.parametrize(
     ("kind", "library"),
-    [("evaluation", "foolbox"), ("autoattack", "pyautoattack"), ("audit", "python-flint")],
+    [
+        ("evaluation", "foolbox"),
+        ("evaluation", "sympy"),  # of the laws that certified radii come from
+        ("evaluation", "python-flint"),
+        ("autoattack", "pyautoattack"),
+        ("audit", "python-flint"),
+    ],
 )
 def test_libraries_are_part_of_what_a_result_comes_from(
     kind: str, library: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -204,7 +204,8 @@ def test_an_interrupt_of_this_process_alone_ends_the_jobs(
     tmp_path: Path, images: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As of `kill -INT`, where a terminal would tell Snakemake and its jobs as well."""
-    job = "import subprocess; subprocess.run(['sleep', '60'])"
+    job = "import signal, subprocess; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    job += "subprocess.run(['sleep', '60'])"  # begun in the background, tests may ignore the signal
     monkeypatch.setattr(pipeline, "command", lambda plan, profile: [sys.executable, "-c", job])
 
     def interrupted(*_: object) -> None:
@@ -215,6 +216,39 @@ def test_an_interrupt_of_this_process_alone_ends_the_jobs(
     with pytest.raises(KeyboardInterrupt):
         pipeline.run(plan, None)
     assert time.monotonic() - start < 30
+
+
+def test_an_interrupt_of_a_terminal_lets_the_jobs_of_a_cluster_be_cancelled(
+    tmp_path: Path, images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Snakemake has it too, and `scancel` may take longer than jobs of this machine take to end."""
+    done = tmp_path / "cancelled"
+    program = (
+        "import pathlib, signal, sys, time\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "try:\n"
+        "    print(1, flush=True)\n"
+        "    time.sleep(60)\n"
+        "except KeyboardInterrupt:\n"
+        "    time.sleep(1)\n"
+        "    pathlib.Path(sys.argv[1]).touch()\n"
+    )
+    monkeypatch.setattr(
+        pipeline, "command", lambda plan, profile: [sys.executable, "-c", program, str(done)]
+    )
+
+    def interrupted(process: subprocess.Popen[bytes], jobs: object, folder: Path) -> None:
+        while not (folder / "snakemake.txt").read_text():
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pipeline, "_watch", interrupted)
+    monkeypatch.setattr(pipeline, "_GRACE", 0.1)
+    plan = jobs(_places(tmp_path / "out", images), ["data-cifar10"])
+    with pytest.raises(KeyboardInterrupt):
+        pipeline.run(plan, "cluster")
+    assert done.exists()
 
 
 def test_training_files_that_are_missing(refused: Refused, tmp_path: Path, images: Path) -> None:

@@ -145,8 +145,11 @@ def test_the_published_gradient_is_refuted_and_the_right_one_proved():
     assert (found["audit"], found["theorem"]) == ("proved", "T2'")
 
 
-def test_the_theorems_of_all_networks_are_named(monkeypatch: pytest.MonkeyPatch):
-    theorems = iter(("T14", "T15"))
+@pytest.mark.parametrize(("by", "named"), [(("T14", "T15"), "T14, T15"), (("", "T14"), "T14")])
+def test_the_theorems_of_all_networks_are_named(
+    by: tuple[str, str], named: str, monkeypatch: pytest.MonkeyPatch
+):
+    theorems = iter(by)
 
     def audit(*_: object, **__: object) -> SimpleNamespace:
         evidence = {"theorem": next(theorems), "text": "so"}
@@ -154,7 +157,7 @@ def test_the_theorems_of_all_networks_are_named(monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.setattr(measures, "audit", audit)
     found = audited("mass-preserving", [nn.Identity(), nn.Identity()], 3, 1.0)
-    assert found == {"audit": "proved", "theorem": "T14, T15", "evidence": "so"}
+    assert found == {"audit": "proved", "theorem": named, "evidence": "so"}
 
 
 def test_published_prediction_uses_its_target():

@@ -14,6 +14,7 @@ from property_modules import Buffered
 from torch import Tensor, nn
 
 from verification.capture import Uncapturable, capture, input_shapes, one_line_errors
+from verification.capture_reads import reads
 from verification.interpret import Interpreter
 
 UNKNOWN: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
@@ -252,6 +253,20 @@ def test_a_module_without_a_graph_is_refused_in_one_line(name: str):
     assert "\n" not in str(refusal.value)
 
 
+@pytest.mark.parametrize("read", [Tensor.tolist, Tensor.numpy, str, lambda y: y.add(1)])
+def test_what_an_earlier_call_kept_is_not_read_in_any_way(read: Callable[[Tensor], object]):
+    """By methods that no operator stands for, too."""
+    x, constant = torch.ones(3), torch.zeros(3)
+    with reads(x) as earlier:
+        kept = 2 * x
+    with reads(torch.ones(3), earlier) as later:
+        read(constant)
+        assert not later.found
+        read(kept)
+    assert later.found
+    assert all("kept of an earlier batch" in line for line in later.found)
+
+
 class Keeps(nn.Module):
     """Makes a constant when it is first called, as Cayley layers and rotary embeddings do; or is
     `bent` then."""
@@ -308,8 +323,19 @@ class Bound(nn.Module):
         return self.scaled(x)
 
 
-def test_what_a_function_says_of_a_module_in_training_is_not_said_of_it_in_eval_mode():
-    module = Bound()
+class BoundByDefault(Bound):
+    """The same by the default of an argument."""
+
+    def __init__(self):
+        super().__init__()
+        self.scaled = lambda x, of=self: x * (0.5 if of.training else 1.0)
+
+
+@pytest.mark.parametrize("kind", [Bound, BoundByDefault])
+def test_what_a_function_says_of_a_module_in_training_is_not_said_of_it_in_eval_mode(
+    kind: type[Bound],
+):
+    module = kind()
     with pytest.raises(Uncapturable, match="scaled is a function of it in training mode"):
         capture(module, (4,))
     assert capture(module.eval(), (4,)).nodes[-1].attributes["coefficients"] == [1]

@@ -99,13 +99,22 @@ def _free(copied: nn.Module, trained: set[int]) -> None:
     and that is in training mode: with a function nothing is copied of where it was made."""
     for path, part in copied.named_modules():
         for key, value in vars(part).items():
-            for cell in (inspect.isfunction(value) and value.__closure__) or ():
-                with contextlib.suppress(ValueError):  # nothing is in it yet
-                    held = cell.cell_contents  # it, or a method of it
-                    if id(getattr(held, "__self__", held)) in trained:
-                        name = f"{path}.{key}".lstrip(".")
-                        reason = "is a function of it in training mode: call eval() first"
-                        raise Uncapturable(f"{name} {reason}")
+            for held in _held(value):  # it, or a method of it
+                if id(getattr(held, "__self__", held)) in trained:
+                    name = f"{path}.{key}".lstrip(".")
+                    reason = "is a function of it in training mode: call eval() first"
+                    raise Uncapturable(f"{name} {reason}")
+
+
+def _held(value: Any) -> list[Any]:
+    """What a function keeps of where it was made: variables, and defaults of its arguments."""
+    if not inspect.isfunction(value):
+        return []
+    held = [*(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).values()]
+    for cell in value.__closure__ or ():
+        with contextlib.suppress(ValueError):  # nothing is in it yet
+            held.append(cell.cell_contents)
+    return held
 
 
 def _numbers(module: nn.Module) -> dict[str, Any]:

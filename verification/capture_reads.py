@@ -48,7 +48,7 @@ def reads(x: Tensor, earlier: "Data | None" = None) -> Iterator["Data"]:
     """What depends on x meanwhile. Its `found` says what is called that reads numbers out of it,
     or uses what depends on the data of an `earlier` call."""
     data = Data(x)
-    with _Methods(data), _Operators(data, earlier):
+    with _Methods(data, earlier), _Operators(data, earlier):
         yield data
 
 
@@ -70,22 +70,28 @@ class Data:
     def read(self, name: str) -> None:
         self.found.append(f"it reads a number out of the data: {name}")
 
+    def use(self, name: str) -> None:
+        self.found.append(f"it uses what it kept of an earlier batch: {name}")
+
 
 def _tensors(arguments: Any) -> list[Tensor]:
     return [leaf for leaf in tree_leaves(arguments) if isinstance(leaf, Tensor)]
 
 
 class _Methods(TorchFunctionMode):
-    def __init__(self, data: Data):
+    def __init__(self, data: Data, earlier: Data | None):
         super().__init__()
-        self.data = data
+        self.data, self.earlier = data, earlier
 
     def __torch_function__(
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         name = getattr(func, "__name__", "")
-        if name in _READERS and any(map(self.data.has, _tensors((args, kwargs)))):
+        given = _tensors((args, kwargs)) if name in _READERS else []
+        if any(map(self.data.has, given)):
             self.data.read(name)
+        if self.earlier is not None and any(map(self.earlier.has, given)):
+            self.data.use(name)
         return func(*args, **(kwargs or {}))
 
 
@@ -112,7 +118,7 @@ class _Operators(Watch):
         if name in _FILLING or name.startswith("new_"):
             return func(*args, **kwargs)
         if self.earlier is not None and any(map(self.earlier.has, given)):
-            self.data.found.append(f"it uses what it kept of an earlier batch: {name}")
+            self.data.use(name)
         known = [tensor for tensor in given if self.data.has(tensor)]
         if not known:
             return func(*args, **kwargs)

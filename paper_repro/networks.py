@@ -27,6 +27,8 @@ is not needed to draw figures."""
 AUTOATTACK = "36/255"
 HEADLINE = "0.15"
 """The margin of the published networks that are attacked at all nine epsilons at `cpu`."""
+QUICK = ("certified-non-expansive",)
+"""Regimes whose short runs belong to `--all`: an epoch of the switch takes several minutes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,8 +106,9 @@ def artefacts(scale: str) -> Iterator[Artefact]:
             yield _autoattack(model, extent.certified_autoattacked, in_all=in_all)
         yield _audit(model, in_all=in_all)
     for model in short() if extent.short else ():
-        yield _training(model)
-        yield _evaluation(model, extent)
+        in_all = model.regime in QUICK
+        yield _training(model, in_all=in_all)
+        yield _evaluation(model, extent, in_all=in_all)
 
 
 def check_data(artefact: Artefact, data: Path) -> None:

@@ -1,12 +1,8 @@
-"""The pipeline of `dsnn reproduce`: plans, Snakemake, locks, kills, and bad input."""
+"""The pipeline of `dsnn reproduce`: plans, Snakemake, interrupts, and bad input."""
 
 import contextlib
-import errno
-import fcntl
 import json
 import os
-import random
-import resource
 import shutil
 import signal
 import subprocess
@@ -34,7 +30,7 @@ ATTACKED = f"evaluation-{SECOND}"
 REGIMES = ("unconstrained", "naive", "non-expansive", "switch-prescribed", "switch-flexible")
 
 
-def _places(out: Path, data: Path, scale: str = "smoke") -> dict[str, Place]:
+def places_of(out: Path, data: Path, scale: str = "smoke") -> dict[str, Place]:
     return {name: Place(a, out, data, scale) for name, a in registry(scale).items()}
 
 
@@ -49,7 +45,7 @@ def images(tmp_path: Path) -> Path:
 
 
 def test_a_plan_has_what_is_needed_in_order(tmp_path: Path, images: Path) -> None:
-    plan = jobs(_places(tmp_path, images), [ATTACKED])
+    plan = jobs(places_of(tmp_path, images), [ATTACKED])
     order = [job.id for job in plan]
     assert sorted(order) == sorted(["data-cifar10", "data-cifar100", FIRST, SECOND, ATTACKED])
     for job in plan:
@@ -65,7 +61,7 @@ QUICK = {model.id for model in models.short() if model.regime == "certified-non-
 @pytest.mark.parametrize("scale", ["smoke", "cpu", "paper"])
 def test_all_trains_every_regime_at_every_margin(scale: str, tmp_path: Path, images: Path) -> None:
     known = registry(scale)
-    plan = jobs(_places(tmp_path, images, scale), [n for n, a in known.items() if a.in_all])
+    plan = jobs(places_of(tmp_path, images, scale), [n for n, a in known.items() if a.in_all])
     trained = {job.id for job in plan if job.rule == "train"}
     grid = {
         f"retrained-{regime}-{dataset}-{margin}-0"
@@ -88,7 +84,7 @@ def test_all_trains_every_regime_at_every_margin(scale: str, tmp_path: Path, ima
 
 def test_what_cannot_be_made_takes_what_needs_it_along(tmp_path: Path, images: Path) -> None:
     shutil.rmtree(images / "cifar-100-python")
-    places = _places(tmp_path, images)
+    places = places_of(tmp_path, images)
     plan = {job.id for job in jobs(places, places)}
     assert FIRST in plan
     assert not {name for name in plan if "cifar100-" in name and name.startswith("retr")}
@@ -96,7 +92,7 @@ def test_what_cannot_be_made_takes_what_needs_it_along(tmp_path: Path, images: P
 
 
 def test_figures_come_after_the_networks_they_draw(tmp_path: Path, images: Path) -> None:
-    places = _places(tmp_path, images)
+    places = places_of(tmp_path, images)
     plan = {job.id: set(job.after) for job in jobs(places, places)}
     for name, place in places.items():
         drawn = {f"evaluation-{model}" for model in place.artefact.evaluations}
@@ -105,7 +101,7 @@ def test_figures_come_after_the_networks_they_draw(tmp_path: Path, images: Path)
 
 
 def test_only_what_fits_is_chosen(tmp_path: Path, images: Path) -> None:
-    plan = jobs(_places(tmp_path, images), [ATTACKED, "auc-cifar10"])
+    plan = jobs(places_of(tmp_path, images), [ATTACKED, "auc-cifar10"])
     seconds = {"data-cifar10": 1.0, "data-cifar100": 1.0, FIRST: 10.0, SECOND: 10.0, ATTACKED: 5.0}
     seconds["auc-cifar10"] = 2.0
 
@@ -130,7 +126,7 @@ def test_estimates_know_kinds_and_earlier_runs(
     (tmp_path / "kept" / "smoke" / "seconds.json").write_text(json.dumps(kept))
     monkeypatch.setattr(estimates, "KEPT", tmp_path / "kept")
     monkeypatch.setattr(estimates, "calibration", lambda: 3.0)
-    place = _places(tmp_path, tmp_path)[FIRST]
+    place = places_of(tmp_path, tmp_path)[FIRST]
     assert estimates.estimates([place], "smoke") == {FIRST: 45.0}
     freshness.write_record(place.record, {}, [], [], 5.0)
     assert estimates.estimates([place], "smoke") == {FIRST: 40.0}, "less what is done"
@@ -162,37 +158,6 @@ def test_groups_stand_for_all_of_a_kind() -> None:
         select(["figure"], known)
 
 
-def test_a_lock_ends_with_its_processes(tmp_path: Path) -> None:
-    path = tmp_path / "smoke" / "pipeline" / "lock"
-    with held(path, wait=False) as descriptor:
-        with pytest.raises(UserError, match="at work in"), held(path, wait=False):
-            pass
-        sleeper = subprocess.Popen(["sleep", "60"], pass_fds=(descriptor,))
-    try:
-        with pytest.raises(UserError, match="at work in"), held(path, wait=False):
-            pass
-    finally:
-        sleeper.kill()
-        sleeper.wait()
-    with held(path, wait=False):
-        pass
-
-
-def test_a_disk_without_locks_and_a_file_of_another_are_told(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def none(*_: object) -> None:
-        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
-
-    with monkeypatch.context() as patch:
-        patch.setattr(fcntl, "flock", none)
-        with pytest.raises(UserError, match=r"cannot lock .*: No locks available"):
-            held(tmp_path / "lock", wait=True).__enter__()
-    (tmp_path / "folder").mkdir()
-    with pytest.raises(UserError, match=r"cannot lock .*: Is a directory; choose"):
-        held(tmp_path / "folder", wait=False).__enter__()
-
-
 def test_a_run_at_work_is_not_disturbed(refused: Refused, tmp_path: Path, images: Path) -> None:
     where = ("--scale", "smoke", "--out", tmp_path / "out", "--data", images)
     with held(tmp_path / "out" / "smoke" / "pipeline" / "lock", wait=False):
@@ -213,7 +178,7 @@ def test_an_interrupt_of_this_process_alone_ends_the_jobs(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(pipeline, "_watch", interrupted)
-    plan, start = jobs(_places(tmp_path / "out", images), ["data-cifar10"]), time.monotonic()
+    plan, start = jobs(places_of(tmp_path / "out", images), ["data-cifar10"]), time.monotonic()
     with pytest.raises(KeyboardInterrupt):
         pipeline.run(plan, None)
     assert time.monotonic() - start < 30
@@ -246,7 +211,7 @@ def test_an_interrupt_of_a_terminal_lets_the_jobs_of_a_cluster_be_cancelled(
 
     monkeypatch.setattr(pipeline, "_watch", interrupted)
     monkeypatch.setattr(pipeline, "_GRACE", 0.1)
-    plan = jobs(_places(tmp_path / "out", images), ["data-cifar10"])
+    plan = jobs(places_of(tmp_path / "out", images), ["data-cifar10"])
     with pytest.raises(KeyboardInterrupt):
         pipeline.run(plan, "cluster")
     assert done.exists()
@@ -267,7 +232,7 @@ def test_results_of_another_version_are_kept(
     refused: Refused, tmp_path: Path, images: Path
 ) -> None:
     out = tmp_path / "out"
-    place = _places(out, images)[FIRST]
+    place = places_of(out, images)[FIRST]
     weights = place.stem / "weights.safetensors"
     weights.parent.mkdir(parents=True)
     weights.write_bytes(b"hours of work")
@@ -291,7 +256,7 @@ def test_a_profile_takes_the_plan_to_slurm(tmp_path: Path, images: Path) -> None
     profile.mkdir()
     settings = "executor: slurm\njobs: 64\nset-resources:\n  train:\n    runtime: 600\n"
     (profile / "config.yaml").write_text(settings)
-    plan = jobs(_places(tmp_path, images, "paper"), [ATTACKED, "auc-cifar10"])
+    plan = jobs(places_of(tmp_path, images, "paper"), [ATTACKED, "auc-cifar10"])
     file = pipeline.write_plan(tmp_path / "paper" / "pipeline", plan, None)
     done = subprocess.run(
         [*pipeline.command(file, str(profile)), "--dry-run"],
@@ -310,7 +275,7 @@ def test_the_report_says_of_each_that_is_left_out_what_it_waits_for(
     tmp_path: Path, images: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DSNN_DATA", str(images))
-    report = _places(tmp_path / "out", images, "cpu")["report"]
+    report = places_of(tmp_path / "out", images, "cpu")["report"]
     report.make()
     text = report.files[0].read_text(encoding="utf-8")
     assert "it waits for its name: it takes too long for --all" in text, "its data is there"
@@ -376,7 +341,7 @@ def test_no_time_leaves_all_to_the_next_run(dsnn: Dsnn, tmp_path: Path, images: 
 
 
 def test_a_training_stops_in_time_and_goes_on(tmp_path: Path, data_folder: Path) -> None:
-    place = _places(tmp_path, data_folder)[FIRST]
+    place = places_of(tmp_path, data_folder)[FIRST]
     with pytest.raises(Unfinished):
         place.make(time.time() + 0.1)
     assert place.status() == "missing"
@@ -419,74 +384,8 @@ def test_the_alarm_is_no_error_that_others_catch() -> None:
     assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
 
 
-def _made_here(out: Path, data: Path, name: str) -> None:
-    for job in jobs(_places(out, data), [name]):
-        job.place.make()
-
-
-def _killed(command: list[str], seconds: float) -> bool:
-    """Run it, and kill it with all its children after so long; whether it was still at work."""
-    process = subprocess.Popen(
-        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True
-    )
-    try:
-        _, error = process.communicate(timeout=seconds)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
-        return True
-    assert process.returncode == 0, error.decode()
-    return False
-
-
-def _processor_seconds() -> float:
-    """Of all child processes that ended."""
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
-
-
-def _survives(tmp_path: Path, data: Path, name: str, kills: int) -> None:
-    """Killed at random moments and gone on with, a run ends with the bytes of a whole one."""
-    start = time.monotonic()
-    whole, broken = tmp_path / "whole", tmp_path / "broken"
-    _made_here(whole, data, name)
-    usual = time.monotonic() - start
-    command = [
-        *(sys.executable, "-m", "dsnn", "reproduce", name, "--scale", "smoke"),
-        *("--out", str(broken), "--data", str(data)),
-    ]
-    moments = random.Random(7)
-    for _ in range(kills):
-        _killed(command, moments.uniform(1.0, 5.0 + usual))
-    assert not _killed(command, 600.0)
-    tables = [path.relative_to(whole) for path in whole.rglob("*.csv")]
-    assert tables
-    for table in tables:
-        assert (broken / table).read_bytes() == (whole / table).read_bytes(), table
-    for run in whole.rglob("run.json"):
-        weights = [
-            json.loads(path.read_text())["sha256"]
-            for path in (run, broken / run.relative_to(whole))
-        ]
-        assert weights[0] == weights[1], "of their canonical bytes: a header has no fixed order"
-    plan, before = broken / "smoke" / "pipeline" / "plan.json", _processor_seconds()
-    plan.unlink()
-    assert not _killed(command, 600.0)
-    assert not plan.exists(), "Snakemake is not even started"
-    assert _processor_seconds() - before < 10
-
-
-def test_two_kills_change_no_byte(tmp_path: Path, data_folder: Path) -> None:
-    _survives(tmp_path, data_folder, f"evaluation-{FIRST}", 2)
-
-
-@pytest.mark.slow
-def test_ten_kills_change_no_byte(tmp_path: Path, data_folder: Path) -> None:
-    _survives(tmp_path, data_folder, ATTACKED, 10)
-
-
 def test_a_command_that_fails_has_no_record(tmp_path: Path, images: Path) -> None:
-    place = _places(tmp_path / "out", images)["data-cifar10"]
+    place = places_of(tmp_path / "out", images)["data-cifar10"]
     with pytest.raises(CommandFailed, match="1"):
         place.make()
     assert place.status() != "fresh"

@@ -218,11 +218,10 @@ def _locked(folder: Path) -> int | None:
         return None
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        os.close(descriptor)
-        raise UserError(
-            f"another run is at work in {folder}: wait for it, or choose another --out"
-        ) from error
-    except OSError:
-        pass  # a file system without locks
+    except OSError as error:  # but for this one, of a file system without locks
+        if isinstance(error, BlockingIOError):
+            os.close(descriptor)
+            raise UserError(
+                f"another run is at work in {folder}: wait for it, or choose another --out"
+            ) from error
     return descriptor

@@ -36,6 +36,16 @@ def test_the_paper_scale_is_the_papers_table(regime: str):
         assert found.reduction == (0.2 if regime == "switch-flexible" else 0.1)
 
 
+@pytest.mark.parametrize("regime", ARCHITECTURES)
+def test_only_learned_steps_take_another_rate_and_only_at_cpu(regime: str):
+    for scale in SCALES:
+        found = configuration(regime, "cifar10", 0.15, scale)
+        faster = scale == "cpu" and regime in ("non-expansive", "switch-flexible")
+        assert found.rate == (3e-2 if faster else 1e-2)
+        from_weights = configuration(regime, "cifar100", 0.15, scale, transfer=True)
+        assert from_weights.rate == TABLE[regime][1][0]
+
+
 def test_every_cell_of_the_grid_has_a_configuration():
     cells = {
         configuration(regime, dataset, margin, scale)

@@ -91,8 +91,8 @@ _SCALE: dict[str, dict[str, Any]] = {
 }
 _LEARNED_STEPS = ("non-expansive", "switch-flexible")
 _RATES = {"cpu": dict.fromkeys(_LEARNED_STEPS, 3e-2)}
-"""Where they are not the paper's: 4 epochs at 0.01 leave regimes that learn clamped steps behind all
-others."""
+"""Where they are not the paper's: 4 epochs at 0.01 leave regimes that learn clamped steps behind
+all others."""
 _TRANSFER: dict[str, dict[str, Any]] = {"cpu": {"epochs": 1}}
 """What differs for runs that go on from CIFAR-10 weights: at `cpu` they have to fit two hours."""
 

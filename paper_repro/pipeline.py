@@ -125,7 +125,7 @@ def _interrupt(process: subprocess.Popen[bytes], grace: float) -> None:
     """Pass an interrupt on after `grace` seconds. That of a terminal has reached Snakemake and its
     jobs by itself; that of `kill` this process alone, and Snakemake would wait for its jobs, for
     hours."""
-    import psutil  # which Snakemake brings
+    import psutil
 
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(grace)

@@ -18,6 +18,7 @@ from verification.capture import capture
 from verification.claims import parse
 from verification.local import local_constant
 from verification.parts import Live
+from verification.running_error import UnboundedOperation, evaluate
 from verification.store import Store
 from verification.targets import Target
 
@@ -368,3 +369,11 @@ def test_beyond_its_threshold_softplus_is_the_identity(
     assert not module(9 * torch.randn(64, 4, dtype=dtype)).any()
     (verdict,) = audit(module, "lipschitz<=1e-3", (4,), budget=0.5).verdicts
     assert (verdict.outcome, verdict.lower) == ("unknown", 0.0)
+
+
+def test_float64_buffers_count_where_softplus_is_evaluated():
+    module = nn.Sequential(nn.Linear(4, 4), nn.Softplus())
+    evaluate(module, torch.ones(1, 4))
+    module.register_buffer("one", torch.ones((), dtype=torch.float64))
+    with pytest.raises(UnboundedOperation, match="jumps"):
+        evaluate(module, torch.ones(1, 4))

@@ -55,6 +55,6 @@ def evaluate(module: nn.Module, x: Tensor) -> Evaluation:
 
 def _eps(module: nn.Module) -> float:
     """Of the numbers that the module is executed in: float32, or float64 where it has such ones."""
-    stored = [*module.parameters()] or [*module.buffers()]
+    stored = (*module.parameters(), *module.buffers())
     double = any(tensor.dtype == torch.float64 for tensor in stored)
     return torch.finfo(torch.float64 if double else torch.float32).eps

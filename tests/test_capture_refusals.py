@@ -211,6 +211,9 @@ REFUSED: dict[str, tuple[nn.Module, str]] = {
     "told of a compilation": (
         Buffered(lambda x: bent(x, torch.compiler.is_compiling())), "told"),
     "told of an export": (Buffered(lambda x: bent(x, torch.compiler.is_exporting())), "told"),
+    "gradients enabled": (Buffered(lambda x: bent(x, torch.is_grad_enabled())), "gradients"),
+    "other constants without gradients": (
+        Buffered(lambda x: x * torch.full((4,), 2.0 - torch.is_grad_enabled())), "gradients"),
     "no values detected for some": (Buffered(asks_for_values), "data-dependent"),
     "no values detected for a shape": (Buffered(asks_for_shapes), "data-dependent|batch|number"),
     "numpy where it can be": (nn.Sequential(*[Buffered(asks_numpy)] * 2), "reads a number"),

@@ -243,6 +243,8 @@ def reproduces(graph: Graph, module: nn.Module, shape: tuple[int, ...]) -> None:
         with spheres.unchecked(), reads(second := x.clone(), earlier) as later:
             again = module(second)
         ours, theirs = Interpreter(graph).to(wide)(x.to(wide)), module(x.clone())
+        with torch.enable_grad(), spheres.unchecked():
+            followed = module(x.clone()).detach()
     if found := earlier.found + later.found:
         raise Uncapturable(found[0])
     if not (torch.equal(once, theirs) and torch.equal(again, theirs)):
@@ -253,3 +255,5 @@ def reproduces(graph: Graph, module: nn.Module, shape: tuple[int, ...]) -> None:
     tolerance = math.sqrt(torch.finfo(x.dtype).eps) * (float(ours.abs().max()) + 1e-3)
     if ours.shape != theirs.shape or not bool((ours - theirs).abs().max() <= tolerance):
         raise Uncapturable("the traced program does not reproduce the module")
+    if not bool((ours - followed).abs().max() <= tolerance):
+        raise Uncapturable("it computes something else where gradients are enabled")

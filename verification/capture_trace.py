@@ -53,7 +53,8 @@ def traced(module: nn.Module, x: Tensor) -> Program:
     """What `module` calls on the batch x. Raises Uncapturable, and whatever torch does."""
     run = calls(module, x.clone())
     program = recorded(module, x, run)
-    if program is not None:
+    same = _on_data(run) == _on_data(calls(module, x.clone(), gradients=True))
+    if program is not None and same:
         return program
     again, told = (calls(module, x.clone(), told=told) for told in (False, True))
     if run == again != told:
@@ -61,6 +62,8 @@ def traced(module: nn.Module, x: Tensor) -> Program:
     # In the first run many a module makes constants that it keeps: they are no difference.
     if again != told or _on_data(run) != _on_data(again):
         raise Uncapturable("what it calls changes from call to call")
+    if not same:
+        raise Uncapturable("it does something else where gradients are enabled")
     return exported(module, x)
 
 
@@ -136,9 +139,12 @@ class _Calls(Watch):
         return result
 
 
-def calls(module: nn.Module, x: Tensor, *, told: bool = False) -> list[tuple[Any, ...]]:
-    """What the module calls on x, when it is `told` that it is being exported, or not. Raises
-    Uncapturable where it calls Python for every entry, and whatever torch does."""
+def calls(
+    module: nn.Module, x: Tensor, *, told: bool = False, gradients: bool = False
+) -> list[tuple[Any, ...]]:
+    """What the module calls on x, when it is `told` that it is being exported, or not, and with
+    `gradients` enabled, or not. Raises Uncapturable where it calls Python for every entry, and
+    whatever torch does."""
     named = (*module.named_parameters(), *module.named_buffers())
     flags, compiler = ("_is_compiling_flag", "_is_exporting_flag"), torch.compiler
     before = {flag: getattr(compiler, flag) for flag in flags}
@@ -146,7 +152,8 @@ def calls(module: nn.Module, x: Tensor, *, told: bool = False) -> list[tuple[Any
         for flag in flags if told else ():
             setattr(compiler, flag, True)
         known = {id(x): "", **{id(tensor): key for key, tensor in named}}
-        with torch.no_grad(), spheres.unchecked(), _PerEntry() as entries, _Calls(known) as run:
+        following = torch.set_grad_enabled(gradients)
+        with following, spheres.unchecked(), _PerEntry() as entries, _Calls(known) as run:
             module(x)
     finally:
         for flag, value in before.items():

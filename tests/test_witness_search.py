@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from dsnn.models import build
 from dsnn.weights import load
+from verification import audit
 from verification.radius import PixelInput
 from verification.witness import inputs_of, replay, search
 
@@ -81,6 +82,24 @@ def test_a_constant_map_has_no_witness():
             return 0.0 * x
 
     assert search(Constant(), (5,)) is None
+
+
+class Critic(nn.Linear):
+    """One number an example, in no dimension of its own, that of (2, 2, 2, 2) x."""
+
+    def __init__(self):
+        super().__init__(4, 1)
+        nn.init.constant_(self.weight, 2.0)
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.leaky_relu(super().forward(input).squeeze(-1), 0.5)
+
+
+@pytest.mark.parametrize(("module", "shape"), [(Critic(), (4,)), (nn.LeakyReLU(4.0), ())])
+def test_images_and_inputs_may_be_single_numbers(module: nn.Module, shape: tuple[int, ...]):
+    (verdict,) = audit(module, "lipschitz<=3.9", shape).verdicts
+    assert verdict.outcome == "refuted"
+    assert 3.9 < verdict.lower <= 4
 
 
 def test_inputs_of_a_module_are_what_it_receives():

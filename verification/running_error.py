@@ -19,7 +19,7 @@ import verification.running_error_affine
 import verification.running_error_graph
 import verification.running_error_rules  # noqa: F401  (all three register their rules)
 from verification.copies import deep_copy
-from verification.running_error_watch import RunningError, UnboundedOperation, norm
+from verification.running_error_watch import RunningError, UnboundedOperation, norm, rows
 
 __all__ = ["Evaluation", "UnboundedOperation", "evaluate", "norm"]
 
@@ -49,7 +49,7 @@ def evaluate(module: nn.Module, x: Tensor) -> Evaluation:
     value, error = watch.operand(value)
     if not error.batched:
         raise UnboundedOperation("the output does not depend on the input")
-    finite = torch.isfinite(value.flatten(1)).all(1) & torch.isfinite(x.flatten(1)).all(1)
+    finite = torch.isfinite(rows(value)).all(1) & torch.isfinite(rows(x)).all(1)
     return Evaluation(value, torch.where(finite, error.bound, torch.inf))
 
 

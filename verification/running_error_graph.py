@@ -33,6 +33,7 @@ from verification.running_error_watch import (
     UnboundedOperation,
     norm,
     rounding,
+    rows,
     rule,
 )
 
@@ -135,7 +136,7 @@ def _activated(
         size = _above(max([Fraction(2), *sizes, *(1 / s for s in sizes)]))
         entries = sqrt_up(x[0].numel())
         carried = carried + ELEMENTARY * size * (entries + norm(x, True))
-    return watch.result(value, carried + 0 * value.flatten(1).sum(1), True)
+    return watch.result(value, carried + 0 * rows(value).sum(1), True)
 
 
 @rule(F.softplus)

@@ -22,6 +22,7 @@ from verification.running_error_watch import (
     norm,
     pair,
     rounding,
+    rows,
     rule,
 )
 
@@ -52,7 +53,7 @@ def _spread(value: Tensor, error: Error, result: Tensor, batched: bool) -> Tenso
 
 
 def _largest(value: Tensor, batched: bool) -> Tensor:
-    return value.abs().flatten(1).amax(1) if batched else value.abs().amax()
+    return rows(value.abs()).amax(1) if batched else value.abs().amax()
 
 
 def _sum(watch: RunningError, x: Any, y: Any, sign: int) -> Tensor:
@@ -100,7 +101,7 @@ def _div(watch: RunningError, input: Any, other: Any) -> Tensor:
     (x, ex), (y, ey) = watch.operand(input), watch.operand(other)
     value, batched = x / y, ex.batched or ey.batched
     sx, sy = _spread(x, ex, value, batched), _spread(y, ey, value, batched)
-    smallest = y.abs().flatten(1).amin(1) if ey.batched else y.abs().amin()
+    smallest = rows(y.abs()).amin(1) if ey.batched else y.abs().amin()
     low = smallest - ey.bound * (1 + 4 * UNIT)
     carried = sx / low
     if sy.any():

@@ -129,9 +129,14 @@ class RunningError(TorchFunctionMode):
         return (source, pads) if self._errors[value].bound is bound else None
 
 
+def rows(value: Tensor) -> Tensor:
+    """The examples of a batch (B, ...) as rows, single numbers (B,) too."""
+    return value[:, None].flatten(1)
+
+
 def norm(value: Tensor, batched: bool) -> Tensor:
     """Upper bound on the l2 norm, per example (B,) when `batched`."""
-    flat = value.reshape(value.shape[0] if batched else 1, -1)
+    flat = rows(value if batched else value[None])
     computed = torch.linalg.vector_norm(flat, dim=1)
     bound = computed * (1 + gamma(flat.shape[1] + 8)) + FLOOR
     return bound if batched else bound[0]

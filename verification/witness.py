@@ -26,7 +26,7 @@ from verification.copies import deep_copy
 from verification.graph import Graph
 from verification.interpret import Interpreter
 from verification.running_error import evaluate
-from verification.running_error_watch import FLOOR, norm
+from verification.running_error_watch import FLOOR, norm, rows
 
 _PAIRS = 8
 _STEPS = 12
@@ -284,7 +284,7 @@ def _ascend(
             best = best[0][live], best[1][live], best[2][live]
         count = len(centre)
         pair = torch.cat([centre + half, centre - half]).requires_grad_()
-        image = module(pair.clone()).flatten(1)  # it may write to what it is given
+        image = rows(module(pair.clone()))  # it may write to what it is given
         moved = image[:count] - image[count:]
         distance = _norms(pair.detach()[:count] - pair.detach()[count:]).flatten()
         ratios = (moved.detach().norm(dim=1) / distance).nan_to_num(-1.0, -1.0, -1.0)
@@ -310,7 +310,7 @@ def _ascend(
 
 def _norms(x: Tensor) -> Tensor:
     """l2 norms per example, (B, 1, ..., 1)."""
-    return _like(x.flatten(1).norm(dim=1), x)
+    return _like(rows(x).norm(dim=1), x)
 
 
 def _like(values: Tensor, x: Tensor) -> Tensor:

@@ -163,6 +163,19 @@ def test_rounded_weights_are_a_defect():
     assert 0 < judgement.upper < 1e-6
 
 
+def test_rows_that_are_scaled_in_float32_are_no_defect():
+    """Aᵀ diag(alpha), computed in float32, was taken as rounded: more than a hundred entries."""
+    torch.manual_seed(0)
+
+    def step(x: Tensor, a: nn.Linear, alpha: Tensor) -> Tensor:
+        return split_step(x, torch.tanh, lambda q: F.linear(torch.tanh(a(q)), (alpha * a.weight).T))
+
+    judgement = judged("symplectic", Function(step, dense(8, 32), torch.randn(32, 1)), 16)
+    assert judgement.outcome == "proved"
+    assert judgement.upper is not None
+    assert judgement.upper < 1e-14
+
+
 def test_linear_maps():
     torch.manual_seed(0)
     orthogonal = nn.utils.parametrizations.orthogonal(nn.Linear(6, 6))

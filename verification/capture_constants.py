@@ -1,9 +1,9 @@
 """Constants of a captured graph, exact where real arithmetic allows it.
 
 A constant is factor * value, the value as stored. Scalars and vectors of at most 64 entries go
-through + - * / neg and abs in exact fractions; moved entries and multiples by an exact scalar of
-any tensor stay exact as well. Everything else (what a parametrisation computes) is evaluated as
-the module executes it, in its dtype, and that value is taken as it is.
+through + - * / neg and abs in exact fractions; moved entries, multiples by an exact scalar of any
+tensor and products of two of float32 stay exact as well. Everything else (what a parametrisation
+computes) is evaluated as the module executes it, in its dtype, and that value is taken as it is.
 """
 
 import math
@@ -140,7 +140,19 @@ def _exactly(op: str, operands: list[Folded | None], executed: Tensor) -> Folded
                     return None
                 by = 1 / one.scalar if op == "div" else one.scalar
                 return replace(other.times(by), executed=executed)
-    return _in_fractions(op, x, y, executed)
+    found = _in_fractions(op, x, y, executed)
+    return _multiplied(x, y, executed) if found is None and op == "mul" else found
+
+
+def _multiplied(x: Folded, y: Folded, executed: Tensor) -> Folded | None:
+    """Products of two numbers of 24 bits: float64 holds them."""
+    short = (torch.float32, torch.float16, torch.bfloat16)
+    if not (x.exact and y.exact and x.value.dtype in short and y.value.dtype in short):
+        return None
+    value = x.value.detach().to(torch.float64) * y.value.detach().to(torch.float64)
+    if value.shape != executed.shape or not bool(executed.isfinite().all()):
+        return None
+    return Folded(executed, value, x.factor * y.factor)
 
 
 def _in_fractions(op: str, x: Folded, y: Folded, executed: Tensor) -> Folded | None:

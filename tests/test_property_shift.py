@@ -44,6 +44,10 @@ def _rows(x: Tensor, kernel: nn.Module) -> Tensor:
     return kernel(x.squeeze(1)).unsqueeze(1)
 
 
+def _standardised(x: Tensor, kernel: nn.Module, mean: Tensor, std: Tensor) -> Tensor:
+    return kernel((x - mean) / std)
+
+
 def _true() -> dict[str, tuple[nn.Module, tuple[int, ...]]]:
     torch.manual_seed(0)
     circular = Convolution(2, 3, 3, circular=True)
@@ -54,6 +58,10 @@ def _true() -> dict[str, tuple[nn.Module, tuple[int, ...]]]:
     return {
         "convolutions": (net, (2, 6, 5)),
         "normalised": (norm, (2, 5, 5)),
+        "standardised": (
+            Function(_standardised, _circular(2, 3), torch.randn(2, 1, 1), torch.ones(2, 1, 1) / 3),
+            (2, 5, 5),
+        ),
         "pointwise": (nn.Conv2d(2, 3, 1), (2, 4, 4)),
         "own adjoint": (Function(_field, circular, torch.randn(3), torch.tensor(0.3)), (2, 5, 5)),
         "torch adjoint": (ConvolutionGradient(2, 3, circular=True), (2, 5, 5)),

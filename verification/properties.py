@@ -5,7 +5,7 @@ refutation is a point where the defect, evaluated in ball arithmetic, is larger 
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from fractions import Fraction
 
 import numpy as np
@@ -85,10 +85,11 @@ def judge(
 
 def prove(claim: Claim, graph: Graph) -> Proof | Open:
     """What the structure of the graph proves of the claim."""
+    nodes = graph.by_name
     for node in graph:
         if node.kind == "unknown":
             return Open(f"nothing is known of the operator {node.attributes.get('operator')}")
-        if claim.name != "norm-preserving" and _may_have_no_value(node):
+        if claim.name != "norm-preserving" and _may_have_no_value(node, nodes):
             return Open(f"{node.name} divides by what may be 0: there it is no number")
     try:
         with np.errstate(over="ignore", invalid="ignore"):  # `sparse` refuses what comes of it
@@ -100,11 +101,20 @@ def prove(claim: Claim, graph: Graph) -> Proof | Open:
     return found
 
 
-def _may_have_no_value(node: Node) -> bool:
+def _may_have_no_value(node: Node, nodes: Mapping[str, Node]) -> bool:
     """Whether it may divide by 0. No structure but that of a norm, which holds wherever the map is
     defined, speaks of such a map: 0 times no number, or two of them that cancel, are none."""
-    without = node.kind == "normalise" and node.attributes["epsilon"] <= 0
-    return node.kind == "quotient" or without
+    if node.kind == "normalise":
+        return node.attributes["epsilon"] <= 0
+    return node.kind == "quotient" and not _has_no_zero(nodes[node.inputs[1]])
+
+
+def _has_no_zero(node: Node) -> bool:
+    """Whether it is a constant, such as a standard deviation, without an entry 0."""
+    if node.kind != "constant":
+        return False
+    constant = node.constants["value"]
+    return bool(constant.factor) and not constant.rounded and bool((constant.value != 0).all())
 
 
 def _proved(proof: Proof) -> dict[str, object]:

@@ -328,12 +328,21 @@ def prove(name: str, graph: Graph, output: str, dim: int) -> tuple[str, Fraction
         defect = proof(plain, dim)
         for node in plain.values():  # 0 times no number is none, nor do two of them cancel
             without = node.kind == "normalise" and Fraction(node.attributes["epsilon"]) <= 0
-            agree(node.kind != "quotient" and not without, f"{node.name} may divide by 0")
+            without |= node.kind == "quotient" and not _has_no_zero(plain[node.inputs[1]])
+            agree(not without, f"{node.name} may divide by 0")
         return theorem, defect
     except Wrong as reason:
         return str(reason)
     except ArithmeticError:
         return "its linear part is singular"
+
+
+def _has_no_zero(node: Node) -> bool:
+    """Whether it is a constant without an entry 0."""
+    if node.kind != "constant":
+        return False
+    weight = node.constants["value"]
+    return bool(weight.factor) and bool((weight.values != 0).all())
 
 
 def _elimination(array: Array) -> float:

@@ -33,8 +33,12 @@ def _register(app: typer.Typer, entry: EntryPoint) -> None:
     command = entry.load()
     if isinstance(command, typer.Typer):
         app.add_typer(command, name=entry.name)
-    else:
+    elif callable(command):
         app.command(entry.name)(command)
+    else:
+        raise TypeError(
+            f"{entry.value} is a {type(command).__name__}: register a function or a typer.Typer"
+        )
 
 
 def build_app(arguments: list[str]) -> typer.Typer:
@@ -52,11 +56,22 @@ def build_app(arguments: list[str]) -> typer.Typer:
     for name in [wanted] if wanted in commands else commands:
         try:
             _register(app, commands[name])
-        except ImportError as error:
+        except (Exception, SystemExit) as error:
             if name == wanted:
-                raise UserError(_missing(name, error)) from error
-            print(f"dsnn: command {name} left out: {error}", file=sys.stderr)
+                raise UserError(_unloaded(name, error)) from error
+            why = _line(f"{type(error).__name__}: {error}")
+            print(f"dsnn: command {name} left out: {why}", file=sys.stderr)
     return app
+
+
+def _unloaded(name: str, error: BaseException) -> str:
+    if isinstance(error, ImportError):
+        return _missing(name, error)
+    return f"command {name} cannot be loaded: {type(error).__name__}: {error}"
+
+
+def _line(text: str) -> str:
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
 
 
 def _missing(name: str, error: ImportError) -> str:
@@ -76,9 +91,7 @@ def run(arguments: list[str]) -> int:
             raise KeyboardInterrupt
     except (UserError, ClickError) as error:
         text = getattr(error, "format_message", error.__str__)()
-        plain = "".join(c if c.isprintable() else " " for c in text)
-        line = " ".join(plain.split()) or "no command given: see dsnn --help"
-        print(f"dsnn: {line}", file=sys.stderr)
+        print(f"dsnn: {_line(text) or 'no command given: see dsnn --help'}", file=sys.stderr)
         return BAD_INPUT
     except typer.Exit as stop:
         return stop.exit_code

@@ -251,6 +251,23 @@ def test_what_is_no_field_exits_2(monkeypatch: pytest.MonkeyPatch, refused) -> N
     assert "register a theory.Field" in refused("theory", "list")
 
 
+@pytest.mark.parametrize("group", ["dsnn.fields", "dsnn.theorems", "dsnn.strategies"])
+def test_a_package_that_ends_the_process_verifies_nothing(
+    group: str, monkeypatch: pytest.MonkeyPatch, refused
+) -> None:
+    """`sys.exit(0)` at its import ended `dsnn verify` with 0, which says that all holds."""
+    ends = EntryPoint("T5-flow", "a_package:value", group)
+    package = ModuleType("a_package")
+    package.__getattr__ = lambda _: sys.exit(0)  # type: ignore[method-assign]
+    monkeypatch.setitem(sys.modules, "a_package", package)
+    for module in (registry, registered):
+        monkeypatch.setattr(module, "entry_points", lambda group: [ends] * (ends.group == group))
+    monkeypatch.setattr(registered, "STRATEGIES", {})
+    answer = refused("verify", "T5-flow", "--profile", "quick", "--jobs", "1")
+    assert f"T5-flow = a_package:value of group {group}" in answer
+    assert "SystemExit: 0" in answer
+
+
 def test_a_law_without_enclosure_exits_2(monkeypatch: pytest.MonkeyPatch, refused) -> None:
     """A ValueError, and all of its traceback."""
     c = symbols("c", real=True)

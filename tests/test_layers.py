@@ -4,9 +4,12 @@ import ast
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 
 import pytest
+
+from dsnn import cli
 
 ROOT = Path(__file__).parent.parent
 FLOORS = ("theory", "dsnn", "verification", "experiments", "paper_repro")
@@ -74,3 +77,27 @@ def test_a_missing_package_that_a_command_imports_later_is_one_line(
     line = refused("audit", weights, "--claim", "lipschitz<=1")
     assert "flint" in line
     assert "pip install" in line
+
+
+@pytest.mark.parametrize(
+    ("body", "why"),
+    [
+        ("value = 3", "TypeError: a_package:value is a int: register a function or a typer.Typer"),
+        ("raise ValueError('two\\nlines')", "ValueError: two lines"),
+        ("import sys; sys.exit(0)", "SystemExit: 0"),
+    ],
+)
+def test_a_broken_command_of_a_package_is_one_line_and_leaves_the_others(
+    body: str, why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dsnn, refused
+):
+    """It ended `dsnn --help` in a traceback, or in an exit code of its own."""
+    (tmp_path / "a_package.py").write_text(body)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "a_package", raising=False)
+    entry = EntryPoint("broken", "a_package:value", "dsnn.commands")
+    monkeypatch.setattr(cli, "entry_points", lambda group: [*entry_points(group=group), entry])
+    assert f"command broken cannot be loaded: {why}" in refused("broken")
+    code, out, error = dsnn("--help")
+    assert code == 0
+    assert "audit" in out
+    assert error == f"dsnn: command broken left out: {why}\n"

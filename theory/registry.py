@@ -116,7 +116,7 @@ def _loaded(group: str, kind: type) -> list[tuple[str, Any]]:
     for entry in sorted(entry_points(group=group)):
         try:
             loaded = entry.load()
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise ValueError(
                 f"{entry.name} = {entry.value} of group {group}: {type(error).__name__}: {error}"
             ) from error

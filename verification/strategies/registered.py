@@ -23,7 +23,7 @@ def strategy_of(theorem: Theorem) -> Strategy[Any] | None:
         if entry.name == theorem.id:
             try:
                 loaded = entry.load()
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 raise UserError(
                     f"{entry.name} = {entry.value} of group dsnn.strategies cannot be loaded: "
                     f"{type(error).__name__}: {error}"

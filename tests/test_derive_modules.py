@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 from hypothesis import strategies as st
-from sympy import Abs, Integer, Piecewise, Symbol, oo, symbols
+from sympy import Abs, Expr, Integer, Integral, Piecewise, Symbol, oo, symbols, tan
 from torch import Tensor, nn
 
 from dsnn.errors import UserError
@@ -106,7 +106,10 @@ def test_what_no_rule_bounds_is_open() -> None:
 
 
 @pytest.mark.parametrize("law", ["one_sided", "lipschitz"])
-@pytest.mark.parametrize("number", [-math.inf, math.nan, math.inf, "a", lambda: 1.0])
+@pytest.mark.parametrize(
+    "number",
+    [-math.inf, math.nan, math.inf, "a", lambda: 1.0, pytest.param(10**400, id="huge")],
+)
 def test_only_finite_numbers_are_declared(law: str, number: Any) -> None:
     """SymPy makes the fraction 0 of floats that are not."""
     declared = Linear([[-1.0, 0.0], [0.0, -1.0]], **{law: number})
@@ -135,6 +138,9 @@ def test_refusals() -> None:
         derive(nn.Linear(3, 2), (3,))
     with pytest.raises(UserError, match="no property of a module is called 'norm'"):
         derive(Linear([[0.0]], properties=("norm",)), (1,))
+    for names in ("gradient", 3, lambda: ("gradient",)):
+        with pytest.raises(UserError, match="declare a tuple of names"):
+            derive(Linear([[0.0]], properties=names), (1,))
     with pytest.raises(UserError, match="give input_shape"):
         derive(Descent())
     with pytest.raises(UserError, match="give input_shape"):
@@ -219,11 +225,17 @@ def test_a_wrong_integral_of_a_registered_field_exits_1(
         assert ("proof step fails: H is constant along the flow" in out) == bool(code)
 
 
-def test_a_field_without_enclosure_exits_2(monkeypatch: pytest.MonkeyPatch, refused) -> None:
-    piecewise = Field(
-        (q,), (Piecewise((-q, q > 0), (-2 * q, True)),), one_sided=Integer(-1), id="bent"
-    )
-    _install(monkeypatch, "dsnn.fields", "bent", piecewise)
+@pytest.mark.parametrize(
+    "velocity", [Piecewise((-q, q > 0), (-2 * q, True)), Integral(p**2, (p, 0, q)), tan(q)], ids=str
+)
+def test_a_field_without_enclosure_exits_2(
+    velocity: Expr, monkeypatch: pytest.MonkeyPatch, refused
+) -> None:
+    """Of an integral it was a KeyError, and of the ready test a ValueError."""
+    bent = Field((q,), (velocity,), one_sided=Integer(-1), id="bent")
+    with pytest.raises(UserError, match="bent: no pair can be bounded: "):
+        derive(bent).as_hypothesis_test(one_sided=1.0)
+    _install(monkeypatch, "dsnn.fields", "bent", bent)
     answer = refused("verify", "bent", "--profile", "quick", "--jobs", "1")
     assert "bent cannot be evaluated with bounds" in answer
     assert "write it with an activation" in answer

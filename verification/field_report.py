@@ -76,7 +76,7 @@ class FieldReport:
         number given. It reports a minimal sample; for a right constant no pair exceeds it, as each
         is bounded from below.
 
-        Raises UserError where there is no finite constant, or nothing can be drawn.
+        Raises UserError where there is no finite constant, or nothing can be drawn or bounded.
         """
         bound = _number(self.one_sided if one_sided is None else one_sided)
         if not math.isfinite(bound):
@@ -85,7 +85,7 @@ class FieldReport:
             )
         try:
             _worst(self, bound, 1)
-        except UnboundedOperation as error:
+        except (UnboundedOperation, ValueError) as error:
             raise UserError(f"{self.name}: no pair can be bounded: {error}") from error
 
         @hypothesis.settings(
@@ -149,7 +149,9 @@ def _of_module(
     module: nn.Module, shape: tuple[int, ...], integrator: str, seconds: float
 ) -> FieldReport:
     name = type(module).__name__
-    declared = tuple(getattr(module, "properties", ()))
+    declared = getattr(module, "properties", ())
+    if not isinstance(declared, tuple | list):
+        raise UserError(f"{name}: properties is {declared!r}: declare a tuple of names")
     for wanted in declared:
         if wanted not in MODULE_PROPERTIES:
             raise UserError(
@@ -202,7 +204,7 @@ def _of_module(
 
 
 def _finite(name: str, law: str, value: Any) -> float:
-    with contextlib.suppress(TypeError, ValueError):
+    with contextlib.suppress(TypeError, ValueError, OverflowError):
         if math.isfinite(number := float(value)):
             return number
     raise UserError(f"{name}: {law} is {value!r}: declare a finite number")

@@ -25,6 +25,8 @@ def evaluated(expression: Any, values: Mapping[str, Tracked], slopes: Slopes) ->
 
     def of(part: Any) -> Tracked:
         if isinstance(part, Symbol):
+            if part.name not in values:  # as the bound variable of an integral
+                raise ValueError(f"no value for {part}")
             return values[part.name]
         if isinstance(part, Rational):
             return _number(part)

@@ -21,7 +21,7 @@ from dsnn.errors import UserError
 from dsnn.files import write_json
 from dsnn.models import CERTIFIED
 from dsnn.zoo import index
-from paper_repro import certified_page, models
+from paper_repro import certified_page, grid_page, models
 from paper_repro.models import KEPT, Model, Source
 from paper_repro.script import answer
 
@@ -127,6 +127,7 @@ def main(
     model = keep(folder / "run.json", evaluation)
     run, found = _read(folder / "run.json", RUN), _read(evaluation, EVALUATION)
     if model.source != Source.certified:
+        grid_page.main()
         return
     if not attacked(found) and not model.construction:
         asked = run["configuration"]

@@ -8,7 +8,7 @@ from prose_allowed import PHRASES
 from prose_numbers import PAGES, ROOT, blocks, sources, unexplained, unused
 
 from benchmarks import documents
-from paper_repro import certified_page, deviations, structured_page
+from paper_repro import certified_page, deviations, grid_page, structured_page
 from verification import reach
 
 SOURCES = sources()
@@ -17,6 +17,7 @@ SOURCES = sources()
 BLOCKS: dict[str, Callable[[str], str]] = {
     "benchmarks.documents": documents.readme,
     "paper_repro.certified_page": certified_page.page,
+    "paper_repro.grid_page": grid_page.page,
     "verification.reach": reach.page,
 }
 WHOLE: dict[str, Callable[[], str]] = {

@@ -1,0 +1,58 @@
+"""The tables of kept networks of the paper's five regimes in docs/training.md.
+
+`python -m paper_repro.grid_page` writes them from the results that `paper_repro.keep` kept. A test
+finds the page out of date.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from dsnn.files import write_text
+from dsnn.models import ARCHITECTURES
+from experiments.protocol import MARGINS
+from paper_repro.models import KEPT, Model, Source
+from verification import markdown
+
+PAGE = Path(__file__).parent.parent / "docs" / "training.md"
+DATASETS = ("cifar10", "cifar100")
+EPSILONS = (0.0, 0.5, 1.0)
+"""Of the columns: clean, and where the paper's regimes part."""
+HEADER = ("regime", *(f"{margin:g}: {at:g}" for margin in MARGINS for at in EPSILONS))
+
+
+def kept(dataset: str, folder: Path = KEPT) -> dict[tuple[str, float], dict[float, float]]:
+    """Of the narrow networks, by regime and margin: accuracy by the size of the paper's attack."""
+    found = {}
+    for regime in ARCHITECTURES:
+        for margin in MARGINS:
+            model = Model(Source.retrained, regime, dataset, f"{margin:g}")
+            path = folder / "cpu" / "evaluations" / f"{model.id}.json"
+            found[regime, margin] = _accuracies(json.loads(path.read_text(encoding="utf-8")))
+    return found
+
+
+def _accuracies(evaluation: dict[str, Any]) -> dict[float, float]:
+    paper = (row for row in evaluation["results"] if row["attack"] == "pgd-paper")
+    return {row["epsilon"]: row["accuracy"] for row in paper}
+
+
+def page(text: str) -> str:
+    """The page with the tables put between their marks."""
+    for dataset in DATASETS:
+        found = kept(dataset)
+        rows = [
+            [regime, *(f"{100 * found[regime, m][at]:.1f}" for m in MARGINS for at in EPSILONS)]
+            for regime in ARCHITECTURES
+        ]
+        body = markdown.table(HEADER, rows)
+        text = markdown.between(text, dataset, "paper_repro.grid_page", body)
+    return text
+
+
+def main() -> None:
+    write_text(PAGE, page(PAGE.read_text(encoding="utf-8")))
+
+
+if __name__ == "__main__":
+    main()

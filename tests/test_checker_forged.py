@@ -273,6 +273,31 @@ def test_slopes_are_those_of_a_prelu_and_there_are_some() -> None:
             chain_of([x, node("y", "activation", ["x"], [1, 0], **about)], tensors)
 
 
+def test_a_function_of_which_nothing_is_known(tmp_path: Path) -> None:
+    """(q, p + 1 / q), which is nothing at q = 0, was said to keep the volume, and the logarithm of
+    a constant to be one."""
+    one, other = ({"index": (f"folded/{k}", "1")} for k in range(2))
+    tensors = {**ONE, "folded/0": np.array([0]), "folded/1": np.array([1])}
+    for function, code in (("tanh", 0), ("reciprocal", 1), ("", 1)):
+        bent: Any = {"function": function, "parameters": {}}
+        shear = [
+            node("x", "input", [], [2]), node("q", "gather", ["x"], [1], constants=one),
+            node("p", "gather", ["x"], [1], constants=other),
+            node("s", "activation", ["q"], [1], **bent),
+            node("t", "combine", ["p", "s"], [1], coefficients=["1", "1"]),
+            node("y", "concat", ["q", "t"], [2], dim=0),
+        ]  # fmt: skip
+        about: Any = {"upper": 0.0, "theorem": "T12", "tensors": tensors}
+        assert run(forged(tmp_path, shear, "volume-preserving", **about)) == code
+        constant = [
+            node("x", "input", [], [1]),
+            node("c", "constant", [], [1], constants={"value": ("weights/a", "-1")}),
+            node("y", "activation", ["c"], [1], **bent),
+        ]
+        about = {"upper": 0.0, "theorem": "constant", "lines": [line("x", "y", "constant", 0.0)]}
+        assert run(forged(tmp_path, constant, "lipschitz<=1", **about)) == code
+
+
 # Shapes and work. --------------------------------------------------------------------------
 
 

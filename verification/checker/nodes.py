@@ -84,12 +84,15 @@ _FIXED = {
 """Least and greatest difference quotient, rounded outwards, for all `parameters`."""
 PARAMETERS = {"leaky_relu": {"negative_slope"}, "clamp": {"low", "high"}, "elu": {"alpha"},
               "celu": {"alpha"}, "softplus": {"beta"}, "softshrink": {"lambd"}}  # fmt: skip
+KNOWN = {*_FIXED, *PARAMETERS, "prelu", "selu"}
+"""All functions: any other may be no number somewhere."""
 
 
 def parameters(node: Node) -> dict[str, Fraction]:
-    """The numbers of an activation. Raises Wrong unless they are those its function has: all of
-    them, where a clamp may lack a limit, and in the range where its slopes are known."""
+    """The numbers of an activation. Raises Wrong unless they are those its function has, which is
+    a known one: all of them, where a clamp may lack a limit, in the range where its slopes are."""
     function, stated = node.attributes["function"], node.attributes["parameters"]
+    agree(function in KNOWN, f"{node.name}: nothing is known of {function!r}")
     names = PARAMETERS.get(function, set())
     given = {k: Fraction(v) for k, v in stated.items() if v is not None}
     all_there = set(stated) <= names if function == "clamp" else set(stated) == set(given) == names
@@ -120,11 +123,9 @@ def slopes(node: Node) -> tuple[Fraction, Fraction]:
         ends = [given["negative_slope"]]
     elif function == "elu":
         ends = [Fraction(0), given["alpha"]]
-    elif function == "selu":
+    else:
         ends = [Fraction(0), *_SELU]
         one = _SELU[0]
-    else:
-        raise Wrong(f"the slopes of {function!r} are not known")
     return min(*ends, one), max(*ends, one)
 
 

@@ -96,3 +96,18 @@ def test_what_a_function_says_of_a_module_in_training_is_not_said_of_it_in_eval_
     with pytest.raises(Uncapturable, match="scaled is a function of it in training mode"):
         capture(module, (4,))
     assert capture(module.eval(), (4,)).nodes[-1].attributes["coefficients"] == [1]
+
+
+class Counted(nn.Module):
+    """x, and from its hundredth call on 5 x."""
+
+    calls = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls += 1
+        return x if self.calls < 100 else 5 * x
+
+
+def test_what_a_later_call_does_is_not_known_of_one_that_counts_them():
+    with pytest.raises(Uncapturable, match="it changes calls when called"):
+        capture(Counted(), (4,))

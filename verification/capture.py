@@ -230,7 +230,8 @@ def reproduces(graph: Graph, module: nn.Module, shape: tuple[int, ...]) -> None:
     """Raises Uncapturable if the graph and the module differ beyond rounding on random examples:
     what a tracer cannot see (numbers from outside torch, state, code that asks whether it is
     being traced) shows here. So does a weight that is changed by a call (`weight.data = ...`),
-    however little: what was traced is the weight as it was. And so does a number read out of the
+    however little: what was traced is the weight as it was; and a count of its calls, which may
+    decide what later ones do. And so does a number read out of the
     data, or kept of an earlier batch, which may decide what happens to other examples."""
     if any(node.kind == "unknown" for node in graph):
         return
@@ -240,6 +241,7 @@ def reproduces(graph: Graph, module: nn.Module, shape: tuple[int, ...]) -> None:
         wide = torch.float32 if x.dtype == torch.float32 else torch.float64
         with spheres.unchecked(), reads(first := x.clone()) as earlier:
             once = module(first)
+        kept = _numbers(module)  # some the first call makes
         with spheres.unchecked(), reads(second := x.clone(), earlier) as later:
             again = module(second)
         ours, theirs = Interpreter(graph).to(wide)(x.to(wide)), module(x.clone())
@@ -249,8 +251,9 @@ def reproduces(graph: Graph, module: nn.Module, shape: tuple[int, ...]) -> None:
         raise Uncapturable(found[0])
     if not (torch.equal(once, theirs) and torch.equal(again, theirs)):
         raise Uncapturable("its output for one input changes from call to call")
-    for name, tensor in tensors(module).items():
-        if name not in before or not _same(before[name], tensor):
+    for name, value in _numbers(module).items():
+        known = before if name in before else kept
+        if name not in known or not _same(known[name], value):
             raise Uncapturable(f"it changes {name} when called")
     tolerance = math.sqrt(torch.finfo(x.dtype).eps) * (float(ours.abs().max()) + 1e-3)
     if ours.shape != theirs.shape or not bool((ours - theirs).abs().max() <= tolerance):

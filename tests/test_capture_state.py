@@ -111,3 +111,24 @@ class Counted(nn.Module):
 def test_what_a_later_call_does_is_not_known_of_one_that_counts_them():
     with pytest.raises(Uncapturable, match="it changes calls when called"):
         capture(Counted(), (4,))
+
+
+class Enabled(nn.Module):
+    """x, and 5 x where gradients are enabled."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return 5 * x if torch.is_grad_enabled() else x
+
+
+class Required(nn.Module):
+    """x, and 5 x where its gradient is asked for."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return 5 * x if x.requires_grad else x
+
+
+@pytest.mark.parametrize("kind", [Enabled, Required])
+def test_a_graph_is_what_a_module_computes_with_and_without_gradients(kind: type[nn.Module]):
+    with pytest.raises(Uncapturable, match="whether gradients are taken"):
+        capture(kind(), (4,))
+    assert capture(nn.Sequential(nn.ReLU(inplace=True)), (4,)).nodes[-1].kind == "activation"

@@ -229,10 +229,10 @@ def _equal(a: Any, b: Any) -> bool:
 def reproduces(graph: Graph, module: nn.Module, shape: tuple[int, ...]) -> None:
     """Raises Uncapturable if the graph and the module differ beyond rounding on random examples:
     what a tracer cannot see (numbers from outside torch, state, code that asks whether it is
-    being traced) shows here. So does a weight that is changed by a call (`weight.data = ...`),
-    however little: what was traced is the weight as it was; and a count of its calls, which may
-    decide what later ones do. And so does a number read out of the
-    data, or kept of an earlier batch, which may decide what happens to other examples."""
+    being traced or whether gradients are taken) shows here. So does a weight that is changed by a
+    call (`weight.data = ...`), however little: what was traced is the weight as it was. So do a
+    count of calls, which may decide what later ones do, and a number read out of the data, or kept
+    of an earlier batch, which may decide what happens to other examples."""
     if any(node.kind == "unknown" for node in graph):
         return
     x = example(module, (3, *shape))
@@ -245,8 +245,7 @@ def reproduces(graph: Graph, module: nn.Module, shape: tuple[int, ...]) -> None:
         with spheres.unchecked(), reads(second := x.clone(), earlier) as later:
             again = module(second)
         ours, theirs = Interpreter(graph).to(wide)(x.to(wide)), module(x.clone())
-        with torch.enable_grad(), spheres.unchecked():
-            followed = module(x.clone()).detach()
+    trained = _trained(module, x)
     if found := earlier.found + later.found:
         raise Uncapturable(found[0])
     if not (torch.equal(once, theirs) and torch.equal(again, theirs)):
@@ -256,7 +255,17 @@ def reproduces(graph: Graph, module: nn.Module, shape: tuple[int, ...]) -> None:
         if name not in known or not _same(known[name], value):
             raise Uncapturable(f"it changes {name} when called")
     tolerance = math.sqrt(torch.finfo(x.dtype).eps) * (float(ours.abs().max()) + 1e-3)
-    if ours.shape != theirs.shape or not bool((ours - theirs).abs().max() <= tolerance):
+
+    def near(other: Tensor) -> bool:
+        return ours.shape == other.shape and bool((ours - other).abs().max() <= tolerance)
+
+    if not near(theirs):
         raise Uncapturable("the traced program does not reproduce the module")
-    if not bool((ours - followed).abs().max() <= tolerance):
-        raise Uncapturable("it computes something else where gradients are enabled")
+    if trained is not None and not near(trained):
+        raise Uncapturable("what it computes depends on whether gradients are taken")
+
+
+def _trained(module: nn.Module, x: Tensor) -> Tensor | None:
+    """What it returns where gradients are taken; None where it raises then."""
+    with torch.enable_grad(), spheres.unchecked(), contextlib.suppress(Exception):
+        return module(x.clone().requires_grad_().clone()).detach()  # it may write to what it gets

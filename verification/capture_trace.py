@@ -63,7 +63,7 @@ def traced(module: nn.Module, x: Tensor) -> Program:
     if again != told or _on_data(run) != _on_data(again):
         raise Uncapturable("what it calls changes from call to call")
     if not same:
-        raise Uncapturable("it does something else where gradients are enabled")
+        raise Uncapturable("what it computes depends on whether gradients are taken")
     return exported(module, x)
 
 

@@ -143,6 +143,19 @@ def test_a_verdict_on_an_equality_is_derived_again(name: str, tmp_path: Path) ->
         assert shown <= upper
 
 
+def test_a_near_miss_is_left_out_in_words(tmp_path: Path) -> None:
+    """The reason was the proof of the checker, as Python writes it."""
+
+    def make() -> nn.Module:
+        return Function(lambda x: x * (1 + 5.1e-7))
+
+    found, module = finding("symplectic~1e-6", make, (4,))
+    assert found.verdict == "refuted"
+    (left,) = write(tmp_path / "a.json", Subject("near", module.state_dict()), [found])
+    assert "the audit refuted: [" in left
+    assert "Fraction" not in left
+
+
 def _tampered(graph: dict[str, reading.Node], draw: random.Random) -> dict[str, reading.Node]:
     """One entry of one constant, or one coefficient, off by a hundredth."""
     places: list[tuple[reading.Node, Any]] = []

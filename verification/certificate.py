@@ -244,9 +244,10 @@ class _Writer:
         assert limit is not None
         verdict = verdicts.decide(claim, limit, lower, upper)
         if verdict != finding.verdict:
-            known = f"[{lower!r}, {upper!r}]"
-            reason = known if law or not claim.equality else proofs.prove(
-                claim.equality, nodes, output, claim.dim)  # fmt: skip
+            reason = f"[{lower!r}, {upper!r}]"
+            if claim.equality and not law:
+                proof = proofs.prove(claim.equality, nodes, output, claim.dim)
+                reason = proof if isinstance(proof, str) else reason
             raise LeftOut(f"the checker calls it {verdict}, the audit {finding.verdict}: {reason}")
         if claim.equality and law and upper < finding.upper and _rounded(finding.graph):
             raise LeftOut("constants of its graph are rounded, which the checker does not charge")

@@ -19,7 +19,10 @@ from dsnn.structure import ENERGY
 
 NEAR = 1e-5
 """Distance, as a part of the state, below which the gradient at the midpoint obeys the chain rule
-to round-off by itself: its error is of third order, and the correction would be noise."""
+to round-off by itself, as a rule: its error is of third order, and the correction would be noise.
+A potential may vary on a scale of 1 far from the origin: from this distance on, what is missing
+counts wherever it is more than `NOISE` units in the last place of the potential."""
+NOISE = 4
 NODES = 10
 """Of the quadrature in the average vector field: exact for polynomials up to degree 20."""
 QUADRATURE = [(np.polynomial.legendre.leggauss(NODES)[k] + (1 - k)) / 2 for k in (0, 1)]
@@ -37,8 +40,11 @@ def gonzalez(energy: HasEnergy, x: Tensor, y: Tensor) -> Tensor:
     m, d = (x + y) / 2, y - x
     g = energy.gradient(m)
     square = inner(d, d)
+    before, after = energy.integral(x), energy.integral(y)
+    missing = along_batch(after - before, d) - inner(g, d)
+    round_off = NOISE * torch.finfo(x.dtype).eps * along_batch(before.abs() + after.abs(), d)
     apart = square > (NEAR * (size(x) + size(y))) ** 2
-    missing = along_batch(energy.integral(y) - energy.integral(x), d) - inner(g, d)
+    apart = apart | ((square > NEAR**2) & (missing.abs() > round_off))
     return g + torch.where(apart, missing / torch.where(apart, square, 1.0), 0.0) * d
 
 

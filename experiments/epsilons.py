@@ -2,6 +2,7 @@
 and how many images."""
 
 import math
+import re
 
 from dsnn.errors import UserError
 
@@ -14,18 +15,20 @@ AUTOATTACK = 36 / 255
 """Where AutoAttack is run unless told otherwise, and certified accuracies are compared."""
 CERTIFIED = (36 / 255, 72 / 255, 108 / 255, 1.0)
 """Where every result counts the certified images."""
+_NUMBER = re.compile(r"[0-9.eE+/-]{1,60}")
+"""As claims have it: no underscores, no words."""
 
 
 def parse(text: str) -> float:
     """`36/255` or `0.3` as the nearest double. Raises UserError unless finite and >= 0."""
-    numerator, _, denominator = text.partition("/")
+    numerator, slash, denominator = text.partition("/")
     try:
-        value = float(numerator) / float(denominator or "1")
+        value = float(numerator) / float(denominator if slash else "1")
     except (ValueError, ZeroDivisionError):
         value = math.nan
-    if not 0 <= value < math.inf:
+    if not _NUMBER.fullmatch(text.strip()) or not 0 <= value < math.inf:
         raise UserError(f"--eps {text}: expected a number or fraction >= 0, such as 36/255")
-    return value
+    return abs(value)  # -0 is 0
 
 
 def parse_all(texts: list[str]) -> tuple[float, ...]:

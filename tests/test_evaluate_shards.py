@@ -127,13 +127,18 @@ def test_epsilons_are_numbers_or_fractions():
     assert parse("36/255") == float(Fraction(36, 255))
     assert parse(" 0.3 ") == 0.3
     assert parse("0") == 0
+    assert math.copysign(1, parse("-0")) == 1
     assert parse_all(["1", "8/255", "1.0"]) == (8 / 255, 1.0)
     assert list(PAPER) == sorted(PAPER)
 
 
 @pytest.mark.parametrize(
-    "text", ["-1", "nan", "-8/255", "inf", "1/0", "1/x", "1/-2", "inf/2", "", "eps", "1e999"]
-)
+    "text",
+    [
+        "-1", "nan", "-8/255", "inf", "1/0", "1/x", "1/-2", "inf/2", "", "eps", "1e999",
+        "1_0", "1/", "1/inf", "٣",
+    ],
+)  # fmt: skip
 def test_other_epsilons_are_refused(text: str):
     with pytest.raises(UserError, match="36/255"):
         parse(text)

@@ -106,6 +106,22 @@ def test_a_tensor_without_values(tmp_path: Path, refused):
     assert "'FC.1.bias' is without values" in line
 
 
+def test_a_width_that_nothing_stores(tmp_path: Path, refused):
+    """A tensor without entries may be of any width, whose square overflows."""
+    about = Card("certified-smooth", "cifar10", 0.15, MEAN, STD).metadata()
+    header: dict[str, object] = {"__metadata__": about}
+    for k in (0, 1):
+        shape = [2 ** (40 + 2 * k), 0, 3, 3]
+        header[f"body.stages.{k}.flow.0.field.operator.weight"] = {
+            "dtype": "F32", "shape": shape, "data_offsets": [0, 0],
+        }  # fmt: skip
+    header["head.weight"] = {"dtype": "F32", "shape": [10, 1], "data_offsets": [0, 40]}
+    text = json.dumps(header).encode()
+    path = tmp_path / "wide.safetensors"
+    path.write_bytes(len(text).to_bytes(8, "little") + text + bytes(40))
+    assert "steps or the head are missing" in refused("audit", path, "--claim", "contractive")
+
+
 def test_a_header_writes_nothing_to_the_terminal(tmp_path: Path, refused):
     """The reader of the format quotes the file in its error."""
     header = json.dumps({"a": {"dtype": "\x1b[31m", "shape": [1], "data_offsets": [0, 4]}}).encode()

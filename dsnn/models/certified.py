@@ -193,7 +193,7 @@ def sizes_of(arch: str, state: Mapping[str, Tensor]) -> Sizes | None:
     pattern = re.compile(r"body\.stages\.([01])\.flow\.(\d{1,3})\.field\.operator\.weight")
     widths: tuple[list[int], list[int]] = ([], [])
     for name, tensor in state.items():
-        if (found := pattern.fullmatch(name)) and tensor.ndim == 4:
+        if (found := pattern.fullmatch(name)) and tensor.ndim == 4 and tensor.numel():
             widths[int(found[1])].append(tensor.shape[0])
     if not all(widths) or not 12 <= widths[0][0] <= widths[1][0] // BLOCK**2:
         return None

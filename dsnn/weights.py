@@ -24,6 +24,8 @@ from dsnn.models import ALL_ARCHITECTURES, CERTIFIED, CertifiedNet, CifarNet, bu
 from dsnn.models.certified import build_certified, sizes_of
 
 _FLOAT32 = torch.finfo(torch.float32)
+LARGEST = 2**30
+"""Bytes of a weights file: those of the paper have 3.6 million, ours 2.7 million."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,8 @@ def load(path: str | Path, arch: str | None = None) -> Loaded:
     try:
         if path.exists() and not path.is_file() and not path.is_dir():  # a pipe, which may not end
             raise UserError(f"{path} is a pipe or device: name a file")
+        if path.is_file() and (size := path.stat().st_size) > LARGEST:
+            raise UserError(f"{path} has {size} bytes, and weights at most {LARGEST}: name others")
         file_sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError as error:
         raise UserError(

@@ -106,6 +106,14 @@ def test_a_tensor_without_values(tmp_path: Path, refused):
     assert "'FC.1.bias' is without values" in line
 
 
+@pytest.mark.parametrize("name", ["wide.safetensors", "wide.pt"])
+def test_a_file_larger_than_memory(tmp_path: Path, refused, name: str):
+    with (tmp_path / name).open("wb") as file:
+        file.truncate(2**42)
+    line = refused("audit", tmp_path / name, "--arch", "non-expansive", "--claim", "contractive")
+    assert f"{2**42} bytes" in line
+
+
 def test_a_width_that_nothing_stores(tmp_path: Path, refused):
     """A tensor without entries may be of any width, whose square overflows."""
     about = Card("certified-smooth", "cifar10", 0.15, MEAN, STD).metadata()

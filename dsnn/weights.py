@@ -214,9 +214,15 @@ def _is_number(value: Any) -> bool:
 
 def _check_values(path: Path, state: Mapping[str, Tensor]) -> None:
     for name, tensor in state.items():
-        if tensor.dtype != torch.float32 or tensor.layout != torch.strided or tensor.is_meta:
-            kind = "without values" if tensor.is_meta else tensor.dtype
+        dense = tensor.layout == torch.strided and not tensor.is_nested
+        if tensor.dtype != torch.float32 or not dense or tensor.is_meta:
+            kind = tensor.dtype if dense else "sparse or nested"
+            kind = "without values" if tensor.is_meta else kind
             raise UserError(f"{path}: {name!r} is {kind}, expected dense float32")
+        if tensor.numel() > tensor.untyped_storage().nbytes() // tensor.itemsize:  # a few bytes can
+            raise UserError(  # be entries without end
+                f"{path}: {name!r} repeats entries that are stored once: save it .contiguous()"
+            )
         if not torch.isfinite(tensor).all():
             raise UserError(
                 f"{path}: {name!r} holds NaN or infinite values: fetch or train it again"

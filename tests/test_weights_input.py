@@ -106,6 +106,22 @@ def test_a_tensor_without_values(tmp_path: Path, refused):
     assert "'FC.1.bias' is without values" in line
 
 
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested")
+def test_tensors_whose_entries_are_not_stored_one_by_one(tmp_path: Path, refused):
+    repeated, nested = torch.zeros(1), torch.nested.as_nested_tensor([torch.zeros(3)])
+    for odd, expected in [
+        (repeated.expand(2**20, 2**40), "repeats entries"),
+        (repeated.expand(2**40), "repeats entries"),
+        (nested, "sparse or nested"),
+        (torch.zeros(10).to_sparse(), "sparse or nested"),
+    ]:
+        torch.save(published_state() | {"FC.1.bias": odd}, tmp_path / "odd.pt")
+        line = refused(
+            "audit", tmp_path / "odd.pt", "--arch", "non-expansive", "--claim", "contractive"
+        )
+        assert f"'FC.1.bias' {'' if 'repeats' in expected else 'is '}{expected}" in line
+
+
 @pytest.mark.parametrize("name", ["wide.safetensors", "wide.pt"])
 def test_a_file_larger_than_memory(tmp_path: Path, refused, name: str):
     with (tmp_path / name).open("wb") as file:

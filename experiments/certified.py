@@ -11,7 +11,7 @@ from torch import nn
 
 from dsnn.data.cifar import CLASSES, pixels_and_labels
 from dsnn.data.folder import DataFolder
-from dsnn.data.statistics import Channels, training
+from dsnn.data.statistics import SIDE, Channels, training
 from dsnn.errors import UserError
 from dsnn.models import CERTIFIED, CertifiedNet, Sizes, build_certified
 from dsnn.training.certified import CertifiedStep, finalise
@@ -31,6 +31,8 @@ UNIT: Channels = (1.0, 1.0, 1.0)
 MARGIN = 0.53
 """Taken off the score of the right class in training, where the rows of the head have norm 1."""
 RADIUS = 36 / 255
+DEEPEST = 400
+"""Steps of a flow: the names of more are none that a weights file is read by."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,8 +62,10 @@ class Certified(Settings):
         self.require("warmup", "0 or more, less than 1", 0 <= self.warmup < 1)
         for name in ("perturbation", "pad"):
             self.require(name, "0 or more", getattr(self, name) >= 0)
+        self.require("pad", f"at most {SIDE}", self.pad <= SIDE)
         for name in ("channels", "depth"):
             self.require(name, "two positive numbers", min(getattr(self, name)) >= 1)
+        self.require("depth", f"at most {DEEPEST}", max(self.depth) <= DEEPEST)
 
     @property
     def transfer(self) -> bool:

@@ -15,6 +15,8 @@ from dsnn.errors import UserError
 T = TypeVar("T")
 SCALES = ("smoke", "cpu", "paper")
 DTYPES = ("fastest", "float32", "bfloat16")
+LARGEST, LARGEST_INTEGER = 1e30, 2**32
+"""In a setting: products of larger numbers are none of float32, larger sizes none of torch."""
 NO_CHANGES: Mapping[str, Any] = {}
 
 
@@ -60,10 +62,15 @@ class Settings:
         self.require("seed", "0 or more, below 2^32", 0 <= self.seed < 2**32)
 
     def require(self, name: str, limit: str, holds: bool) -> None:
-        """Raise UserError where the field does not keep its limit, or is not finite."""
+        """Raise UserError where the field does not keep its limit, is not finite, or is too
+        large to compute with."""
         value = getattr(self, name)
         if not holds or (isinstance(value, float) and not math.isfinite(value)):
             raise UserError(f"{name} {value!r} is not allowed: {limit}")
+        for number in value if isinstance(value, tuple) else (value,):
+            largest = LARGEST_INTEGER if isinstance(number, int) else LARGEST
+            if number is not None and abs(number) > largest:
+                raise UserError(f"{name} {value!r} is not allowed: at most {largest}")
 
     def require_one_of(self, name: str, known: Sequence[str]) -> None:
         """Raise UserError where the field is none of the `known` names."""

@@ -12,7 +12,7 @@ from dsnn.models import ARCHITECTURES, CifarNet, build
 from dsnn.models.cifar import Stage
 from dsnn.published import REGIMES
 from dsnn.training import TrainingStep
-from dsnn.training.precision import fastest_dtype, training_device
+from dsnn.training.precision import fastest_dtype, out_of_memory, training_device
 
 SMALL = (4, 6, 8)
 MARGIN, GAMMA, RATE = 0.3, 0.1, 1e-2
@@ -187,3 +187,20 @@ def test_the_default_dtype_is_one_the_step_accepts():
     device = training_device("cpu")
     step = training_step(network("non-expansive"))
     assert step.dtype == fastest_dtype(device)
+
+
+@pytest.mark.parametrize(
+    ("error", "full"),
+    [
+        (MemoryError(), True),
+        (torch.OutOfMemoryError("tried to allocate 80 GiB"), True),
+        (RuntimeError("CUDA error: out of memory"), True),
+        (RuntimeError("DefaultCPUAllocator: not enough memory: you tried to"), True),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to"), True),
+        (RuntimeError("Storage size calculation overflowed with sizes=[1000000000, 9]"), True),
+        (RuntimeError("shapes do not match"), False),
+        (ValueError("out of memory"), False),
+    ],
+)
+def test_what_full_memory_is(error: Exception, full: bool):
+    assert out_of_memory(error) is full

@@ -42,7 +42,7 @@ def out_of_memory(error: BaseException) -> bool:
     """Whether an error says that memory is full: Python's, a GPU's, or torch's on a processor."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
-    signs = ("out of memory", "not enough memory", "can't allocate memory")
+    signs = ("out of memory", "not enough memory", "can't allocate memory", "size calculation over")
     return isinstance(error, RuntimeError) and any(s in str(error).lower() for s in signs)
 
 

@@ -13,16 +13,15 @@ from pathlib import Path
 import pytest
 import torch
 import training_cases as cases
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from training_cases import BATCH, EPOCHS, PLAN, STEPS, AdamStep, run, until_finished
 
 from dsnn.errors import UserError
 from dsnn.models.certified import Sizes, build_certified
 from dsnn.training.certified import CertifiedStep
-from dsnn.training.checkpoint import KEPT, Checkpoints, Progress
+from dsnn.training.checkpoint import KEPT, Checkpoints, Progress, _digest, _read
 from dsnn.training.engine import RESTARTS, Limits, Plan, Report, train
 from dsnn.training.images import ResidentImages
-from dsnn.training.precision import out_of_memory
 from dsnn.training.processes import Processes
 from dsnn.training.schedule import WarmupLinear
 
@@ -259,6 +258,17 @@ def test_a_checkpoint_of_another_network_is_refused(tmp_path: Path):
         run(tmp_path, other, resume=True)
 
 
+def test_a_whole_checkpoint_of_other_content_is_refused(tmp_path: Path):
+    run(tmp_path)
+    path = max(tmp_path.glob("epoch-*"))
+    tensors, text = _read(path)
+    tensors["optimizer.99.exp_avg"] = torch.zeros(1)
+    for content in ("{}", "[]", text):
+        save_file(tensors, path, {"json": content, "sha256": _digest(tensors, content)})
+        with pytest.raises(UserError, match="does not fit"):
+            run(tmp_path, resume=True)
+
+
 def test_a_full_disk_is_one_line_and_costs_nothing_that_was_saved(
     tmp_path: Path, straight: str, monkeypatch: pytest.MonkeyPatch
 ):
@@ -273,22 +283,6 @@ def test_a_full_disk_is_one_line_and_costs_nothing_that_was_saved(
             run(tmp_path, resume=True)
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
     assert run(tmp_path, resume=True)[0].sha256() == straight
-
-
-@pytest.mark.parametrize(
-    ("error", "full"),
-    [
-        (MemoryError(), True),
-        (torch.OutOfMemoryError("tried to allocate 80 GiB"), True),
-        (RuntimeError("CUDA error: out of memory"), True),
-        (RuntimeError("DefaultCPUAllocator: not enough memory: you tried to"), True),
-        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to"), True),
-        (RuntimeError("shapes do not match"), False),
-        (ValueError("out of memory"), False),
-    ],
-)
-def test_what_full_memory_is(error: Exception, full: bool):
-    assert out_of_memory(error) is full
 
 
 @pytest.mark.parametrize(

@@ -125,12 +125,12 @@ class Checkpoints:
         if path is None:
             return None
         tensors, text = _read(path)
-        content = json.loads(text)
-        self._check(path, content["configuration"])
         try:
+            content = json.loads(text)
+            self._check(path, content["configuration"])
             _set(step, tensors)
             return Progress(**content["progress"])
-        except (KeyError, RuntimeError, TypeError, ValueError) as error:
+        except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
             raise UserError(
                 f"checkpoint {path} does not fit this network or optimiser: {error}"
             ) from error

@@ -88,7 +88,9 @@ def train(
     )
     out = out or Path("out/train") / f"{regime}-{dataset}-{asked.margin:g}-{scale.value}"
     check_writable(out / "run.json")
-    check_outputs({"--json": json}, config, start, out / "weights.safetensors")
+    kept = out / "checkpoints" / Path(json or "").name  # where --json would be one of them
+    read = (config, start, kept, out / "metrics.jsonl", out / "weights.safetensors")
+    check_outputs({"--json": json}, *read)
 
     from dsnn.data.folder import data_folder
     from dsnn.training.engine import Limits

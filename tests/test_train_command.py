@@ -295,6 +295,9 @@ def test_a_result_is_not_overwritten_and_not_mixed(tmp_path: Path, dsnn: Dsnn, r
     )
     newest = Checkpoints(tmp_path / "out" / "checkpoints", {}).newest()
     assert newest is not None
+    for taken in (newest, tmp_path / "out" / "metrics.jsonl"):
+        line = refused(*arguments(tmp_path, "naive", epochs=1), "--resume", "--json", taken)
+        assert "would write over another file" in line
     assert {p: p.read_bytes() for p in before} == before
     newest.write_bytes(before[newest][:-9])
     assert "damaged" in refused(*arguments(tmp_path, "naive", epochs=1), "--resume")

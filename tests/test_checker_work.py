@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from test_checker_forged_verdicts import claim, graph, node, root, signed
 
-from verification.checker import kinds, norms, replay, segments, values, verdicts, work
+from verification.checker import kinds, norms, proofs, replay, segments, values, verdicts, work
 from verification.checker.__main__ import run
 from verification.checker.chain import Line, Spectra
 from verification.checker.nodes import check_shapes
@@ -99,6 +99,19 @@ def test_exact_products_of_long_numbers_cost_more() -> None:
 
 
 # Memory. -------------------------------------------------------------------------------------
+
+
+def test_entries_that_become_exact_numbers_or_balls_are_paid_for() -> None:
+    """A fraction of an entry takes some microseconds, its value in balls ten: of 2^18 entries a
+    check took 3 seconds and was said to take 0.1, so that many claims took days."""
+    n = 2**10
+    tanh = {"function": "tanh", "parameters": {}}
+    nodes = [node("x", "input", [], [n]), node("y", "activation", ["x"], [n], tanh)]
+    for of in (graph(nodes[:1]), graph(nodes)):
+        chain = root(of, ONE).chain
+        assert spent(replay.image, chain, of["output"], kinds.balls(np.ones((1, n)))) > 5e3 * n
+    first = {"x": chain.graph["x"]}
+    assert spent(proofs.prove, "mass-preserving", first, "x", -1) > 5e3 * n
 
 
 def peak(call: Callable[..., Any], *arguments: Any) -> float:

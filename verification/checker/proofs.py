@@ -39,7 +39,7 @@ from verification.checker.segments import (
     whole,
 )
 from verification.checker.values import LINEAR, biased, pulled, value
-from verification.checker.work import cost_of, counted, price, spend
+from verification.checker.work import OBJECT, cost_of, counted, price, spend
 
 
 def _orthogonal(graph: Graph, dim: int) -> Fraction:
@@ -198,6 +198,7 @@ def _mass(graph: Graph, dim: int) -> Fraction:
     moving(graph)
     affordable(graph, graph.values(), 1)
     names = list(graph)
+    spend(6 * OBJECT * sum(math.prod(graph[name].shape) for name in (names[0], names[-1])))
     reached: dict[str, Array] = {names[-1]: _ones(graph[names[-1]].shape)}
     offset = kinds.flint.fmpq(0)
     for node in reversed(graph.values()):

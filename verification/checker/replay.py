@@ -210,7 +210,7 @@ def image(chain: Chain, output: str, x: Array) -> Array:
     agree(products < LARGEST_WORK, "the graph is too large to evaluate in balls")
     entries = sum(math.prod(node.shape) for node in graph.values()) * len(x)
     agree(entries <= LARGEST_ENTRIES, "the graph is too large to hold in balls")
-    spend(300 * products)
+    spend(300 * products + 10 * OBJECT * entries)
     spend(sum(cost_of(node, graph) + OBJECT * stored(node) for node in graph.values()))
     found = run(chain, output, x, lambda node, v: value(node, numbers(node, kinds.balls), v))
     return np.broadcast_to(found, (len(x), *found.shape[1:]))

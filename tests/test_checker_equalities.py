@@ -96,6 +96,10 @@ CASES: dict[str, tuple[str, str, Make, tuple[int, ...]]] = {
     "not orthogonal": ("orthogonal", "", lambda: nn.Linear(6, 6), (6,)),
     "not its norm": ("norm-preserving", "", lambda: nn.Linear(6, 6), (6,)),
     "a gate": ("equivariant:shift", "T16", lambda: Gate(True), (2, 5, 5)),
+    "divided by constants": (
+        "equivariant:shift", "T16",
+        lambda: Function(lambda x, s: torch.tanh(x / s), torch.rand(2, 1, 1) + 0.5), (2, 5, 5),
+    ),
     "a border": ("equivariant:shift", "", lambda: Gate(False), (2, 5, 5)),
 }  # fmt: skip
 """Claim, theorem ("" where it is refuted), module, shape of its input."""

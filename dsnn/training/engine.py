@@ -196,13 +196,13 @@ class _Loop:
         while self.progress.epochs < self.plan.epochs:
             try:
                 if not self._epoch():
-                    return False
+                    return self.progress.epochs == self.plan.epochs
             except _NotFinite as error:
                 self._restart(str(error))
         return True
 
     def _epoch(self) -> bool:
-        """The steps that the epoch still needs, then its end; False when a limit came first."""
+        """The steps that the epoch still needs, then its end; False when the time is over."""
         progress, plan = self.progress, self.plan
         draw = self.images.draw(plan.seed, progress.epochs)
         sums = {name: torch.tensor(v, dtype=torch.float64) for name, v in progress.sums.items()}
@@ -216,18 +216,21 @@ class _Loop:
                 continue
             progress.sums = self._read(sums)
             self.report(Report(progress.epochs, progress.steps, self.steps, self._means()))
-            late = self.limits.seconds is not None and (
-                time.perf_counter() - self.start >= self.limits.seconds
-            )
             if progress.steps == self.steps:
                 break
-            if self.group.agree(late, self.images.device):
+            if self._late():
                 self._save()
                 return False
             if self.limits.steps and progress.steps % self.limits.steps < self.window:
                 self._save()
         self._finish()
-        return True
+        return not self._late()
+
+    def _late(self) -> bool:
+        """Whether the time is over, in all processes alike."""
+        limit = self.limits.seconds
+        late = limit is not None and time.perf_counter() - self.start >= limit
+        return self.group.agree(late, self.images.device)
 
     def _one(self, draw: Draw) -> dict[str, Tensor]:
         progress, plan = self.progress, self.plan

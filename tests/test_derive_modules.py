@@ -1,10 +1,12 @@
 """Derivation for torch fields: bounds from the graph, claims refuted by pairs, a test that fails;
 and fields and strategies of other packages at the command line."""
 
+import json
 import math
 import sys
 from dataclasses import replace
 from importlib.metadata import EntryPoint
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -278,6 +280,20 @@ def test_a_package_that_ends_the_process_verifies_nothing(
     answer = refused("verify", "T5-flow", "--profile", "quick", "--jobs", "1")
     assert f"T5-flow = a_package:value of group {group}" in answer
     assert "SystemExit: 0" in answer
+
+
+def test_a_package_that_prints_leaves_the_json_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dsnn
+) -> None:
+    (tmp_path / "a_package.py").write_text("print('hello'); value = ()")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "a_package", raising=False)
+    prints = EntryPoint("prints", "a_package:value", "dsnn.fields")
+    monkeypatch.setattr(registry, "entry_points", lambda group: [prints] * (prints.group == group))
+    code, out, error = dsnn("theory", "list", "--json", "-")
+    assert code == 0
+    assert json.loads(out)["theorems"]
+    assert error == "hello\n"
 
 
 def test_a_law_without_enclosure_exits_2(monkeypatch: pytest.MonkeyPatch, refused) -> None:

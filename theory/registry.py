@@ -1,5 +1,7 @@
 """Every theorem by its id: those of this package, and those of installed packages."""
 
+import sys
+from contextlib import redirect_stdout
 from importlib.metadata import entry_points
 from typing import Any
 
@@ -115,7 +117,8 @@ def _loaded(group: str, kind: type) -> list[tuple[str, Any]]:
     found = []
     for entry in sorted(entry_points(group=group)):
         try:
-            loaded = entry.load()
+            with redirect_stdout(sys.stderr):  # stdout may be a JSON, which what it prints is not
+                loaded = entry.load()
         except (Exception, SystemExit) as error:
             raise ValueError(
                 f"{entry.name} = {entry.value} of group {group}: {type(error).__name__}: {error}"

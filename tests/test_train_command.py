@@ -293,6 +293,8 @@ def test_a_result_is_not_overwritten_and_not_mixed(tmp_path: Path, dsnn: Dsnn, r
     assert "rate = 0.01, this one has 0.02" in refused(
         *arguments(tmp_path, "naive", epochs=1, rate=0.02), "--resume"
     )
+    other = refused(*arguments(tmp_path, "non-expansive", epochs=1), "--resume")
+    assert "regime = 'naive', this one has 'non-expansive'" in other
     newest = Checkpoints(tmp_path / "out" / "checkpoints", {}).newest()
     assert newest is not None
     for taken in (newest, tmp_path / "out" / "metrics.jsonl"):

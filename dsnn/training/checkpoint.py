@@ -140,7 +140,7 @@ class Checkpoints:
         return sorted((path for path in paths if _epochs(path) >= 0), key=_epochs)
 
     def _check(self, path: Path, found: Mapping[str, Any]) -> None:
-        for name in sorted(found.keys() | self.configuration.keys()):
+        for name in {**self.configuration, **found}:  # the regime is the first
             there, here = found.get(name), self.configuration.get(name)
             if there != here:
                 raise UserError(

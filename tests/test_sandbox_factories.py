@@ -87,6 +87,10 @@ def names_badly():
     net = nn.Sequential()
     net.add_module("\\x1b[31m", nn.Linear(32, 2))
     return nn.Sequential(nn.Flatten(), net)
+def turns():
+    module = nn.Identity()
+    module.register_buffer("phases", torch.ones(3, dtype=torch.complex64))
+    return module
 def not_a_number():
     net = nn.Linear(2, 2)
     net.weight.data[0] = float("nan")
@@ -133,6 +137,7 @@ def factories(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         pytest.param("missing", "does not exist: made has no 'missing'", marks=SLOW),
         ("forges", "handed over something malformed"),
         pytest.param("not_a_number", "'weight' holds NaN or infinite values", marks=SLOW),
+        ("turns", r"'phases' is of type torch.complex64, .* try verification.audit$"),
     ],
 )
 def test_misbehaviour_is_one_line(name: str, expected: str, tmp_path: Path):

@@ -102,6 +102,7 @@ def _words(verb: str, error: BaseException, request: dict[str, Any]) -> str:
 
 
 def _captured(module: Any, request: dict[str, Any], layers: list[str]) -> list[bytes]:
+    import numpy as np
     import torch
     from safetensors.numpy import save
     from torch import nn
@@ -109,13 +110,19 @@ def _captured(module: Any, request: dict[str, Any], layers: list[str]) -> list[b
     from verification import graph_file
     from verification.capture import Uncapturable, input_shapes
     from verification.capture_parts import captured
+    from verification.checker import reading
     from verification.claims import matches
 
     shape, store = tuple(request["shape"]), graph_file.Tensors()
     containers = nn.ModuleList | nn.ModuleDict
     parts = {n: m for n, m in module.named_modules() if not n or not isinstance(m, containers)}
     state = {n: t for n, t in module.state_dict().items() if isinstance(t, torch.Tensor)}
+    kinds = (torch.from_numpy(np.empty(0, kind)).dtype for kind in reading.DTYPES.values())
+    sent = {torch.bfloat16, *kinds}
     for name, tensor in state.items():
+        if tensor.dtype not in sent:
+            reason = f"returned a module whose {name!r} is of type {tensor.dtype}"
+            raise Refused(f"{reason}, which no file here holds: try verification.audit")
         if not torch.isfinite(tensor).all():
             raise Refused(f"returned a module whose {name!r} holds NaN or infinite values")
     try:

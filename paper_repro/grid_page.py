@@ -18,7 +18,10 @@ PAGE = Path(__file__).parent.parent / "docs" / "training.md"
 DATASETS = ("cifar10", "cifar100")
 EPSILONS = (0.0, 0.5, 1.0)
 """Of the columns: clean, and where the paper's regimes part."""
-HEADER = ("regime", *(f"{margin:g}: {at:g}" for margin in MARGINS for at in EPSILONS))
+HEADER = (
+    "regime",
+    *(f"{margin:g}, {f'at {at:g}' if at else 'clean'}" for margin in MARGINS for at in EPSILONS),
+)
 
 
 def kept(dataset: str, folder: Path = KEPT) -> dict[tuple[str, float], dict[float, float]]:

@@ -18,6 +18,7 @@ from verification.capture import capture
 from verification.claims import parse
 from verification.local import local_constant
 from verification.parts import Live
+from verification.pixel_input import PixelInput
 from verification.running_error import UnboundedOperation, evaluate
 from verification.store import Store
 from verification.targets import Target
@@ -377,3 +378,12 @@ def test_float64_buffers_count_where_softplus_is_evaluated():
     module.register_buffer("one", torch.ones((), dtype=torch.float64))
     with pytest.raises(UnboundedOperation, match="jumps"):
         evaluate(module, torch.ones(1, 4))
+
+
+def test_float64_statistics_of_pixels_are_none_of_them():
+    """They are brought to the type of the network: radii of smooth networks ended in an error."""
+    smooth = nn.Sequential(nn.Conv2d(1, 1, 1), nn.Softplus())
+    found = evaluate(PixelInput(smooth, (0.5,), (0.25,)), torch.ones(1, 1, 2, 2))
+    assert bool(found.error.isfinite().all())
+    with pytest.raises(UnboundedOperation, match="jumps"):
+        evaluate(PixelInput(smooth.double(), (0.5,), (0.25,)), torch.ones(1, 1, 2, 2))

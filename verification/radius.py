@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from dsnn.operators.rounding import TINY, down, gamma, up
 from theory import curvature
 from theory.compile import compiled
+from verification.pixel_input import PixelInput
 from verification.running_error import evaluate, norm
 from verification.second_order import Margins, Smooth
 
@@ -43,26 +44,6 @@ class Radii:
 
     largest: np.ndarray
     by_constant: np.ndarray
-
-
-class PixelInput(nn.Module):
-    """x -> module((x - mean) / std) on images (B, channels, H, W) with pixels in [0, 1].
-
-    The statistics are kept in float64, as the numbers that are certified; `.float()` or
-    `.double()` brings all parameters to one type for execution.
-    """
-
-    mean: Tensor
-    std: Tensor
-
-    def __init__(self, module: nn.Module, mean: tuple[float, ...], std: tuple[float, ...]):
-        super().__init__()
-        self.module = module
-        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float64)[:, None, None])
-        self.register_buffer("std", torch.tensor(std, dtype=torch.float64)[:, None, None])
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.module((x - self.mean) / self.std)
 
 
 def certified_radius(margin: float, error: float, lipschitz: float) -> float:

@@ -19,6 +19,7 @@ import verification.running_error_affine
 import verification.running_error_graph
 import verification.running_error_rules  # noqa: F401  (all three register their rules)
 from verification.copies import deep_copy
+from verification.pixel_input import PixelInput
 from verification.running_error_watch import RunningError, UnboundedOperation, norm, rows
 
 __all__ = ["Evaluation", "UnboundedOperation", "evaluate", "norm"]
@@ -54,7 +55,9 @@ def evaluate(module: nn.Module, x: Tensor) -> Evaluation:
 
 
 def _eps(module: nn.Module) -> float:
-    """Of the numbers that the module is executed in: float32, or float64 where it has such ones."""
+    """Of the numbers that the module is executed in: float32, or float64 where it has such ones,
+    but for the statistics of pixels, which are brought to its type."""
+    module = module.module if isinstance(module, PixelInput) else module
     stored = (*module.parameters(), *module.buffers())
     double = any(tensor.dtype == torch.float64 for tensor in stored)
     return torch.finfo(torch.float64 if double else torch.float32).eps

@@ -14,7 +14,7 @@ import torch
 from fitted_networks import fitted
 
 from dsnn.data.generated import generated
-from dsnn.models import ARCHITECTURES, Sizes, build_certified
+from dsnn.models import ARCHITECTURES, CERTIFIED, Sizes, build_certified
 from dsnn.training.certified import finalise
 from dsnn.weights import Card, save
 from experiments import attacks, pieces
@@ -268,6 +268,19 @@ def test_every_architecture_is_evaluated(dsnn: Dsnn, tmp_path: Path, arch: str):
     clean, attacked = json.loads(out)["results"]
     assert attacked["certified"] <= attacked["correct"] <= clean["correct"]
     assert clean["certified"] > 0
+
+
+@pytest.mark.parametrize("arch", CERTIFIED)
+def test_networks_of_ours_are_evaluated(dsnn: Dsnn, tmp_path: Path, arch: str):
+    torch.manual_seed(0)
+    net = finalise(build_certified(arch, sizes=Sizes((12, 48), (1, 1))))
+    card = Card(arch, "generated", None, (0.5, 0.5, 0.5), (1.0, 1.0, 1.0))
+    save(tmp_path / "net.safetensors", net, card)
+    code, out, error = dsnn(
+        "evaluate", tmp_path / "net.safetensors", "--limit", "24", "--out", tmp_path, "--json", "-"
+    )
+    assert code == 0, error
+    assert json.loads(out)["results"][0]["certified"] > 0
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ random start in the ball). It is a weak attack: what survives it is an upper bou
 robust.
 """
 
+import math
 import warnings
 from dataclasses import dataclass
 from importlib import metadata
@@ -31,6 +32,10 @@ LIBRARY = f"foolbox {metadata.version('foolbox')}"
 PAPER = Pgd(steps=10, rel_stepsize=0.025)
 AT_RADIUS = Pgd(steps=20, rel_stepsize=0.1)
 """Stronger: for certified images, which the paper's attack would not trouble."""
+
+
+FARTHEST = math.sqrt(3 * 32 * 32)
+"""No two images are farther apart: a larger epsilon adds nothing, and overflows in float32."""
 
 
 @dataclass(frozen=True)

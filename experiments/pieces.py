@@ -198,7 +198,7 @@ def sample(subject: Subject, key: Key) -> Content:
             subject.model,
             subject.images[index : index + 1],
             torch.tensor([label], device=subject.images.device),
-            float(np.nextafter(radius, 0)),
+            min(float(np.nextafter(radius, 0)), attacks.FARTHEST),
             seed_of({**key, "image": index}),
             attacks.AT_RADIUS,
         )

@@ -11,6 +11,7 @@ from dsnn.errors import UserError
 from dsnn.models import CERTIFIED
 from dsnn.weights import Loaded
 from experiments import autoattack, epsilons
+from experiments.attacks import FARTHEST
 
 ATTACKS = ("clean", "pgd-paper", "autoattack")
 PROTOCOLS = ("consistent", "published")
@@ -83,6 +84,10 @@ class Request:
         for epsilon in self.epsilons or ():
             if not 0 <= epsilon < math.inf:
                 raise UserError(f"epsilon {epsilon}: expected a finite number >= 0, such as 0.141")
+            if epsilon > FARTHEST and self.attacked:
+                raise UserError(
+                    f"epsilon {epsilon}: no two images are farther apart than {FARTHEST:.4g}"
+                )
         if self.epsilons == ():
             raise UserError("no epsilon: give one, or None for those of the paper")
         if self.limit is not None and self.limit < 1:

@@ -292,6 +292,7 @@ def test_networks_of_ours_are_evaluated(dsnn: Dsnn, tmp_path: Path, arch: str):
         (["--eps", "-0.1"], "-0.1"),
         (["--eps", "nan"], "nan"),
         (["--eps", "1/0"], "1/0"),
+        (["--eps", "1e38", "--attack", "pgd-paper"], "55.43"),
         (["--protocol", "mine"], "mine"),
         (["--device", "tpu"], "tpu"),
         (["--limit", "0"], "--limit"),

@@ -19,6 +19,7 @@ from dsnn.fields import (
     LayerPotential,
     LiftedField,
     PotentialField,
+    RingMassField,
     ShiftField,
     VectorField,
     VolumeField,
@@ -166,6 +167,21 @@ def test_the_energy_is_kept_far_from_the_origin(turns: float, h: float):
     assert float((field.integral(x) - start).abs()) <= 1e-13 + 2e-15 * turns
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("size", [1e-6, 1e-3])
+def test_the_energy_is_kept_near_the_origin(dtype: torch.dtype, size: float):
+    """Where the energy is large beside what a step changes: its rounding, put along the increment,
+    was more than the solver let pass, and most of these steps were refused."""
+    epsilon = torch.finfo(dtype).eps
+    for seed in range(10):
+        torch.manual_seed(seed)
+        field = cases.randomised(hamiltonian(4, 8)).to(dtype)
+        x = size * torch.randn(2, 4, dtype=dtype)
+        y = Gonzalez().advance(field, x, torch.tensor(0.05, dtype=dtype))
+        change = (field.double().integral(y.double()) - field.integral(x.double())).abs()
+        assert float(change.detach().max()) <= 100 * epsilon, seed
+
+
 def test_a_gradient_step_is_monotone():
     """y = x + h g: V grows by |y - x|² / h, whatever h the solver takes [T2']."""
     torch.manual_seed(7)
@@ -197,6 +213,33 @@ def test_a_solver_that_diverges_says_so(method: Integrator, h: float, words: str
     step = NumericalStep(hamiltonian(4, 6), method, h).double()
     with pytest.raises(UserError, match=words):
         step(torch.randn(2, 4).double())
+
+
+@pytest.mark.parametrize("turns", [0.0, 1e4, 1e10])
+def test_a_solver_that_wanders_is_not_taken_for_one_that_settles(turns: float):
+    """A pendulum over steps at which the iteration need not converge: one move that was no smaller
+    than the last ended it, 1e5 units in the last place away, or anywhere far from the origin."""
+    field = HamiltonianField(FunctionPotential(lambda x: x[:, 1] ** 2 / 2 - x[:, 0].cos()), 2)
+    torch.manual_seed(0)
+    for x in (torch.randn(64, 1, 2) + torch.tensor([turns, 0.0])).double():
+        try:
+            y = ImplicitMidpoint().advance(field, x, torch.tensor(2.5).double())
+        except UserError:
+            continue
+        missed = (y - x - 2.5 * field((x + y) / 2)).abs().max() / x.abs().max()
+        assert float(missed) <= 200 * 2**-52
+
+
+@pytest.mark.parametrize("size", [0.0, 1e-12, 1e-6])
+def test_a_step_that_is_larger_than_its_state_settles(size: float):
+    """From the origin nothing is small beside the state: it is beside the increment."""
+    h = torch.tensor(0.1, dtype=torch.float64)
+    for seed in range(10):
+        torch.manual_seed(seed)
+        field, x = cases.randomised(RingMassField(5, 8)), size * torch.randn(2, 5).double()
+        y = ImplicitMidpoint().advance(field, x, h)
+        missed = (y - x - h * field((x + y) / 2)).abs().max() / y.abs().max()
+        assert float(missed.detach()) <= 200 * 2**-52
 
 
 def test_a_state_that_is_no_number_is_refused():

@@ -43,8 +43,8 @@ def gonzalez(energy: HasEnergy, x: Tensor, y: Tensor) -> Tensor:
     before, after = energy.integral(x), energy.integral(y)
     missing = along_batch(after - before, d) - inner(g, d)
     round_off = NOISE * torch.finfo(x.dtype).eps * along_batch(before.abs() + after.abs(), d)
-    apart = square > (NEAR * (size(x) + size(y))) ** 2
-    apart = apart | ((square > NEAR**2) & (missing.abs() > round_off))
+    apart = square > (NEAR * (size(x) + size(y)).clamp_max(1)) ** 2
+    apart = apart & (missing.abs() > round_off)
     return g + torch.where(apart, missing / torch.where(apart, square, 1.0), 0.0) * d
 
 
@@ -81,7 +81,13 @@ class DiscreteGradient(Integrator):
         def update(d: Tensor) -> Tensor:
             return h * energy.structure(x + d / 2, self.discrete(energy, x, x + d))
 
-        return x + fixed_point(update, h * field(x), size(x), type(self).__name__, h)
+        start = h * field(x)
+        with torch.no_grad():  # What the rounding of I adds to d, through the correction along d.
+            square = inner(start, start)
+            turned = size(h * energy.structure(x + start / 2, start))
+            values = along_batch(energy.integral(x).abs(), start)
+            noise = torch.where(square > 0, values * turned / square, 0.0)
+        return x + fixed_point(update, start, size(x), type(self).__name__, h, noise)
 
 
 class Gonzalez(DiscreteGradient):

@@ -8,16 +8,22 @@ from torch import Tensor
 from dsnn.errors import UserError
 
 MOST_ITERATIONS = 100
-FLOOR = 1e-10
-"""Relative change at which rounding may keep an iteration from settling any further."""
+FLOOR = 64
+"""Units in the last place at which rounding may keep an iteration from settling any further."""
 
 
 def fixed_point(
-    function: Callable[[Tensor], Tensor], start: Tensor, scale: Tensor, name: str, h: Tensor
+    function: Callable[[Tensor], Tensor],
+    start: Tensor,
+    scale: Tensor,
+    name: str,
+    h: Tensor,
+    noise: Tensor | float = 0.0,
 ) -> Tensor:
-    """The limit of d <- F(d) from `start`, in float64 to a few units in the last place of `scale`
-    (B, 1, ..., 1), the size of the states; it converges when h times the Lipschitz constant of the
-    field is small enough, below 2 for midpoint rules.
+    """The limit of d <- F(d) from `start`, to a few units in the last place of `scale`
+    (B, 1, ..., 1), the size of the states, or of d where that is larger; at most to `FLOOR` units
+    of these and of `noise`, of which F computes one wrong. It converges when h times the Lipschitz
+    constant of the field is small enough, below 2 for midpoint rules.
 
     Derivatives go through all iterations. How many there are depends on the numbers, so this does
     not run under torch.func.vmap or torch.export. Raises UserError when the iteration diverges, or
@@ -28,14 +34,15 @@ def fixed_point(
     epsilon = torch.finfo(start.dtype).eps
     dims = tuple(range(1, start.ndim))
     previous, d = float("inf"), start
-    floor = max(FLOOR, 8 * epsilon)
     for _ in range(MOST_ITERATIONS):
         new = function(d)
         with torch.no_grad():
-            sizes = (new - d).abs().amax(dims, keepdim=True) / scale
-            change = float(sizes.max())
+            moved = (new - d).abs().amax(dims, keepdim=True)
+            largest = torch.maximum(scale, size(new))
+            change = float((moved / largest).max())
+            rounded = bool((moved <= FLOOR * epsilon * (largest + noise)).all())
         d = new
-        if change <= 2 * epsilon or previous <= change <= floor:
+        if change <= 2 * epsilon or (rounded and previous <= change):
             return d
         if change != change or change == float("inf"):
             break

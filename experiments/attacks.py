@@ -13,6 +13,8 @@ from importlib import metadata
 import torch
 from torch import Tensor, nn
 
+from dsnn.data.statistics import SIDE
+
 with warnings.catch_warnings():  # an attack not used here imports a SciPy module by its old name
     warnings.simplefilter("ignore", DeprecationWarning)
     from foolbox.attacks import L2PGD
@@ -34,7 +36,7 @@ AT_RADIUS = Pgd(steps=20, rel_stepsize=0.1)
 """Stronger: for certified images, which the paper's attack would not trouble."""
 
 
-FARTHEST = math.sqrt(3 * 32 * 32)
+FARTHEST = math.sqrt(3) * SIDE
 """No two images are farther apart: a larger epsilon adds nothing, and overflows in float32."""
 
 

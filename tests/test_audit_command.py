@@ -20,7 +20,7 @@ from verification.bound import Ledger, network_bound
 from verification.capture import capture
 from verification.norms import Operator, Spectra
 from verification.parts import Live
-from verification.radius import PixelInput
+from verification.pixel_input import PixelInput
 
 MEAN, STD = TRAINING["cifar10"]
 NARROW = (4, 5, 6)

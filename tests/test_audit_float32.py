@@ -9,7 +9,7 @@ import torch
 from dsnn.data.statistics import TRAINING
 from dsnn.models import build
 from dsnn.weights import Card, load, save
-from verification.radius import PixelInput
+from verification.pixel_input import PixelInput
 from verification.running_error import evaluate, norm
 
 MEAN, STD = TRAINING["cifar10"]

@@ -24,7 +24,7 @@ from verification.bound import Ledger
 from verification.claims import parse
 from verification.constant import evaluate
 from verification.parts import Live
-from verification.radius import PixelInput
+from verification.pixel_input import PixelInput
 from verification.searches import HOPELESS, SEARCH_SECONDS
 from verification.targets import Target
 

@@ -23,7 +23,7 @@ from verification.float32 import RULES, Rounding, rounding
 from verification.graph import Node
 from verification.norms import Spectra
 from verification.parts import Live
-from verification.radius import PixelInput
+from verification.pixel_input import PixelInput
 from verification.targets import Target
 
 Shape = tuple[int, ...]

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from dsnn.models import build
 from dsnn.weights import load
 from verification import audit
-from verification.radius import PixelInput
+from verification.pixel_input import PixelInput
 from verification.witness import inputs_of, replay, search
 
 

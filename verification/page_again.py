@@ -85,7 +85,7 @@ def replay(audit: Mapping[str, Any], entry: Mapping[str, Any]) -> str | None:
         [
             "from dsnn.weights import load",
             "from verification import witness",
-            *(["from verification.radius import PixelInput"] if pixel else []),
+            *(["from verification.pixel_input import PixelInput"] if pixel else []),
             "",
             f"net = load({_file(audit)!r}, {card['arch']!r}).net",
             f"module = {module}",

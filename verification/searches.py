@@ -17,7 +17,7 @@ from verification.claims import Claim
 from verification.graph import Graph
 from verification.interpret import Interpreter
 from verification.parts import Shape
-from verification.radius import PixelInput
+from verification.pixel_input import PixelInput
 from verification.store import Store, key
 from verification.targets import Target
 

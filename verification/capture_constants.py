@@ -1,9 +1,10 @@
 """Constants of a captured graph, exact where real arithmetic allows it.
 
 A constant is factor * value, the value as stored. Scalars and vectors of at most 64 entries go
-through + - * / neg and abs in exact fractions; moved entries, multiples by an exact scalar of any
-tensor and products of two of float32 stay exact as well. Everything else (what a parametrisation
-computes) is evaluated as the module executes it, in its dtype, and that value is taken as it is.
+through + - * / neg and abs in exact fractions; moved entries and multiples by an exact scalar of
+any tensor stay exact as well, and so do those of float32 by one that repeats along it, as when rows
+are scaled. Everything else (what a parametrisation computes) is evaluated as the module executes
+it, in its dtype, and that value is taken as it is.
 """
 
 import math
@@ -145,9 +146,10 @@ def _exactly(op: str, operands: list[Folded | None], executed: Tensor) -> Folded
 
 
 def _multiplied(x: Folded, y: Folded, executed: Tensor) -> Folded | None:
-    """Products of two numbers of 24 bits: float64 holds them."""
-    short = (torch.float32, torch.float16, torch.bfloat16)
-    if not (x.exact and y.exact and x.value.dtype in short and y.value.dtype in short):
+    """Multiples of two numbers of 24 bits, which float64 holds, where one of the tensors repeats."""
+    short = {torch.float32, torch.float16, torch.bfloat16}
+    repeats = min(x.value.numel(), y.value.numel()) < executed.numel()
+    if not (repeats and x.exact and y.exact and {x.value.dtype, y.value.dtype} <= short):
         return None
     value = x.value.detach().to(torch.float64) * y.value.detach().to(torch.float64)
     if value.shape != executed.shape or not bool(executed.isfinite().all()):

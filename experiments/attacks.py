@@ -7,8 +7,10 @@ robust.
 
 import math
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,22 +20,38 @@ from dsnn.data.statistics import SIDE
 with warnings.catch_warnings():  # an attack not used here imports a SciPy module by its old name
     warnings.simplefilter("ignore", DeprecationWarning)
     from foolbox.attacks import L2PGD
+    from foolbox.models.base import Model
     from foolbox.models.pytorch import PyTorchModel
 
 
 @dataclass(frozen=True)
 class Pgd:
-    """Settings of Foolbox's L2PGD: number of steps, and their length relative to epsilon."""
+    """Settings of Foolbox's L2PGD: number of steps, their length relative to epsilon, and whether
+    they climb against the logit margin instead of the cross-entropy."""
 
     steps: int
     rel_stepsize: float
+    margin: bool = False
 
 
 LIBRARY = f"foolbox {metadata.version('foolbox')}"
 """Part of what a shard is known by: another version may find others."""
 PAPER = Pgd(steps=10, rel_stepsize=0.025)
-AT_RADIUS = Pgd(steps=20, rel_stepsize=0.1)
-"""Stronger: for certified images, which the paper's attack would not trouble."""
+AT_RADIUS = Pgd(steps=20, rel_stepsize=0.1, margin=True)
+"""Stronger: for certified images, which the paper's attack would not trouble, and whose margins may
+be so large that the cross-entropy has no gradient in float32."""
+
+
+class _AgainstMargin(L2PGD):
+    """As the attack itself, on the logit margin."""
+
+    def get_loss_fn(self, model: Model, labels: Any) -> Callable[[Any], Any]:
+        def loss(inputs: Any) -> Any:
+            logits, chosen = model(inputs).raw, labels.raw[:, None]
+            others = logits.scatter(1, chosen, -torch.inf).amax(1)
+            return type(inputs)((others - logits.gather(1, chosen)[:, 0]).sum())
+
+        return loss
 
 
 FARTHEST = math.sqrt(3) * SIDE
@@ -91,7 +109,8 @@ def l2_pgd(
     The random start depends on `seed` alone and leaves the global random state as it was.
     """
     devices = [images.device] if images.device.type == "cuda" else []
-    attack = L2PGD(steps=settings.steps, rel_stepsize=settings.rel_stepsize)
+    kind = _AgainstMargin if settings.margin else L2PGD
+    attack = kind(steps=settings.steps, rel_stepsize=settings.rel_stepsize)
     wrapped = PyTorchModel(model, bounds=(0, 1), device=images.device)
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(seed)

@@ -185,6 +185,7 @@ def sample_key(subject: Subject, table: Table, seed: int) -> Key:
         "radius": [float(table.radius[i]) for i in rows],
         "steps": attacks.AT_RADIUS.steps,
         "rel_stepsize": attacks.AT_RADIUS.rel_stepsize,
+        "margin": attacks.AT_RADIUS.margin,
         "library": attacks.LIBRARY,
         "seed": seed,
     }
@@ -204,7 +205,8 @@ def sample(subject: Subject, key: Key) -> Content:
         )
         broken.append(bool(outcome.broken[0]))
     return {
-        "attack": f"L2PGD, {key['steps']} steps of {key['rel_stepsize']} radius, random start",
+        "attack": f"L2PGD, {key['steps']} steps of {key['rel_stepsize']} radius on the logit "
+        "margin, random start",
         "index": key["index"],
         "radius": key["radius"],
         "broken": sum(broken),

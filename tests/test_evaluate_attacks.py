@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from experiments.attacks import PAPER, distances, into_ball, judge, l2_pgd
+from experiments.attacks import AT_RADIUS, PAPER, distances, into_ball, judge, l2_pgd
 
 
 class Halves(nn.Module):
@@ -86,6 +86,21 @@ def test_the_attack_breaks_what_is_near_and_nothing_that_is_far(
     assert not (outcome.broken & (true > epsilon)).any()
     assert outcome.broken[true < 0.1 * epsilon].all()
     assert (outcome.distance <= epsilon).all()
+
+
+def test_certified_images_are_attacked_where_the_cross_entropy_has_no_gradient(
+    images: torch.Tensor,
+):
+    """A wrong radius of a network with large scores would else never be found."""
+    model = Halves().eval()
+    model.w *= 1e6
+    true = model.distance(images)
+    labels = (true > 0).long()
+    near = (true.abs() > 0.15) & (true.abs() < 0.3)
+    assert near.sum() > 5
+    picked = (model, images[near], labels[near], 0.4, 0)
+    assert not l2_pgd(*picked, PAPER).broken.any()
+    assert l2_pgd(*picked, AT_RADIUS).broken.all()
 
 
 def test_the_seed_decides_and_the_global_state_stays(model: nn.Module, images: torch.Tensor):

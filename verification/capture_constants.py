@@ -146,7 +146,7 @@ def _exactly(op: str, operands: list[Folded | None], executed: Tensor) -> Folded
 
 
 def _multiplied(x: Folded, y: Folded, executed: Tensor) -> Folded | None:
-    """Multiples of two numbers of 24 bits, which float64 holds, where one of the tensors repeats."""
+    """Products of two numbers of 24 bits, which float64 holds, where one tensor repeats."""
     short = {torch.float32, torch.float16, torch.bfloat16}
     repeats = min(x.value.numel(), y.value.numel()) < executed.numel()
     if not (repeats and x.exact and y.exact and {x.value.dtype, y.value.dtype} <= short):

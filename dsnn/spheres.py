@@ -27,15 +27,15 @@ def relax(phi: Tensor, y: Tensor) -> Tensor:
     """(1 - l) φ + l y, l = (|φ|² - |y|²) / |φ - y|²: on the line through y and φ, with the norm of
     y. Where φ = y it is y. States (B, ...) of one shape.
 
-    Computed as φ - l d with d = φ - y and l = <d, φ + y> / |d|²: the rounding of 1 - l, or of the
-    difference of squares, would scale the state by a little, and the same way step after step.
+    Computed as y - 2 <y, d> / |d|² d with d = φ - y, the mirror image of y: a rounded factor leaves
+    its norm. What is subtracted is no larger than 2 |y|, however far away φ is.
     """
     d = phi - y
-    gap, square = inner(d, phi + y), inner(d, d)
+    part, square = 2 * inner(y, d), inner(d, d)
     if not _bare():
         apart = square > torch.finfo(y.dtype).tiny
-        gap, square = torch.where(apart, gap, 0.0), torch.where(apart, square, 1.0)
-    return phi - gap / square * d
+        part, square = torch.where(apart, part, 0.0), torch.where(apart, square, 1.0)
+    return y - part / square * d
 
 
 def rescale(phi: Tensor, y: Tensor) -> Tensor:

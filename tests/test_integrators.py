@@ -275,6 +275,18 @@ def test_relaxation_is_the_published_formula_and_rests_at_equilibria():
     assert torch.equal(found[0], y[0])
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_relaxation_keeps_the_norm_however_far_the_step_went(dtype: torch.dtype):
+    """φ - l d was rounded at the size of φ: 1e6 times as far away, 1e-10 of it was lost in float64
+    and all of it in float32."""
+    torch.manual_seed(0)
+    y, d = torch.randn(2, 50, 6, dtype=dtype)
+    for far in (1e-6, 1e-3, 1.0, 1e3, 1e6, 1e10):
+        moved = relax(y + far * d, y).double().norm(dim=1)
+        start = y.double().norm(dim=1)
+        assert float(((moved - start) / start).abs().max()) <= 8 * torch.finfo(dtype).eps, far
+
+
 @pytest.mark.parametrize("method", [RelaxedHeun(), Projected()])
 def test_spheres_at_the_origin(method: Integrator):
     """x = 0 stays, and so do the derivatives of a batch that holds it numbers."""

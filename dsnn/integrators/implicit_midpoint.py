@@ -13,7 +13,9 @@ class ImplicitMidpoint(InvertibleIntegrator):
 
     It keeps quadratic invariants, |x|² among them, and the symplectic form; not the volume of a
     field that is not Hamiltonian. Symmetric, so the inverse is the step of time -h. Raises
-    UserError when the solver diverges.
+    UserError when the solver diverges. Where h times the Lipschitz constant of the field is 2 or
+    more, the equation may have several solutions, of which rounding chooses one: symmetries may be
+    lost, and `inverse` gives one of the states that step to y.
     """
 
     order = 2

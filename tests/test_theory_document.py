@@ -1,5 +1,7 @@
 """docs/theorems.md is what the registry says; `python -m verification.theory_page` makes it."""
 
+import re
+
 import pytest
 
 from theory import theorems
@@ -38,9 +40,15 @@ def test_a_section_is_computed_anew(name: str) -> None:
     assert theory_page.section(theorems()[name]) in PAGE.read_text(encoding="utf-8")
 
 
+def _to_six_digits(text: str) -> str:
+    """Of a counterexample made of round-off, processors agree on no more of its ratio."""
+    return re.sub(r"\d+\.\d{7,}", lambda number: f"{float(number[0]):.6g}", text)
+
+
 @pytest.mark.slow
 def test_the_whole_page_and_its_figure_are_up_to_date(tmp_path) -> None:
-    assert theory_page.page() == PAGE.read_text(encoding="utf-8")
+    found = theory_page.page()
+    assert _to_six_digits(found) == _to_six_digits(PAGE.read_text(encoding="utf-8"))
     theory_page.draw(tmp_path / "theorems.svg")
     committed = (theory_page.DOCS / "theorems.svg").read_bytes()
     assert (tmp_path / "theorems.svg").read_bytes() == committed

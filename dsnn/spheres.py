@@ -27,8 +27,9 @@ def relax(phi: Tensor, y: Tensor) -> Tensor:
     """(1 - l) φ + l y, l = (|φ|² - |y|²) / |φ - y|²: on the line through y and φ, with the norm of
     y. Where φ = y it is y. States (B, ...) of one shape.
 
-    Computed as y - 2 <y, d> / |d|² d with d = φ - y, the mirror image of y: a rounded factor leaves
-    its norm. What is subtracted is no larger than 2 |y|, however far away φ is.
+    Computed as y - 2 <y, d> / |d|² d with d = φ - y, the mirror image of y: a factor rounded by
+    ε changes its norm by 2 c² ε at most, c the cosine of d and y, which is small for small steps.
+    What is subtracted is no larger than 2 |y|, however far away φ is.
     """
     d = phi - y
     part, square = 2 * inner(y, d), inner(d, d)

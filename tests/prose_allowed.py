@@ -64,6 +64,8 @@ ALLOWED = {
         f"Release notes: {PROJECT['version']}",
         "compatibility before 1.0",
         "Landlock (Linux 5.13)",
+        "truncating from Linux 6.2 on",
+        "from Linux 6.12 on",
     ],
     "citations": [
         "arXiv 2210.02373",

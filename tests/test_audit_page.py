@@ -251,6 +251,12 @@ def test_theorems_are_listed_with_where_they_were_used(built: Path):
     assert "An explicit Euler step of a contractive gradient field" in text
 
 
+def test_a_rule_of_its_own_is_no_theorem():
+    entry = _entry("lipschitz<=1", "", "proved", [0.0, 0.9], ledger=_line("", "centred", 0.9))
+    assert page_budget.theorems_used([entry]) == []
+    assert page_budget.sections([entry])[0]["rows"][0]["words"]
+
+
 def test_shown_ends_are_rounded_outwards(built: Path):
     assert page_claims.interval([1.00001, None], 1) == "[1.00001, –]", "above what it refutes"
     assert page_claims.interval([1.55678, 1.55678]) == "[1.556, 1.557]"

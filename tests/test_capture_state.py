@@ -108,9 +108,25 @@ class Counted(nn.Module):
         return x if self.calls < 100 else 5 * x
 
 
-def test_what_a_later_call_does_is_not_known_of_one_that_counts_them():
-    with pytest.raises(Uncapturable, match="it changes calls when called"):
-        capture(Counted(), (4,))
+class CountedInPlace(Counted):
+    """The same, the count in a tensor that is neither parameter nor buffer."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = torch.zeros(1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        count = self.seen.numpy()
+        count += 1
+        return x if count[0] < 100 else 5 * x
+
+
+@pytest.mark.parametrize(("kind", "name"), [(Counted, "calls"), (CountedInPlace, "seen")])
+def test_what_a_later_call_does_is_not_known_of_one_that_counts_them(
+    kind: type[Counted], name: str
+):
+    with pytest.raises(Uncapturable, match=f"it changes {name} when called"):
+        capture(kind(), (4,))
 
 
 class Enabled(nn.Module):

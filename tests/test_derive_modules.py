@@ -296,6 +296,20 @@ def test_a_package_that_prints_leaves_the_json_as_it_is(
     assert error == "hello\n"
 
 
+def test_a_strategy_whose_package_prints_leaves_stdout_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a_package.py").write_text("print('hello'); value = 3")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "a_package", raising=False)
+    entry = EntryPoint("T5-flow", "a_package:value", "dsnn.strategies")
+    monkeypatch.setattr(registered, "entry_points", lambda group: [entry])
+    monkeypatch.setattr(registered, "STRATEGIES", {})
+    with pytest.raises(UserError, match=r"register a verification\.strategies\.trial\.Strategy"):
+        registered.strategy_of(theorems()["T5-flow"])
+    assert capsys.readouterr() == ("", "hello\n")
+
+
 def test_a_law_without_enclosure_exits_2(monkeypatch: pytest.MonkeyPatch, refused) -> None:
     """A ValueError, and all of its traceback."""
     c = symbols("c", real=True)

@@ -69,6 +69,15 @@ def nests():
 def connects(): socket.create_connection(("127.0.0.1", 9))
 def connects_in_c():
     raise RuntimeError(f"socket gave {ctypes.CDLL(None).socket(2, 1, 0)}")
+def signals_by_a_folder():
+    own = os.open("/proc/self", os.O_DIRECTORY)
+    raise RuntimeError(f"signal gave {ctypes.CDLL(None).syscall(424, own, 0, None, 0)}")
+def changes_owners():
+    raise RuntimeError(f"chown gave {ctypes.CDLL(None).chown(__file__.encode(), -1, -1)}")
+def drops_rights():
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.removexattr(__file__.encode(), b"system.posix_acl_access")
+    raise RuntimeError(f"removexattr failed with {ctypes.get_errno()}")
 def starts(): subprocess.run(["true"])
 def forks():
     while True: os.fork()
@@ -155,6 +164,9 @@ def test_misbehaviour_is_one_line(name: str, expected: str, tmp_path: Path):
         ("writes_in_c", "open gave -1"),
         ("connects_in_c", "socket gave -1"),
         ("forks_in_c", "fork gave -1"),
+        ("signals_by_a_folder", "signal gave -1"),  # to itself, which Landlock allows
+        pytest.param("changes_owners", "chown gave -1", marks=SLOW),
+        pytest.param("drops_rights", r"removexattr failed with 1$", marks=SLOW),
     ],
 )
 def test_the_kernel_refuses_what_no_hook_sees(name: str, expected: str, tmp_path: Path):
@@ -256,3 +268,9 @@ def test_the_environment_holds_no_secret(monkeypatch: pytest.MonkeyPatch):
 def test_the_command_says_it_in_one_line(refused):
     line = refused("audit", "made:raises", "--input-shape", "2,4,4", "--claim", "contractive")
     assert "made:raises raised: ValueError: bad [2J" in line
+
+
+def test_without_isolation_it_is_refused_in_one_line(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(sys, "platform", "win32")
+    with pytest.raises(UserError, match="was not run: isolation needs Linux"):
+        capture_factory("made:good", SHAPE, (), QUICK)

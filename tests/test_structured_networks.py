@@ -234,6 +234,15 @@ REFUSED = {
         lambda: StructuredNet(SHIFT, ZeroLift(1, 2), [], SAME),
         "images=True",
     ),
+    "a field that says nothing of shifts": (
+        lambda: StructuredNet(
+            SHIFT,
+            SAME,
+            [NumericalStep(ResidualField(cases.circular(), 2), ExplicitEuler(), 0.1)],
+            SAME,
+        ),
+        "the flow of ResidualField does not conserve it",
+    ),
     "a foreign module": (
         lambda: StructuredNet(MASS, nn.Linear(3, 4), [_mass()], SAME),
         "nothing is known of Linear",

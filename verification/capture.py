@@ -241,7 +241,11 @@ def reproduces(graph: Graph, module: nn.Module, shape: tuple[int, ...]) -> None:
         wide = torch.float32 if x.dtype == torch.float32 else torch.float64
         with spheres.unchecked(), reads(first := x.clone()) as earlier:
             once = module(first)
-        kept = _numbers(module)  # some the first call makes
+        kept = {  # some the first call makes, and later ones may write to them
+            name: value.clone() if isinstance(value, Tensor) else value
+            for name, value in _numbers(module).items()
+            if name not in before
+        }
         with spheres.unchecked(), reads(second := x.clone(), earlier) as later:
             again = module(second)
         ours, theirs = Interpreter(graph).to(wide)(x.to(wide)), module(x.clone())

@@ -4,8 +4,8 @@ Three layers, of which the first two are the kernel's and cannot be taken off ag
 
 seccomp     no sockets, no new processes or programs, no signals to others, no changes of
             permissions; threads stay possible
-landlock    no writing outside one folder (Linux >= 5.13), no TCP (>= 6.7), nothing sent to
-            processes outside (>= 6.12)
+landlock    no writing outside one folder (Linux >= 5.13) nor truncating (>= 6.2), no TCP (>= 6.7),
+            nothing sent to processes outside (>= 6.12), by fcntl(F_SETOWN) neither
 audit hook  the same in Python, with an error that says what was refused. It can be evaded, by
             ctypes for instance: it words refusals, and is all there is against writing where the
             kernel lacks Landlock
@@ -34,9 +34,13 @@ _REFUSED = {
     "socket": (41, 198), "io_uring_setup": (425, 425),
     "fork": (57, None), "vfork": (58, None), "execve": (59, 221), "execveat": (322, 281),
     "ptrace": (101, 117), "process_vm_writev": (311, 271), "pidfd_open": (434, 434),
+    "pidfd_send_signal": (424, 424),  # a folder of /proc will do as its descriptor
     "tkill": (200, 130), "rt_sigqueueinfo": (129, 138), "rt_tgsigqueueinfo": (297, 240),
     "chmod": (90, None), "fchmod": (91, 52), "fchmodat": (268, 53), "fchmodat2": (452, 452),
+    "chown": (92, None), "fchown": (93, 55), "lchown": (94, None), "fchownat": (260, 54),
     "setxattr": (188, 5), "lsetxattr": (189, 6), "fsetxattr": (190, 7),
+    "removexattr": (197, 14), "lremovexattr": (198, 15), "fremovexattr": (199, 16),
+    "setxattrat": (463, 463), "removexattrat": (466, 466), "file_setattr": (469, 469),
     "utime": (132, None), "utimes": (235, None), "futimesat": (261, None), "utimensat": (280, 88),
 }  # fmt: skip
 """System calls that are refused: their numbers on these machines."""

@@ -32,6 +32,7 @@ RULES = {
     "root": "values side by side: the root of a sum of squares",
     "together": "values side by side that share entries",
     "symmetric": "a step with a symmetric Jacobian",
+    "centred": "an affine map and one layer, whose slopes are around their means",
     "chain": "one after the other: a product",
     "identity": "nothing changes",
     "constant": "does not depend on the input",

@@ -80,6 +80,9 @@ def capture_factory(
     The package is looked for in the current folder and on PYTHONPATH. Raises UserError, in one
     line, on a factory that fails, misbehaves or returns no module.
     """
+    if sys.platform == "win32":  # no process there is given a pipe, and none gives up rights
+        reason = "isolation needs Linux; audit its weights instead, as .safetensors"
+        raise UserError(f"{one_line(factory)} was not run: {reason}")
     limits = limits or Limits()
     folder = Path(tempfile.mkdtemp(prefix="dsnn-sandbox-"))
     request = {"factory": factory, "shape": shape, "globs": globs, "folder": str(folder)}

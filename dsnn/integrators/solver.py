@@ -10,6 +10,8 @@ from dsnn.errors import UserError
 MOST_ITERATIONS = 100
 FLOOR = 64
 """Units in the last place at which rounding may keep an iteration from settling any further."""
+SHARE = 64
+"""What `noise` excuses is at most 1 / SHARE of an increment: more is no solution."""
 
 
 def fixed_point(
@@ -22,8 +24,9 @@ def fixed_point(
 ) -> Tensor:
     """The limit of d <- F(d) from `start`, to a few units in the last place of `scale`
     (B, 1, ..., 1), the size of the states, or of d where that is larger; at most to `FLOOR` units
-    of these and of `noise`, of which F computes one wrong. It converges when h times the Lipschitz
-    constant of the field is small enough, below 2 for midpoint rules.
+    of these, and of `noise`, of which F computes one wrong, where that is below d / `SHARE`. It
+    converges when h times the Lipschitz constant of the field is small enough, below 2 for midpoint
+    rules.
 
     Derivatives go through all iterations. How many there are depends on the numbers, so this does
     not run under torch.func.vmap or torch.export. Raises UserError when the iteration diverges, or
@@ -40,7 +43,8 @@ def fixed_point(
             moved = (new - d).abs().amax(dims, keepdim=True)
             largest = torch.maximum(scale, size(new))
             change = float((moved / largest).max())
-            rounded = bool((moved <= FLOOR * epsilon * (largest + noise)).all())
+            wrong = (size(new) / SHARE).clamp_max(FLOOR * epsilon * noise)
+            rounded = bool((moved <= FLOOR * epsilon * largest + wrong).all())
         d = new
         if change <= 2 * epsilon or (rounded and previous <= change):
             return d

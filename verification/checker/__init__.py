@@ -1,7 +1,8 @@
 """The independent checker of certificates: `python -m verification.checker CERTIFICATE [TARGET]`.
 
-It needs Python and NumPy (and python-flint for equalities, LipSDP and smooth functions), shares no
-code with what wrote the certificate, and is meant to be read in this order: `reading` (bytes to
+It needs Python and NumPy (and python-flint for equalities, LipSDP and smooth functions), imports no
+code of what wrote the certificate (which uses this: for factories to replay witnesses, too), and is
+meant to be read in this order: `reading` (bytes to
 tensors and graphs), `kinds` and `activations` (numbers, and functions of one), `values` (what a
 node computes, for every kind of number), `nodes` (its shape and its own Lipschitz constant),
 `norms` (of linear maps), `segments` (a graph in exact fractions), `proofs` (equalities), `lipsdp`

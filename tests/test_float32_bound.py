@@ -20,7 +20,7 @@ from verification.auditor import Audit
 from verification.capture import Uncapturable, capture
 from verification.claims import parse
 from verification.float32 import RULES, Rounding, rounding
-from verification.graph import Node
+from verification.graph import Constant, Node
 from verification.norms import Spectra
 from verification.parts import Live
 from verification.pixel_input import PixelInput
@@ -360,3 +360,9 @@ def test_without_a_radius_pixels_are_all_of_that_norm():
     ]
     assert found[0]["radius"] >= found[1]["radius"] == 4.0
     assert found[0]["delta"] >= found[1]["delta"]
+
+
+def test_the_size_of_a_rounded_constant_is_that_of_the_exact_one():
+    """The stored shift of a batch normalisation may be 0 where its exact terms leave something."""
+    size, _ = float32._length(Constant(torch.zeros(4), rounded=0.5), 4)
+    assert size >= 1

@@ -224,3 +224,21 @@ def test_windows_in_any_order_are_counted_as_by_their_matrix(seed: int):
     windows = torch.stack([starts, stops], 1).tolist()
     assert lipschitz._square(windows, weights.tolist()) == int(products.sum(1).max())
     assert lipschitz._overlap(windows) == int(rows.sum(0).max())
+
+
+def test_entries_that_an_extreme_repeats_count_as_often():
+    """Of (max(x_0, y_i), min(x_0, y_i)), y = x, all move by |x_0| when x_0 does, and y_0 too."""
+    graph = Build(3)
+    one = graph.take("x", 0)
+    pair = [graph.add(kind, one, "x", shape=(3,)) for kind in ("maximum", "minimum")]
+    graph.add("concat", *pair, shape=(6,), dim=0)
+    assert graph.constant().upper >= 2  # sqrt(3 + 1)
+
+
+def test_a_scale_that_repeats_entries_is_no_multiple():
+    """x + 1 relu(w'x), w = (1/2, ..., 1/2): 3 along w, where 1 + |w| is 2."""
+    graph = Build(4)
+    bent = graph.activation(graph.linear("x", torch.full((1, 4), 0.5)))
+    moved = graph.add("scale", bent, shape=(4,), weight=Constant(torch.ones(4)))
+    graph.combine((1, "x"), (1, moved))
+    assert graph.constant().upper >= 3

@@ -68,6 +68,7 @@ def _partner(flow: Flow, parts: list[Part], name: str, index: Tensor | None) -> 
     for k, (source, picked) in enumerate(parts):
         other = flow.nodes[source]
         same = sorted(other.inputs) == sorted(node.inputs) and other.shape == node.shape
+        same = same and all(flow.nodes[x].shape == node.shape for x in node.inputs)  # none repeats
         if picked is None and other.kind == kinds[node.kind] and same:
             return k
     return None

@@ -157,13 +157,15 @@ def _largest(constant: Constant) -> float:
 
 
 def _length(constant: Constant | None, entries: int) -> tuple[float, float]:
-    """The norm of a constant broadcast to so many entries, and that of its error."""
+    """The norm of a constant broadcast to so many entries, of the exact one where it is `rounded`,
+    and that of its error."""
     if constant is None:
         return 0.0, 0.0
     value = constant.value.detach().flatten().to(torch.float64)
     copies = entries / max(1, value.numel())
     norm = float(torch.linalg.vector_norm(value)) * (1 + 2.0**-53 * (value.numel() + 8))
-    return up(norm * _above(constant.factor) * up(math.sqrt(copies))), up(
+    near = up(constant.rounded * _above(constant.factor) * _root(entries))
+    return up(norm * _above(constant.factor) * up(math.sqrt(copies)) + near), up(
         constant.error * _root(entries)
     )
 

@@ -32,6 +32,8 @@ def matrices(node: Node, shapes: Sequence[tuple[int, ...]]) -> list[Matrix]:
     places = {"linear": shapes[0][:-1], "conv": node.shape[1:], "adjoint": shapes[0][1:]}
     if int(value.count_nonzero()) * math.prod(places.get(node.kind, ())) > 2 * MOST_ENTRIES:
         raise ArithmeticError("the matrices of this graph are too large")
+    if node.kind == "scale" and shapes[0] != node.shape:
+        raise ArithmeticError("a scale repeats entries")
     if node.kind == "scale":
         entries = value.expand(node.shape).flatten().numpy()
         plain = exactly(scipy.sparse.diags(entries).tocsr())

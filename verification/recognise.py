@@ -178,12 +178,12 @@ def _unbounded(node: Node) -> str:
 def peel(flow: Flow, name: str, stop: str) -> tuple[Fraction, Node]:
     """A node as a number times another one not before `stop`, up to a constant: (number, node)."""
     factor, node = Fraction(1), flow.nodes[name]
-    while node.name != stop and (number := _multiple(node)) is not None:
+    while node.name != stop and (number := _multiple(flow, node)) is not None:
         factor, node = factor * number, flow.nodes[node.inputs[0]]
     return factor, node
 
 
-def _multiple(node: Node) -> Fraction | None:
+def _multiple(flow: Flow, node: Node) -> Fraction | None:
     """The number that a node multiplies its one input by, None where it does something else."""
     if node.kind == "combine" and len(node.inputs) == 1:
         return Fraction(node.attributes["coefficients"][0])
@@ -191,7 +191,8 @@ def _multiple(node: Node) -> Fraction | None:
         weight = node.constants["weight"]
         entries = weight.value.flatten()
         one = bool((entries == entries[0]).all()) and math.isfinite(entries[0])
-        if one and not weight.rounded:
+        alike = flow.nodes[node.inputs[0]].shape == node.shape  # else it repeats entries
+        if one and alike and not weight.rounded:
             return weight.factor * Fraction(float(entries[0]))
     return None
 
@@ -208,10 +209,10 @@ def terms(flow: Flow, node: Node, stop: str) -> Terms:
         here, number = flow.nodes[name], coefficients[name]
         if not flow.depends(name) or (number == 0 and (name == stop or flow.total(stop, name))):
             continue
-        if name == stop or (here.kind != "combine" and _multiple(here) is None):
+        if name == stop or (here.kind != "combine" and _multiple(flow, here) is None):
             found.append((number, name))
             continue
-        multiple = _multiple(here)
+        multiple = _multiple(flow, here)
         inner = here.attributes["coefficients"] if multiple is None else [multiple]
         for c, source in zip(inner, here.inputs, strict=True):
             if source not in coefficients:

@@ -36,7 +36,9 @@ some s' for each, and takes the most that is lost anywhere.
 Second-order certificates: Singla and Feizi 2020; that the c are those of the image, and σ convex,
 makes the sum small where a product of curvatures would be large. It holds for any vectors g if
 |G| is raised by what the recursion, as computed, fails to satisfy: so only the roundings of single
-steps count, and those are bounded below by the constants of `dsnn.operators.rounding`.
+steps count, and those are bounded below by the constants of `dsnn.operators.rounding`. Of torch's
+elementary functions it is assumed, beyond that, that sigmoid is within 2^-43 and tanh within 2^-43
+of its value.
 """
 
 import math
@@ -239,7 +241,8 @@ class _Step:
         self.gradient, self.side, self.reach = isinstance(field, GradientField), side, reach
         self.norm = norm_upper(operator.weight, geometry_of(operator, (side, side)))
         self.constant = self._constant(operator)
-        self.rows = self.kernel.square().sum((1, 2, 3)) * SLACK
+        squares = self.kernel.square().sum((1, 2, 3))
+        self.rows = squares * (1 + 2 * gamma(self.kernel[0].numel() + 4)) * SLACK
         # Inner products of two rows by their channels, and how far the second's pixel is behind.
         self.products = F.conv2d(self.kernel, self.kernel, padding=self.kernel.shape[-1] - 1)
         size = self.kernel.abs()

@@ -8,6 +8,7 @@ for a group) that returns its exit code: 0 all holds, 1 something is refuted or 
 
 import errno
 import gc
+import inspect
 import io
 import os
 import sys
@@ -34,6 +35,7 @@ def _register(app: typer.Typer, entry: EntryPoint) -> None:
     if isinstance(command, typer.Typer):
         app.add_typer(command, name=entry.name)
     elif callable(command):
+        inspect.signature(command, eval_str=True)  # typer reads it when it is too late to leave out
         app.command(entry.name)(command)
     else:
         raise TypeError(

@@ -85,6 +85,7 @@ def test_a_missing_package_that_a_command_imports_later_is_one_line(
         ("value = 3", "TypeError: a_package:value is a int: register a function or a typer.Typer"),
         ("raise ValueError('two\\nlines')", "ValueError: two lines"),
         ("import sys; sys.exit(0)", "SystemExit: 0"),
+        ("def value(a: 'Nope'): ...", "NameError: name 'Nope' is not defined"),
     ],
 )
 def test_a_broken_command_of_a_package_is_one_line_and_leaves_the_others(

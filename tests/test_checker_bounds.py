@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
@@ -160,6 +160,8 @@ def matrix_of(node: Node, extent: tuple[int, int], channels: int) -> np.ndarray:
     return y.flatten(1).T.numpy()
 
 
+@example(1833, (3, 4), (3, 3), (1, 2), [0, 2, 0, 1], True, 1, 1)  # least / largest: 0.002
+@example(472553, (6, 3), (3, 3), (1, 1), [0, 0, 0, 2], False, 1, 1)  # least / largest: 0.0003
 @settings(max_examples=60, deadline=None)
 @given(
     st.integers(0, 2**32),
@@ -200,7 +202,7 @@ def test_norms_hold_for_the_executed_operator(
     assert not shows(op, smallest * 1.001 + 1e-9, 1)
     whole = op.is_torus() or not circular
     assert shows(op, truth * 1.001, -1) or not whole
-    assert shows(op, smallest * 0.999, 1) or not whole or smallest < 1e-3
+    assert shows(op, smallest * 0.999, 1) or not whole or smallest < 2e-3 * truth
 
 
 def shows(op: norms.Operator, bound: float, sign: int) -> bool:

@@ -177,8 +177,10 @@ def _shown(stack: Array, error: float, bound: float, sign: int) -> bool:
         return False
     own = (bound + sign * error) * (1 + sign * 2.0**-40)  # what the stack itself must keep to
     square = own * own
-    # The shift lies off the square by about twice the error of a factorisation.
-    room = 2 * (gamma(4 * (side + 3)) * side * square + rounding) + 2.0**-38 * square + 2.0**-890
+    # The shift lies off the square by about twice the error of a factorisation, which is that of
+    # the matrix where the square is small beside it.
+    room = 2 * gamma(4 * (side + 3)) * side * square + 4 * rounding
+    room += 2.0**-38 * square + 2.0**-890
     shift = square + sign * room
     if own <= 0 or shift <= 0 or not math.isfinite(shift):
         return False

@@ -6,7 +6,7 @@ the paper, 5.1), at three scales: `paper` in full, `cpu` with narrow networks an
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from typing import Any
 
@@ -90,7 +90,7 @@ _SCALE: dict[str, dict[str, Any]] = {
     "paper": {"bound_every": 10},
 }
 _LEARNED_STEPS = ("non-expansive", "switch-flexible")
-_RATES = {"cpu": dict.fromkeys(_LEARNED_STEPS, 3e-2)}
+_RATES: dict[str, dict[str, float]] = {"cpu": dict.fromkeys(_LEARNED_STEPS, 3e-2)}
 """Where they are not the paper's: 4 epochs at 0.01 leave regimes that learn clamped steps behind
 all others."""
 _TRANSFER: dict[str, dict[str, Any]] = {"cpu": {"epochs": 1}}
@@ -119,8 +119,10 @@ def configuration(
             f"--from is for cifar100, which starts from CIFAR-10 weights, not {dataset}"
         )
     optimiser = (_CIFAR100 if transfer else _CIFAR10)[regime]
+    if not transfer:
+        rate = _RATES.get(scale, {}).get(regime, optimiser.rate)
+        optimiser = replace(optimiser, rate=rate)
     sizes = _SCALE[scale] | (_TRANSFER.get(scale, {}) if transfer else {})
-    rate = optimiser.rate if transfer else _RATES.get(scale, {}).get(regime, optimiser.rate)
     found = Configuration(
         regime=regime,
         dataset=dataset,
@@ -128,7 +130,8 @@ def configuration(
         scale=scale,
         transfer=transfer,
         reduction=0.2 if regime == "switch-flexible" else 0.1,
-        **asdict(optimiser) | sizes | {"rate": rate},
+        **asdict(optimiser),
+        **sizes,
     )
     return changed(found, changes, FIXED)
 

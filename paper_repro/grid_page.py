@@ -4,14 +4,13 @@
 finds the page out of date.
 """
 
-import json
 from pathlib import Path
-from typing import Any
 
 from dsnn.files import write_text
 from dsnn.models import ARCHITECTURES
 from experiments.protocol import MARGINS
-from paper_repro.models import KEPT, Model, Source
+from paper_repro.evaluated import evaluated
+from paper_repro.models import KEPT, Model, Source, evaluation
 from verification import markdown
 
 PAGE = Path(__file__).parent.parent / "docs" / "training.md"
@@ -24,20 +23,20 @@ HEADER = (
 )
 
 
-def kept(dataset: str, folder: Path = KEPT) -> dict[tuple[str, float], dict[float, float]]:
+def kept(dataset: str) -> dict[tuple[str, float], dict[float, float]]:
     """Of the narrow networks, by regime and margin: accuracy by the size of the paper's attack."""
-    found = {}
-    for regime in ARCHITECTURES:
-        for margin in MARGINS:
-            model = Model(Source.retrained, regime, dataset, f"{margin:g}")
-            path = folder / "cpu" / "evaluations" / f"{model.id}.json"
-            found[regime, margin] = _accuracies(json.loads(path.read_text(encoding="utf-8")))
-    return found
-
-
-def _accuracies(evaluation: dict[str, Any]) -> dict[float, float]:
-    paper = (row for row in evaluation["results"] if row["attack"] == "pgd-paper")
-    return {row["epsilon"]: row["accuracy"] for row in paper}
+    grid = {
+        (regime, margin): Model(Source.retrained, regime, dataset, f"{margin:g}")
+        for regime in ARCHITECTURES
+        for margin in MARGINS
+    }
+    found = evaluated(
+        {f"evaluation:{one.id}": evaluation(one, KEPT / "cpu", "cpu") for one in grid.values()}
+    )
+    return {
+        cell: {point.epsilon: point.accuracy for point in found[one.id].paper}
+        for cell, one in grid.items()
+    }
 
 
 def page(text: str) -> str:

@@ -2,7 +2,7 @@
 
 import sys
 from contextlib import redirect_stdout
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from theory.approximation import approximation, obstruction
@@ -112,13 +112,18 @@ def fields() -> dict[str, Field]:
     return {field.id: field for _, field in _loaded("dsnn.fields", Field)}
 
 
+def load(entry: EntryPoint) -> Any:
+    """What a package registers. What it prints goes to stderr, as stdout may be a JSON."""
+    with redirect_stdout(sys.stderr):
+        return entry.load()
+
+
 def _loaded(group: str, kind: type) -> list[tuple[str, Any]]:
     """What packages register in a group, with where it is from."""
     found = []
     for entry in sorted(entry_points(group=group)):
         try:
-            with redirect_stdout(sys.stderr):  # stdout may be a JSON, which what it prints is not
-                loaded = entry.load()
+            loaded = load(entry)
         except (Exception, SystemExit) as error:
             raise ValueError(
                 f"{entry.name} = {entry.value} of group {group}: {type(error).__name__}: {error}"

@@ -4,8 +4,6 @@ A package gives its theorem a strategy by an entry point of the group `dsnn.stra
 the theorem; a field of the group `dsnn.fields` has one by itself.
 """
 
-import sys
-from contextlib import redirect_stdout
 from importlib.metadata import entry_points
 from typing import Any
 
@@ -24,8 +22,7 @@ def strategy_of(theorem: Theorem) -> Strategy[Any] | None:
     for entry in entry_points(group="dsnn.strategies"):
         if entry.name == theorem.id:
             try:
-                with redirect_stdout(sys.stderr):  # stdout may be a JSON
-                    loaded = entry.load()
+                loaded = registry.load(entry)
             except (Exception, SystemExit) as error:
                 raise UserError(
                     f"{entry.name} = {entry.value} of group dsnn.strategies cannot be loaded: "
